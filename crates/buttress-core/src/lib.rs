@@ -1,6 +1,28 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod clock;
+mod error;
+mod facts;
+mod key;
+mod lift;
+mod name;
+mod on_call;
+mod outcome;
+pub mod reject;
+mod rejection;
+mod store;
 mod time;
 
+pub use clock::{Clock, ManualClock, Sleep};
+pub use error::{BoxError, Cause, Error, FromRejection, NothingSent};
+pub use facts::{EndpointId, Facts, HasFacts};
+pub use key::{Costed, Global, HashSink, Key, KeyPart, KeySink};
+pub use lift::{LiftErrors, LiftErrorsFuture, LiftErrorsLayer};
+pub use name::Name;
+pub use on_call::{OnCall, OnCallFuture, Strict, Wrap};
+pub use outcome::{AtHead, Classify, End, ErrIsFailure, Finish, Guard, Outcome, OutcomeKind, Verdict};
+pub use reject::{Fail, Reject};
+pub use rejection::{Quota, Rejection, RejectionKind};
+pub use store::{Answer, Decision, Store};
 pub use time::{Timestamp, nanos};

@@ -1,0 +1,214 @@
+use std::time::Duration;
+
+use http::HeaderMap;
+
+use crate::Rejection;
+
+/// How a call ended, as breakers, retries, balancers, caches and metrics judge it.
+///
+/// ```
+/// use buttress_core::{Outcome, OutcomeKind};
+///
+/// let outcome = Outcome::soft().with_retry_after(std::time::Duration::from_secs(3));
+/// assert_eq!(outcome.kind, OutcomeKind::Soft);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// The judgement.
+    pub kind: OutcomeKind,
+    /// How long the service asked us to wait.
+    pub retry_after: Option<Duration>,
+    /// Whether it is certain that the service did not begin to work on the request.
+    pub unprocessed: bool,
+}
+
+/// The judgements of an [`Outcome`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OutcomeKind {
+    /// The service did its work.
+    Success,
+    /// The service is at fault.
+    Failure,
+    /// The service is well but asks for less, as with status 429: it counts against a success rate, but does
+    /// not count towards consecutive failures.
+    Soft,
+    /// It says nothing of the service, as when the caller went away.
+    Ignored,
+    /// One of our own layers refused the call further down.
+    Rejected(Rejection),
+}
+
+impl Outcome {
+    const fn new(kind: OutcomeKind) -> Self {
+        Self { kind, retry_after: None, unprocessed: false }
+    }
+
+    /// The service did its work.
+    #[must_use]
+    pub const fn success() -> Self {
+        Self::new(OutcomeKind::Success)
+    }
+
+    /// The service is at fault.
+    #[must_use]
+    pub const fn failure() -> Self {
+        Self::new(OutcomeKind::Failure)
+    }
+
+    /// The service asks for less.
+    #[must_use]
+    pub const fn soft() -> Self {
+        Self::new(OutcomeKind::Soft)
+    }
+
+    /// Nothing can be said of the service.
+    #[must_use]
+    pub const fn ignored() -> Self {
+        Self::new(OutcomeKind::Ignored)
+    }
+
+    /// One of our layers refused the call, so the service did not see it; the rejection's wait is taken over.
+    #[must_use]
+    pub fn rejected(rejection: Rejection) -> Self {
+        let retry_after = rejection.retry_after;
+        Self { kind: OutcomeKind::Rejected(rejection), retry_after, unprocessed: true }
+    }
+
+    /// Adds how long the service asked us to wait.
+    #[must_use]
+    pub const fn with_retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// Adds that the service did not begin to work on the request.
+    #[must_use]
+    pub const fn with_unprocessed(mut self) -> Self {
+        self.unprocessed = true;
+        self
+    }
+}
+
+/// Judges results.
+///
+/// One classifier serves breaker, retry, balancer, cache and metrics. [`ErrIsFailure`] is the default; HTTP and
+/// gRPC ones are in `buttress_http::classify`. Closures from a result to an [`Outcome`] are classifiers too.
+pub trait Classify<Res, Err> {
+    /// Judges what the response future gave, or leaves it to the end of the body.
+    fn classify(&self, result: Result<&Res, &Err>) -> Verdict;
+
+    /// Judges by how the body ended, after [`Verdict::AtEnd`].
+    ///
+    /// Where a layer does not follow the body, it is called at the head with a complete end without trailers.
+    fn at_end(&self, end: &End<'_>) -> Outcome {
+        match end {
+            End::Complete { .. } => Outcome::success(),
+            End::Aborted => Outcome::ignored(),
+            End::Failed => Outcome::failure(),
+        }
+    }
+}
+
+/// What a [`Classify`] says at the head of the response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "now or later: there is no third")]
+pub enum Verdict {
+    /// The call is judged.
+    Now(Outcome),
+    /// The end of the body tells.
+    AtEnd,
+}
+
+/// How the body of a response ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum End<'a> {
+    /// All of it was handed out.
+    Complete {
+        /// The trailers, where there were any.
+        trailers: Option<&'a HeaderMap>,
+    },
+    /// It was dropped before that: the caller went away.
+    Aborted,
+    /// It ended with an error.
+    Failed,
+}
+
+/// `Ok` is success, `Err` is failure: the classifier of services about which nothing more is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "a word: there is nothing to add to it")]
+pub struct ErrIsFailure;
+
+impl<Res, Err> Classify<Res, Err> for ErrIsFailure {
+    fn classify(&self, result: Result<&Res, &Err>) -> Verdict {
+        Verdict::Now(if result.is_ok() { Outcome::success() } else { Outcome::failure() })
+    }
+}
+
+impl<F, Res, Err> Classify<Res, Err> for F
+where
+    F: Fn(Result<&Res, &Err>) -> Outcome,
+{
+    fn classify(&self, result: Result<&Res, &Err>) -> Verdict {
+        Verdict::Now(self(result))
+    }
+}
+
+/// What a call holds until it is over: a permit, a place in a count, a result to report.
+///
+/// It is told once how the call ended and then dropped. Dropped untold, the call was aborted. What it holds it
+/// gives back in `Drop`, so that nothing leaks in any state a future can be dropped in.
+pub trait Guard {
+    /// The call has ended.
+    fn end(&mut self, end: &End<'_>) {
+        let _ = end;
+    }
+}
+
+impl Guard for () {}
+
+impl<G: Guard> Guard for Option<G> {
+    fn end(&mut self, end: &End<'_>) {
+        if let Some(guard) = self {
+            guard.end(end);
+        }
+    }
+}
+
+/// When a call is over: at the head of the response, or at the end of its body.
+///
+/// The choice is a type, since following the body wraps it. [`AtHead`] is here and leaves the response type
+/// alone; `AtEnd` is in `buttress_http::body`.
+pub trait Finish<Req, Res, G> {
+    /// What is kept of the request: whether it was HEAD, say, whose response has no body.
+    type Form: Copy;
+    /// The response that carries the guard.
+    type Out;
+
+    /// Reads what following the response depends on, before the inner service takes the request.
+    fn form(&self, req: &Req) -> Self::Form;
+
+    /// Binds `guard` to the rest of the call.
+    fn finish(&self, form: Self::Form, res: Res, guard: G) -> Self::Out;
+}
+
+/// The call is over at the head of the response.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "a word: there is nothing to add to it")]
+pub struct AtHead;
+
+impl<Req, Res, G: Guard> Finish<Req, Res, G> for AtHead {
+    type Form = ();
+    type Out = Res;
+
+    #[inline]
+    fn form(&self, _: &Req) {}
+
+    #[inline]
+    fn finish(&self, (): (), res: Res, mut guard: G) -> Res {
+        guard.end(&End::Complete { trailers: None });
+        res
+    }
+}
