@@ -1,0 +1,52 @@
+use std::net::SocketAddr;
+
+use http::{Extensions, Request};
+
+/// The address of the other end of the connection: a request extension.
+///
+/// `buttress-proxy`'s server and the gateway insert it. With another server, insert it where a connection is
+/// accepted:
+///
+/// ```
+/// use buttress_http::Peer;
+///
+/// let mut request = http::Request::new(());
+/// request.extensions_mut().insert(Peer(([192, 0, 2, 7], 50123).into()));
+/// assert_eq!(Peer::of(&request).unwrap().0.port(), 50123);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_structs, reason = "it is an address and nothing else")]
+pub struct Peer(pub SocketAddr);
+
+impl Peer {
+    /// The peer of a request: the extension `Peer`, else axum's `ConnectInfo<SocketAddr>` or
+    /// `MockConnectInfo<SocketAddr>` (feature `axum`), else tonic's `TcpConnectInfo` (feature `tonic`).
+    pub fn of<B>(request: &Request<B>) -> Option<Self> {
+        let extensions = request.extensions();
+        extensions.get().copied().or_else(|| axum(extensions)).or_else(|| tonic(extensions))
+    }
+}
+
+#[cfg(feature = "axum")]
+fn axum(extensions: &Extensions) -> Option<Peer> {
+    use axum::extract::ConnectInfo;
+    use axum::extract::connect_info::MockConnectInfo;
+
+    let real = extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
+    real.or_else(|| extensions.get::<MockConnectInfo<SocketAddr>>().map(|info| info.0)).map(Peer)
+}
+
+#[cfg(not(feature = "axum"))]
+const fn axum(_: &Extensions) -> Option<Peer> {
+    None
+}
+
+#[cfg(feature = "tonic")]
+fn tonic(extensions: &Extensions) -> Option<Peer> {
+    extensions.get::<tonic::transport::server::TcpConnectInfo>()?.remote_addr().map(Peer)
+}
+
+#[cfg(not(feature = "tonic"))]
+const fn tonic(_: &Extensions) -> Option<Peer> {
+    None
+}
