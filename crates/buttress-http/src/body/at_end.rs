@@ -1,0 +1,70 @@
+//! The call is over when the body is.
+
+use buttress_core::{End, Finish, Guard};
+use http::{Method, Request, Response, StatusCode};
+use http_body::Body;
+
+use super::{Tracked, UntilUpgradeEnds};
+
+/// Ends a call at the end of its response's body.
+///
+/// The response's body becomes [`Tracked`], and its guard is told how the body ended. The other choice,
+/// [`AtHead`](buttress_core::AtHead), ends the call with the head and leaves the response's type alone.
+///
+/// After a 101, and after a 2xx to CONNECT, the guard moves into the response's extensions as [`UntilUpgradeEnds`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AtEnd;
+
+/// What [`AtEnd`] keeps of a request: whether its answer has a body, or opens a tunnel.
+#[derive(Clone, Copy, Debug)]
+pub struct EndForm(Asked);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Body,
+    HeadOnly,
+    Tunnel,
+}
+
+impl<Q, B, G> Finish<Request<Q>, Response<B>, G> for AtEnd
+where
+    B: Body,
+    G: Guard + Send + 'static,
+{
+    type Form = EndForm;
+    type Out = Response<Tracked<B, G>>;
+
+    fn form(&self, req: &Request<Q>) -> EndForm {
+        EndForm(match *req.method() {
+            Method::HEAD => Asked::HeadOnly,
+            Method::CONNECT => Asked::Tunnel,
+            _ => Asked::Body,
+        })
+    }
+
+    fn finish(&self, form: EndForm, res: Response<B>, mut guard: G) -> Self::Out {
+        let (mut head, body) = res.into_parts();
+        let body = if opens_tunnel(form, head.status) {
+            UntilUpgradeEnds::hold_in(&mut head.extensions, guard);
+            Tracked::untracked(body)
+        } else if has_no_body(form, head.status) {
+            guard.end(&End::Complete { trailers: None });
+            Tracked::untracked(body)
+        } else {
+            Tracked::described(&head.headers, body, guard)
+        };
+        Response::from_parts(head, body)
+    }
+}
+
+/// RFC 9110, sections 15.2.2 and 9.3.6.
+fn opens_tunnel(form: EndForm, status: StatusCode) -> bool {
+    status == StatusCode::SWITCHING_PROTOCOLS || (form.0 == Asked::Tunnel && status.is_success())
+}
+
+/// RFC 9112, section 6.3.
+fn has_no_body(form: EndForm, status: StatusCode) -> bool {
+    form.0 == Asked::HeadOnly
+        || status.is_informational()
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
