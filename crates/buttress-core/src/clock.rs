@@ -168,7 +168,7 @@ struct Monotonic {
     counter: quanta::Clock,
     origin: u64,
     origin_instant: quanta::Instant,
-    upkeep: OnceLock<Option<quanta::Handle>>,
+    keeps_recent: OnceLock<bool>,
 }
 
 impl Monotonic {
@@ -178,7 +178,7 @@ impl Monotonic {
             let counter = quanta::Clock::new();
             let origin = counter.raw();
             let origin_instant = counter.scaled(origin);
-            Self { counter, origin, origin_instant, upkeep: OnceLock::new() }
+            Self { counter, origin, origin_instant, keeps_recent: OnceLock::new() }
         })
     }
 
@@ -188,10 +188,11 @@ impl Monotonic {
     }
 
     fn keep_recent(&self) -> bool {
-        let upkeep = self.upkeep.get_or_init(|| {
-            quanta::Upkeep::new_with_clock(Duration::from_millis(1), self.counter.clone()).start().ok()
-        });
-        upkeep.is_some()
+        *self.keeps_recent.get_or_init(|| {
+            let upkeep = quanta::Upkeep::new_with_clock(Duration::from_millis(1), self.counter.clone());
+            // The thread belongs to the process: its handle, which would end it, is given up.
+            upkeep.start().map(std::mem::forget).is_ok()
+        })
     }
 
     fn recent(&self) -> Timestamp {
