@@ -1,1 +1,23 @@
 #![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod address;
+mod body;
+mod connect;
+mod connection;
+mod error;
+mod future;
+mod io;
+mod options;
+mod policy;
+mod pool;
+mod service;
+
+pub use address::{Address, AddressError};
+pub use body::Body;
+pub use error::{Error, ErrorKind};
+pub use future::ResponseFuture;
+pub use options::XForwarded;
+pub use policy::{HopByHop, remove_hop_by_hop};
+pub use pool::Connections;
+pub use service::Proxy;

@@ -1,0 +1,79 @@
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+
+use buttress_core::{BoxError, FromRejection, Rejection, RejectionKind};
+use http::Request;
+use hyper::client::conn::http1;
+use tokio::net::TcpStream;
+
+use crate::address::Place;
+use crate::body::RequestBody;
+use crate::connection::{Checkout, Permit, connection};
+use crate::io::{Io, Link};
+use crate::pool::Pool;
+use crate::{Address, Error, ErrorKind};
+
+/// Opening a connection: the one path that boxes a future, since it costs a round trip anyway.
+pub(crate) type Connecting<B> = Pin<Box<dyn Future<Output = Result<Checkout<B>, Error>> + Send>>;
+
+/// Opens a connection and begins the request on it.
+pub(crate) fn connect<B>(pool: Arc<Pool<B>>, request: Request<RequestBody<B>>) -> Result<Connecting<B>, Error>
+where
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    let Some(permit) = pool.permit() else {
+        let full = Rejection::new(RejectionKind::Overloaded).with_policy("connections").with_elsewhere();
+        return Err(Error::from_rejection(full).at(pool.address()));
+    };
+    Ok(Box::pin(async move {
+        let stream = dial(&pool).await.map_err(|error| error.at(pool.address()))?;
+        let mut connection = open(&pool, stream, permit).await.map_err(|error| error.at(pool.address()))?;
+        connection.as_mut().begin(request);
+        Ok(connection)
+    }))
+}
+
+async fn dial<B>(pool: &Pool<B>) -> Result<TcpStream, Error> {
+    let options = pool.options();
+    let mut alarm = pin!(options.clock.sleep(options.connect_timeout));
+    let mut stream = pin!(stream(pool.address()));
+    let stream = poll_fn(|cx| match stream.as_mut().poll(cx) {
+        Poll::Ready(stream) => Poll::Ready(stream.map_err(|error| Error::unsent(ErrorKind::Connect, error))),
+        Poll::Pending => alarm.as_mut().poll(cx).map(|()| {
+            Err(Error::unsent(ErrorKind::ConnectTimeout, io::Error::from(io::ErrorKind::TimedOut)))
+        }),
+    });
+    stream.await
+}
+
+async fn stream(address: &Address) -> io::Result<TcpStream> {
+    let stream = match address.place() {
+        Place::Socket(address) => TcpStream::connect(address).await?,
+        Place::Name(host, port) => TcpStream::connect((&**host, *port)).await?,
+    };
+    // A request must not wait for the acknowledgement of the one before.
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+async fn open<B>(pool: &Arc<Pool<B>>, stream: TcpStream, permit: Permit) -> Result<Checkout<B>, Error>
+where
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    let link = Arc::new(Link::default());
+    let (sender, driver) = http1::Builder::new()
+        .max_buf_size(pool.options().max_buffer)
+        .handshake(Io::new(stream, link.clone()))
+        .await
+        .map_err(|error| Error::unsent(ErrorKind::Connect, error))?;
+    // What goes wrong in the driver is told to the request or the body that it serves.
+    let driver = tokio::spawn(async move { drop(driver.await) }).abort_handle();
+    Ok(connection(sender, driver, link, Arc::downgrade(pool), permit))
+}

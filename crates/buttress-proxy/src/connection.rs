@@ -1,0 +1,175 @@
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
+
+use buttress_core::BoxError;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use hyper::client::conn::http1::SendRequest;
+use pin_project::pin_project;
+use sync_wrapper::SyncWrapper;
+use tokio::task::AbortHandle;
+
+use crate::Address;
+use crate::body::RequestBody;
+use crate::io::Link;
+use crate::pool::Pool;
+
+pub(crate) type Sent<B> = Result<Response<Incoming>, TrySendError<Request<RequestBody<B>>>>;
+
+/// One connection to the upstream, and the request that is under way on it.
+///
+/// It is one box for its whole life: hyper's future for the answer has no name, so it lies in a slot in here, and
+/// a call on a pooled connection boxes nothing. Dropping it closes the socket at once.
+pub(crate) trait Connection<B>: Lease {
+    /// Hands the request to the task that drives the socket.
+    fn begin(self: Pin<&mut Self>, request: Request<RequestBody<B>>);
+
+    fn poll_answer(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Sent<B>>;
+}
+
+/// What the body of an answer needs of the connection, whatever body the request had.
+pub(crate) trait Lease: Send + Sync {
+    fn is_ready(&self) -> bool;
+
+    fn is_closed(&self) -> bool;
+
+    /// Whether a byte of the present request was written.
+    fn wrote(&self) -> bool;
+
+    fn upstream(&self) -> Option<Address>;
+
+    /// Gives the connection back to its pool once the answer has been read to its end; where the request has not
+    /// been sent to its end, the connection is closed.
+    fn check_in(self: Pin<Box<Self>>);
+}
+
+pub(crate) type Checkout<B> = Pin<Box<dyn Connection<B>>>;
+
+#[pin_project]
+struct Slot<B, F, M> {
+    sender: SendRequest<RequestBody<B>>,
+    send: M,
+    #[pin]
+    answer: SyncWrapper<Option<F>>,
+    link: Arc<Link>,
+    pool: Weak<Pool<B>>,
+    // Dropped in this order: the socket is closed before its place is free.
+    driver: Driver,
+    permit: Permit,
+}
+
+pub(crate) fn connection<B>(
+    sender: SendRequest<RequestBody<B>>,
+    driver: AbortHandle,
+    link: Arc<Link>,
+    pool: Weak<Pool<B>>,
+    permit: Permit,
+) -> Checkout<B>
+where
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    let send = |sender: &mut SendRequest<_>, request| sender.try_send_request(request);
+    slot(sender, send, link, pool, Driver(driver), permit)
+}
+
+fn slot<B, F, M>(
+    sender: SendRequest<RequestBody<B>>,
+    send: M,
+    link: Arc<Link>,
+    pool: Weak<Pool<B>>,
+    driver: Driver,
+    permit: Permit,
+) -> Checkout<B>
+where
+    B: Send + 'static,
+    F: Future<Output = Sent<B>> + Send + 'static,
+    M: Fn(&mut SendRequest<RequestBody<B>>, Request<RequestBody<B>>) -> F + Send + Sync + 'static,
+{
+    Box::pin(Slot { sender, send, answer: SyncWrapper::new(None), link, pool, driver, permit })
+}
+
+impl<B, F, M> Connection<B> for Slot<B, F, M>
+where
+    B: Send + 'static,
+    F: Future<Output = Sent<B>> + Send + 'static,
+    M: Fn(&mut SendRequest<RequestBody<B>>, Request<RequestBody<B>>) -> F + Send + Sync + 'static,
+{
+    fn begin(self: Pin<&mut Self>, mut request: Request<RequestBody<B>>) {
+        let mut this = self.project();
+        this.link.begin();
+        request.body_mut().travel_on(this.link);
+        let answer = (this.send)(this.sender, request);
+        this.answer.as_mut().get_pin_mut().set(Some(answer));
+    }
+
+    fn poll_answer(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Sent<B>> {
+        let mut answer = self.project().answer.get_pin_mut();
+        let future = answer.as_mut().as_pin_mut().expect("a request has begun");
+        let sent = std::task::ready!(future.poll(cx));
+        answer.set(None);
+        Poll::Ready(sent)
+    }
+}
+
+impl<B, F, M> Lease for Slot<B, F, M>
+where
+    B: Send + 'static,
+    F: Future<Output = Sent<B>> + Send + 'static,
+    M: Fn(&mut SendRequest<RequestBody<B>>, Request<RequestBody<B>>) -> F + Send + Sync + 'static,
+{
+    fn is_ready(&self) -> bool {
+        self.sender.is_ready()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    fn wrote(&self) -> bool {
+        self.link.wrote()
+    }
+
+    fn upstream(&self) -> Option<Address> {
+        self.pool.upgrade().map(|pool| pool.address().clone())
+    }
+
+    fn check_in(self: Pin<Box<Self>>) {
+        if !self.link.request_done() || self.sender.is_closed() {
+            return;
+        }
+        if let Some(pool) = self.pool.upgrade() {
+            pool.put(self);
+        }
+    }
+}
+
+/// The task that drives one socket. It ends when the connection does, and when this handle is dropped.
+struct Driver(AbortHandle);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A place among the open connections of one upstream.
+pub(crate) struct Permit(Arc<AtomicUsize>);
+
+impl Permit {
+    pub(crate) fn take(open: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
+        open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| (open < max).then_some(open + 1))
+            .ok()?;
+        Some(Self(open.clone()))
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,197 @@
+use std::error::Error as StdError;
+use std::{fmt, io};
+
+use buttress_core::{BoxError, Cause, FromRejection, NothingSent, Rejection};
+
+use crate::Address;
+
+/// Why a request was not answered by the upstream, or its answer's body did not arrive whole.
+///
+/// The proxy never makes a response of it: what is above (retry, breaker, balancer, cache) sees the evidence, and
+/// `answer_errors` at the top of the stack turns what is left into 502, 503 or 504.
+///
+/// Its text names no address, so that it may be shown to a client; [`Error::upstream`] does.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    upstream: Option<Address>,
+    source: Option<BoxError>,
+}
+
+/// The kinds of [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// No connection could be made: refused, unreachable, or the name is unknown.
+    Connect,
+    /// No connection was made in time.
+    ConnectTimeout,
+    /// The upstream closed the connection before it answered.
+    Closed,
+    /// The upstream reset the connection, or reading or writing failed in another way.
+    Reset,
+    /// The upstream closed the connection in the middle of the body of its answer.
+    Incomplete,
+    /// What the upstream sent is not an HTTP/1.1 answer, or its head is too large.
+    BadResponse,
+    /// The client's own body failed or ended short; the upstream is not to blame.
+    RequestBody,
+    /// The request cannot be sent on: `CONNECT`, or more than one `Host`.
+    BadRequest,
+    /// A refusal of ours: the proxy's own limit of connections, or one that a layer put in.
+    Rejected,
+}
+
+impl ErrorKind {
+    /// The kind in words.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "cannot connect to the upstream",
+            Self::ConnectTimeout => "connecting to the upstream took too long",
+            Self::Closed => "the upstream closed the connection before it answered",
+            Self::Reset => "the connection to the upstream failed",
+            Self::Incomplete => "the upstream's answer broke off",
+            Self::BadResponse => "the upstream's answer is not valid HTTP",
+            Self::RequestBody => "the body of the request broke off",
+            Self::BadRequest => "the request cannot be sent on",
+            Self::Rejected => "refused",
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, source: impl Into<BoxError>) -> Self {
+        Self(Box::new(Inner { kind, upstream: None, source: Some(source.into()) }))
+    }
+
+    /// An error of a call of which not one byte was written.
+    pub(crate) fn unsent(kind: ErrorKind, source: impl Into<BoxError>) -> Self {
+        Self::new(kind, NothingSent::new(source))
+    }
+
+    /// What hyper says of a call, or of the body of its answer.
+    pub(crate) fn from_hyper(error: hyper::Error, sent: bool) -> Self {
+        let kind = kind_of(&error);
+        if sent { Self::new(kind, error) } else { Self::unsent(kind, error) }
+    }
+
+    pub(crate) fn at(mut self, upstream: &Address) -> Self {
+        self.0.upstream = Some(upstream.clone());
+        self
+    }
+
+    /// What kind of failure it is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The upstream that the request was meant for, where it came that far.
+    #[must_use]
+    pub fn upstream(&self) -> Option<&Address> {
+        self.0.upstream.as_ref()
+    }
+
+    /// Whether it is certain that not one byte of the request was written to an upstream, so that any request,
+    /// idempotent or not, may be sent again.
+    #[must_use]
+    pub fn nothing_sent(&self) -> bool {
+        Cause::nothing_sent(self)
+    }
+}
+
+fn kind_of(error: &hyper::Error) -> ErrorKind {
+    if error.is_parse() {
+        return ErrorKind::BadResponse;
+    }
+    if error.is_body_write_aborted() || find::<RequestBodyError>(error).is_some() {
+        return ErrorKind::RequestBody;
+    }
+    match find::<io::Error>(error).map(io::Error::kind) {
+        // Hyper's decoders of bodies speak in these.
+        Some(io::ErrorKind::UnexpectedEof) => ErrorKind::Incomplete,
+        Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => ErrorKind::BadResponse,
+        Some(_) => ErrorKind::Reset,
+        None => ErrorKind::Closed,
+    }
+}
+
+/// An error of the body of an answer whose head has been handed on.
+pub(crate) fn of_body(error: hyper::Error) -> Error {
+    let kind = match kind_of(&error) {
+        ErrorKind::Closed => ErrorKind::Incomplete,
+        other => other,
+    };
+    Error::new(kind, error)
+}
+
+fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
+    std::iter::successors(error.source(), |&error| error.source()).find_map(|error| error.downcast_ref())
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Error");
+        out.field("kind", &self.0.kind);
+        if let Some(upstream) = &self.0.upstream {
+            out.field("upstream", &format_args!("{upstream}"));
+        }
+        if let Some(source) = &self.0.source {
+            out.field("source", source);
+        }
+        out.finish()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0.kind, &self.0.source) {
+            (ErrorKind::Rejected, Some(rejection)) => rejection.fmt(f),
+            (kind, _) => kind.fmt(f),
+        }
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl Cause for Error {
+    fn cause(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(self)
+    }
+}
+
+impl FromRejection for Error {
+    fn from_rejection(rejection: Rejection) -> Self {
+        Self::new(ErrorKind::Rejected, rejection)
+    }
+}
+
+/// The link that tells a failure of the client's body from one of the upstream's connection.
+#[derive(Debug, thiserror::Error)]
+#[error("the body of the request failed: {0}")]
+pub(crate) struct RequestBodyError(#[source] pub(crate) BoxError);
+
+/// Why a request cannot be sent on, or an answer cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unusable {
+    #[error("CONNECT asks for a tunnel, which this proxy does not make")]
+    Connect,
+    #[error("more than one Host field")]
+    Hosts,
+    #[error("the authority of the request target is no valid Host")]
+    Authority,
+    #[error("101 Switching Protocols without a request for an upgrade")]
+    Upgrade,
+}

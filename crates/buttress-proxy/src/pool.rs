@@ -1,0 +1,112 @@
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use buttress_core::Timestamp;
+use http::HeaderValue;
+
+use crate::Address;
+use crate::connection::{Checkout, Permit};
+use crate::options::Options;
+
+/// The connections to one upstream.
+///
+/// The idle ones are a stack: the one used last is used next, so those that a quiet hour does not need grow old at
+/// the bottom and leave there. Age is looked at when a connection is taken, so no task watches over it.
+pub(crate) struct Pool<B> {
+    address: Address,
+    host: HeaderValue,
+    options: Options,
+    idle: Mutex<VecDeque<Idle<B>>>,
+    open: Arc<AtomicUsize>,
+}
+
+struct Idle<B> {
+    connection: Checkout<B>,
+    since: Timestamp,
+}
+
+/// How many connections to the upstream there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Connections {
+    /// Being opened, in use, or idle.
+    pub open: usize,
+    /// Kept for the next request.
+    pub idle: usize,
+}
+
+impl<B> Pool<B> {
+    pub(crate) fn new(address: Address, options: Options) -> Self {
+        let host = HeaderValue::try_from(address.to_string()).expect("an address is visible ASCII");
+        Self { address, host, options, idle: Mutex::default(), open: Arc::default() }
+    }
+
+    pub(crate) const fn address(&self) -> &Address {
+        &self.address
+    }
+
+    pub(crate) const fn host(&self) -> &HeaderValue {
+        &self.host
+    }
+
+    pub(crate) const fn options(&self) -> &Options {
+        &self.options
+    }
+
+    pub(crate) fn connections(&self) -> Connections {
+        Connections { idle: self.idle().len(), open: self.open.load(Ordering::Relaxed) }
+    }
+
+    /// A place for a new connection, unless there are as many as allowed.
+    pub(crate) fn permit(&self) -> Option<Permit> {
+        let permit = || Permit::take(&self.open, self.options.max_connections);
+        permit().or_else(|| {
+            // One that is idle but still busy, or has not been seen to be dead, must not keep a request out.
+            let oldest = self.idle().pop_front();
+            drop(oldest);
+            permit()
+        })
+    }
+
+    /// The connection that became idle last, of those that live and are young enough.
+    pub(crate) fn take(&self) -> Option<Checkout<B>> {
+        let now = self.options.clock.now();
+        // Connections are dropped after the lock is: that wakes their tasks.
+        let mut gone = Vec::new();
+        let mut idle = self.idle();
+        while let Some(oldest) = idle.front()
+            && now - oldest.since >= self.options.idle_timeout
+        {
+            gone.extend(idle.pop_front());
+        }
+        let mut place = idle.len();
+        let mut found = None;
+        while found.is_none() && place > 0 {
+            place -= 1;
+            if idle[place].connection.is_closed() {
+                gone.extend(idle.remove(place));
+            } else if idle[place].connection.is_ready() {
+                found = idle.remove(place);
+            }
+        }
+        drop(idle);
+        drop(gone);
+        found.map(|idle| idle.connection)
+    }
+
+    /// Keeps a connection for the next request; the oldest makes room for it.
+    pub(crate) fn put(&self, connection: Checkout<B>) {
+        let since = self.options.clock.now();
+        let mut idle = self.idle();
+        idle.push_back(Idle { connection, since });
+        let oldest = if idle.len() > self.options.max_idle { idle.pop_front() } else { None };
+        drop(idle);
+        drop(oldest);
+    }
+
+    fn idle(&self) -> MutexGuard<'_, VecDeque<Idle<B>>> {
+        // Nothing under this lock leaves the queue half changed, so a poisoned lock is as good as a sound one.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,236 @@
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use buttress_core::{BoxError, Clock};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tower_service::Service;
+
+use crate::body::RequestBody;
+use crate::connect::connect;
+use crate::future::State;
+use crate::options::Options;
+use crate::policy::{Via, forward_request};
+use crate::pool::Pool;
+use crate::{Address, AddressError, Body, Connections, Error, ErrorKind, ResponseFuture, XForwarded};
+
+/// Sends requests on to one upstream and hands its answers back.
+///
+/// A clone shares the pool of connections. Each method that sets an option gives a proxy with a pool of its own, so
+/// they stand where the proxy is made. It must be called inside a tokio runtime, since each upstream connection is
+/// driven by one task.
+///
+/// `B` is the type of the requests' bodies; it is inferred from the calls.
+///
+/// # Defaults
+///
+/// | option | default | why |
+/// |---|---|---|
+/// | [`connect_timeout`](Self::connect_timeout) | 1 s | a round trip within a region takes milliseconds; one lost SYN is sent again after 1 s |
+/// | [`idle_timeout`](Self::idle_timeout) | 4 s | below the 5 s after which Node.js and Apache close, so that they rarely close first |
+/// | [`max_idle`](Self::max_idle) | 1024 | a burst does not close what the next one needs; the idle timeout clears what no one does |
+/// | [`max_connections`](Self::max_connections) | 10 000 | below the 28 000 ports that Linux has for one destination |
+/// | [`max_buffer`](Self::max_buffer) | 64 KiB | large reads for large bodies, small memory for many |
+/// | [`preserve_host`](Self::preserve_host) | yes | an upstream makes links and picks sites by the name the client used |
+/// | [`x_forwarded`](Self::x_forwarded) | [`Keep`](XForwarded::Keep) | whom to trust is the operator's to say |
+/// | [`via`](Self::via) | `buttress` | RFC 9110 §7.6.3 demands a `Via` |
+///
+/// # Cancel safety
+///
+/// Dropping the future or the body of the answer closes the upstream connection at once. See [`ResponseFuture`].
+pub struct Proxy<B = Incoming> {
+    pool: Arc<Pool<B>>,
+}
+
+impl<B> Proxy<B> {
+    /// A proxy to the upstream at `address`.
+    ///
+    /// Nothing is looked up or connected before the first request.
+    ///
+    /// # Errors
+    ///
+    /// When `address` is none: without a port, with a path, with a scheme other than `http`.
+    pub fn to<A>(address: A) -> Result<Self, AddressError>
+    where
+        A: TryInto<Address>,
+        AddressError: From<A::Error>,
+    {
+        let address = address.try_into()?;
+        Ok(Self { pool: Arc::new(Pool::new(address, Options::default())) })
+    }
+
+    /// Gives up opening a connection after `timeout`, the look-up of a name included. Default: 1 s.
+    ///
+    /// How long the answer may take is not its business: that is what `buttress-timeout` is for.
+    ///
+    /// # Panics
+    ///
+    /// When `timeout` is zero: no connection could be made.
+    #[must_use]
+    pub fn connect_timeout(self, timeout: Duration) -> Self {
+        assert!(!timeout.is_zero(), "connect_timeout must be longer than zero");
+        self.with(|options| options.connect_timeout = timeout)
+    }
+
+    /// Closes a connection that was idle for `timeout`, when the next one is asked for. Default: 4 s.
+    ///
+    /// Make it shorter than the upstream's own: a connection that the upstream closes in the moment a request is
+    /// written fails that request with [`ErrorKind::Closed`].
+    #[must_use]
+    pub fn idle_timeout(self, timeout: Duration) -> Self {
+        self.with(|options| options.idle_timeout = timeout)
+    }
+
+    /// Keeps at most `connections` idle; zero opens one for each request. Default: 1024.
+    #[must_use]
+    pub fn max_idle(self, connections: usize) -> Self {
+        self.with(|options| options.max_idle = connections)
+    }
+
+    /// Opens at most `connections` at a time. Default: 10 000.
+    ///
+    /// A request that would need one more is refused at once with
+    /// [`RejectionKind::Overloaded`](buttress_core::RejectionKind::Overloaded).
+    ///
+    /// # Panics
+    ///
+    /// When `connections` is zero: no request could be served.
+    #[must_use]
+    pub fn max_connections(self, connections: usize) -> Self {
+        assert!(connections > 0, "max_connections must be at least 1");
+        self.with(|options| options.max_connections = connections)
+    }
+
+    /// Reads and writes through buffers of at most `bytes` for each connection. Default: 64 KiB.
+    ///
+    /// The head of an answer must fit as well: a longer one is [`ErrorKind::BadResponse`]. A body is never held as a
+    /// whole; besides this buffer the kernel keeps its own for each socket, which do not count as memory of the
+    /// process.
+    ///
+    /// # Panics
+    ///
+    /// When `bytes` is less than 8192, the least that hyper works with.
+    #[must_use]
+    pub fn max_buffer(self, bytes: usize) -> Self {
+        assert!(bytes >= 8192, "max_buffer must be at least 8192");
+        self.with(|options| options.max_buffer = bytes)
+    }
+
+    /// Whether the upstream gets the `Host` that the client asked for, or the upstream's own address. Default: the
+    /// client's.
+    ///
+    /// The authority of an absolute-form target and of an HTTP/2 request counts as the client's `Host`.
+    #[must_use]
+    pub fn preserve_host(self, preserve: bool) -> Self {
+        self.with(|options| options.preserve_host = preserve)
+    }
+
+    /// What happens to `X-Forwarded-For`, `-Proto` and `-Host`. Default: [`XForwarded::Keep`].
+    ///
+    /// The peer is the request's [`Peer`](buttress_http::Peer); where there is none the entry is `unknown`. The scheme
+    /// is `http`.
+    #[must_use]
+    pub fn x_forwarded(self, mode: XForwarded) -> Self {
+        self.with(|options| options.x_forwarded = mode)
+    }
+
+    /// The name of this proxy in `Via`, in requests and in answers. Default: `buttress`.
+    ///
+    /// # Panics
+    ///
+    /// When `name` is neither a token (RFC 9110 §5.6.2) nor a host with a port.
+    #[must_use]
+    pub fn via(self, name: &str) -> Self {
+        let via = Via::new(name);
+        assert!(via.is_some(), "via must be a token or a host with a port, not `{name}`");
+        self.with(|options| options.via = via)
+    }
+
+    /// Leaves `Via` as it came. RFC 9110 wants one in requests; some upstreams answer without compression when they
+    /// see it.
+    #[must_use]
+    pub fn without_via(self) -> Self {
+        self.with(|options| options.via = None)
+    }
+
+    /// Reads the time from `clock`. Default: [`Clock::default`].
+    #[must_use]
+    pub fn clock(self, clock: Clock) -> Self {
+        self.with(|options| options.clock = clock)
+    }
+
+    /// The upstream that requests go to.
+    #[must_use]
+    pub fn upstream(&self) -> &Address {
+        self.pool.address()
+    }
+
+    /// How many connections to the upstream there are now.
+    #[must_use]
+    pub fn connections(&self) -> Connections {
+        self.pool.connections()
+    }
+
+    fn with(self, change: impl FnOnce(&mut Options)) -> Self {
+        let mut options = self.pool.options().clone();
+        change(&mut options);
+        Self { pool: Arc::new(Pool::new(self.pool.address().clone(), options)) }
+    }
+}
+
+impl<B> Service<Request<B>> for Proxy<B>
+where
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = Error;
+    type Future = ResponseFuture<B>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> ResponseFuture<B> {
+        let pool = self.pool.clone();
+        let state = match forward_request(&mut request, pool.options(), pool.host()) {
+            Ok(()) => begin(&pool, request.map(RequestBody::new)),
+            Err(unusable) => State::Failed(Error::unsent(ErrorKind::BadRequest, unusable).at(pool.address())),
+        };
+        ResponseFuture::new(state, pool)
+    }
+}
+
+fn begin<B>(pool: &Arc<Pool<B>>, request: Request<RequestBody<B>>) -> State<B>
+where
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    if let Some(mut connection) = pool.take() {
+        connection.as_mut().begin(request);
+        return State::Waiting { connection, fresh: false };
+    }
+    match connect(pool.clone(), request) {
+        Ok(connecting) => State::Connecting(connecting),
+        Err(error) => State::Failed(error),
+    }
+}
+
+impl<B> Clone for Proxy<B> {
+    fn clone(&self) -> Self {
+        Self { pool: self.pool.clone() }
+    }
+}
+
+impl<B> fmt::Debug for Proxy<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proxy")
+            .field("upstream", &format_args!("{}", self.pool.address()))
+            .field("options", self.pool.options())
+            .finish_non_exhaustive()
+    }
+}
