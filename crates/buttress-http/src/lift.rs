@@ -44,6 +44,7 @@ use tower_service::Service;
 /// answers(LiftBodiesLayer::new().layer(Backend)); // `Empty` alone could not be answered with
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
 pub struct LiftBodiesLayer;
 
 impl LiftBodiesLayer {

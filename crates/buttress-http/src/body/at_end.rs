@@ -12,7 +12,8 @@ use super::{Tracked, UntilUpgradeEnds};
 /// [`AtHead`](buttress_core::AtHead), ends the call with the head and leaves the response's type alone.
 ///
 /// After a 101, and after a 2xx to CONNECT, the guard moves into the response's extensions as [`UntilUpgradeEnds`].
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "a word: there is nothing to add to it")]
 pub struct AtEnd;
 
 /// What [`AtEnd`] keeps of a request: whether its answer has a body, or opens a tunnel.

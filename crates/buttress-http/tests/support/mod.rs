@@ -4,7 +4,8 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 
 use buttress_core::{End, Finish, Guard};
 use buttress_http::body::{AtEnd, Tracked};
@@ -117,6 +118,26 @@ pub enum Step {
     Stall,
     Fail,
     Panic,
+    /// Not ready until it is opened.
+    Gate(Gate),
+}
+
+/// Holds a body up.
+#[derive(Clone, Debug, Default)]
+pub struct Gate(Arc<Mutex<(bool, Option<Waker>)>>);
+
+impl Gate {
+    pub fn open(&self) {
+        let mut gate = self.0.lock().unwrap();
+        gate.0 = true;
+        gate.1.take().into_iter().for_each(Waker::wake);
+    }
+
+    fn is_open(&self, cx: &Context<'_>) -> bool {
+        let mut gate = self.0.lock().unwrap();
+        gate.1 = Some(cx.waker().clone());
+        gate.0
+    }
 }
 
 /// A body that goes through its steps, and then ends.
@@ -155,8 +176,14 @@ impl Body for Scripted {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        if let Some(Step::Gate(gate)) = self.steps.front() {
+            if !gate.is_open(cx) {
+                return Poll::Pending;
+            }
+            self.steps.pop_front();
+        }
         Poll::Ready(match self.steps.pop_front() {
             None => None,
             Some(Step::Data(text)) => {
@@ -168,6 +195,7 @@ impl Body for Scripted {
             Some(Step::Trailers(value)) => Some(Ok(Frame::trailers(trailers(value)))),
             Some(Step::Fail) => Some(Err(Broken)),
             Some(Step::Panic) => panic!("the body panics, as it was told"),
+            Some(Step::Gate(_)) => unreachable!("one gate follows another"),
             Some(Step::Stall) => {
                 self.steps.push_front(Step::Stall);
                 return Poll::Pending;
