@@ -1,1 +1,27 @@
 #![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(feature = "http")]
+mod body;
+mod event;
+mod future;
+mod layer;
+#[cfg_attr(not(feature = "http"), expect(dead_code, reason = "only bodies have an idle timeout"))]
+mod policy;
+mod race;
+#[cfg_attr(not(feature = "http"), expect(dead_code, reason = "only bodies have an idle timeout"))]
+mod reach;
+mod service;
+mod shared;
+
+#[cfg(feature = "http")]
+#[cfg_attr(docsrs, doc(cfg(feature = "http")))]
+pub use body::{TimeoutBody, TimeoutBodyError};
+#[cfg(feature = "http")]
+#[doc(no_inline)]
+pub use buttress_http::body::AtEnd;
+pub use event::TimeoutEvent;
+pub use future::TimeoutFuture;
+pub use layer::TimeoutLayer;
+pub use reach::Reach;
+pub use service::Timeout;
