@@ -6,10 +6,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use buttress_core::{End, Guard};
+use buttress_core::{End, Finish, Guard};
 use buttress_http::body::{AtEnd, Tracked};
 use bytes::Bytes;
-use http::{Method, Response};
+use http::{Method, Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::{Either, Empty, Full};
 use support::{Broken, Record, Recorder, Scripted, Step, Told, body, finish, recorder, trailers};
@@ -399,6 +399,22 @@ fn a_body_that_is_over_hides_nothing_from_one_that_looks_at_its_end() {
     assert_eq!(record.so_far(), Some(vec![Told::Complete]));
     drop(wrapper);
     assert_eq!(record.so_far(), Some(vec![]));
+}
+
+#[test]
+fn following_a_body_allocates_nothing() {
+    let request = Request::new(());
+    let response = Response::new(Full::new(Bytes::from_static(b"hello")));
+
+    let allocations = buttress_testkit::allocations(|| {
+        let form = Finish::<_, Response<Full<Bytes>>, ()>::form(&AtEnd, &request);
+        let mut body = Finish::<Request<()>, _, _>::finish(&AtEnd, form, response, ()).into_body();
+        while let Poll::Ready(Some(Ok(frame))) = poll(&mut body) {
+            assert!(frame.is_data());
+        }
+    });
+
+    assert_eq!(allocations, 0);
 }
 
 #[test]

@@ -8,9 +8,11 @@ use std::task::{Context, Poll};
 use buttress_core::{End, Guard};
 use bytes::Buf;
 use http::HeaderMap;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRAILER, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING};
 use http_body::{Body, Frame, SizeHint};
 use pin_project::{pin_project, pinned_drop};
+
+use crate::field;
 
 /// A body that holds a guard until it has ended, and tells it how.
 ///
@@ -200,11 +202,5 @@ fn declared(fields: &HeaderMap) -> Option<u64> {
 /// Whether something comes after the last byte: a `Trailer` field says so, gRPC always does. (gRPC-Web does not: its
 /// trailers are part of the body.)
 fn announces_trailers(fields: &HeaderMap) -> bool {
-    const GRPC: &[u8] = b"application/grpc";
-    let grpc = |value: &[u8]| {
-        value.len() >= GRPC.len()
-            && value[..GRPC.len()].eq_ignore_ascii_case(GRPC)
-            && matches!(value.get(GRPC.len()), None | Some(b'+' | b';' | b' '))
-    };
-    fields.contains_key(TRAILER) || fields.get(CONTENT_TYPE).is_some_and(|value| grpc(value.as_bytes()))
+    fields.contains_key(TRAILER) || field::is_grpc(fields)
 }
