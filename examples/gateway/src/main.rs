@@ -1,1 +1,85 @@
-fn main() {}
+//! cargo run --release -p gateway
+//!
+//! A reverse proxy from Buttress layers: `stack.rs` is what stands between a request and its upstream,
+//! `server.rs` what stands around it. The README draws the picture.
+
+mod args;
+mod config;
+mod demo;
+mod listen;
+mod print;
+mod routes;
+mod server;
+mod signals;
+mod stack;
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use args::Command;
+use config::Config;
+use demo::Demo;
+use print::{complain, say};
+use signals::Signals;
+
+fn main() -> ExitCode {
+    match args::parse(std::env::args_os().skip(1)) {
+        Ok(Command::Help) => say(args::HELP),
+        Ok(Command::Version) => say(concat!("gateway ", env!("CARGO_PKG_VERSION"), "\n")),
+        Ok(Command::Run { config, listen }) => return start(config, listen),
+        Err(error) => {
+            complain(format_args!("{error}; see gateway --help"));
+            return ExitCode::from(2);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// A configuration that cannot work ends the program before anything is started.
+fn start(path: Option<PathBuf>, listen: Option<SocketAddr>) -> ExitCode {
+    let config = match path.as_deref().map(Config::load).transpose() {
+        Ok(config) => config,
+        Err(problem) => {
+            complain(problem);
+            return ExitCode::from(2);
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(format_args!("cannot start: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = match runtime.block_on(run(config, listen)) {
+        Ok(code) => code,
+        Err(error) => {
+            complain(error);
+            ExitCode::FAILURE
+        }
+    };
+    // What is still running has had its time: name lookups and abandoned calls must not hold the exit up.
+    runtime.shutdown_background();
+    code
+}
+
+async fn run(config: Option<Config>, listen: Option<SocketAddr>) -> std::io::Result<ExitCode> {
+    // From the first line it prints, the program drains when it is asked to stop.
+    let mut signals = Signals::new()?;
+    let (config, demo) = match config {
+        Some(config) => (config, None),
+        None => {
+            let demo = Demo::start().await?;
+            (demo.config()?, Some(demo))
+        }
+    };
+    let taken = match listen {
+        Some(address) => listen::exactly(address).await?,
+        None if demo.is_some() => listen::or_next_free(config.listen()).await?,
+        None => listen::exactly(config.listen().unwrap_or(listen::DEFAULT)).await?,
+    };
+    print::welcome(&taken, &config, demo.is_some());
+    let code = server::serve(taken.listener, routes::routes(&config), &mut signals).await;
+    // Until here the demo's services live, and the port behind "/legacy" stays free of others.
+    drop(demo);
+    Ok(code)
+}

@@ -1,0 +1,178 @@
+//! What `gateway.toml` says: read by serde, then checked as a whole.
+
+mod check;
+mod problem;
+mod value;
+
+use std::{net::SocketAddr, path::Path, time::Duration};
+
+use buttress::{
+    Clock,
+    key::Net,
+    proxy::Address,
+    rate_limit::{FixedWindow, Limit, LimitError},
+};
+use serde::Deserialize;
+use toml::Spanned;
+
+pub(crate) use problem::Problem;
+use value::Text;
+pub(crate) use value::{Key, Prefix, Rate};
+
+/// One whole configuration, checked: each route names an upstream that exists, no name comes twice.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    listen: Option<Text<SocketAddr>>,
+    #[serde(default)]
+    trusted_proxies: Vec<Text<Net>>,
+    #[serde(default, rename = "upstream")]
+    pub(crate) upstreams: Vec<Upstream>,
+    #[serde(default, rename = "route")]
+    pub(crate) routes: Vec<Route>,
+}
+
+/// A service that answers.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Upstream {
+    name: Spanned<String>,
+    url: Text<Address>,
+}
+
+/// What happens to the requests under one path prefix.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Route {
+    path: Spanned<Text<Prefix>>,
+    upstream: Spanned<String>,
+    timeout: Option<Spanned<Timeout>>,
+    rate_limit: Option<Spanned<RateLimit>>,
+}
+
+/// How long a call may take; see `gateway.toml` for what each one bounds.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Timeout {
+    head: Option<Text<Duration>>,
+    idle: Option<Text<Duration>>,
+    total: Option<Text<Duration>>,
+}
+
+/// How many requests a key may send.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RateLimit {
+    rate: Text<Rate>,
+    burst: Option<u64>,
+    key: Option<Text<Key>>,
+    #[serde(default)]
+    algorithm: Algorithm,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
+#[serde(rename_all = "snake_case")]
+enum Algorithm {
+    #[default]
+    TokenBucket,
+    FixedWindow,
+}
+
+impl Config {
+    /// Reads and checks the file at `path`.
+    pub(crate) fn load(path: &Path) -> Result<Self, Problem> {
+        let text = std::fs::read_to_string(path).map_err(|error| Problem::unreadable(path, &error))?;
+        Self::parse(path, &text)
+    }
+
+    /// Checks `text`; `path` is what its problems are reported under.
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, Problem> {
+        let config: Self = toml::from_str(text)
+            .map_err(|error| Problem::at(path, text, error.span(), error.message().to_owned()))?;
+        check::check(&config).map_err(|(span, message)| Problem::at(path, text, span, message))?;
+        Ok(config)
+    }
+
+    pub(crate) fn listen(&self) -> Option<SocketAddr> {
+        self.listen.map(|listen| listen.0)
+    }
+
+    pub(crate) fn trusted_proxies(&self) -> impl Iterator<Item = Net> + '_ {
+        self.trusted_proxies.iter().map(|net| net.0)
+    }
+
+    /// The address of the upstream called `name`.
+    pub(crate) fn address(&self, name: &str) -> Option<&Address> {
+        self.upstreams.iter().find(|upstream| upstream.name() == name).map(Upstream::address)
+    }
+}
+
+impl Upstream {
+    pub(crate) fn name(&self) -> &str {
+        self.name.get_ref()
+    }
+
+    pub(crate) fn address(&self) -> &Address {
+        &self.url.0
+    }
+
+    pub(crate) fn set_address(&mut self, address: Address) {
+        self.url = Text(address);
+    }
+}
+
+impl Route {
+    pub(crate) fn prefix(&self) -> &Prefix {
+        &self.path.get_ref().0
+    }
+
+    pub(crate) fn upstream(&self) -> &str {
+        self.upstream.get_ref()
+    }
+
+    pub(crate) fn timeout(&self) -> Timeout {
+        self.timeout.as_ref().map(|timeout| timeout.get_ref().clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn rate_limit(&self) -> Option<&RateLimit> {
+        self.rate_limit.as_ref().map(Spanned::get_ref)
+    }
+}
+
+impl Timeout {
+    /// 30 s: long enough for a slow report, short enough that a hung upstream does not pile calls up.
+    pub(crate) fn head(&self) -> Duration {
+        let default = self.total().unwrap_or(Duration::MAX).min(Duration::from_secs(30));
+        self.head.map_or(default, |head| head.0)
+    }
+
+    /// 60 s: twice the usual heartbeat of event streams.
+    pub(crate) fn idle(&self) -> Duration {
+        self.idle.map_or(Duration::from_secs(60), |idle| idle.0)
+    }
+
+    pub(crate) fn total(&self) -> Option<Duration> {
+        self.total.map(|total| total.0)
+    }
+}
+
+impl RateLimit {
+    /// The limit in the algorithm that was asked for.
+    pub(crate) fn limit(&self) -> Result<Limit, LimitError> {
+        let Rate { count, per } = self.rate.0;
+        match self.algorithm {
+            Algorithm::TokenBucket => {
+                let limit = Limit::try_new(count, per)?;
+                self.burst.map_or(Ok(limit.clone()), |burst| limit.try_burst(burst))
+            }
+            Algorithm::FixedWindow => {
+                let clock = Clock::default();
+                Ok(FixedWindow::try_new(count, per)?.aligned(clock.now(), clock.wall()).into())
+            }
+        }
+    }
+
+    pub(crate) fn key(&self) -> Key {
+        self.key.as_ref().map_or(Key::Ip, |key| key.0.clone())
+    }
+}

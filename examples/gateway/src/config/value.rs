@@ -1,0 +1,136 @@
+//! Values that are written as text: `"250ms"`, `"100/s"`, `"header:x-api-key"`, `"http://127.0.0.1:9001"`.
+
+use std::{fmt, marker::PhantomData, net::SocketAddr, time::Duration};
+
+use buttress::{key::Net, proxy::Address};
+use http::HeaderName;
+use serde::{Deserialize, Deserializer, de};
+
+/// A value that is parsed from a TOML string, and says what would be right when it cannot be.
+pub(crate) trait FromText: Sized {
+    const EXPECTED: &'static str;
+    fn from_text(text: &str) -> Option<Self>;
+}
+
+/// `T` as it stands in the file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Text<T>(pub(crate) T);
+
+impl<'de, T: FromText> Deserialize<'de> for Text<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor<T>(PhantomData<T>);
+
+        impl<T: FromText> de::Visitor<'_> for Visitor<T> {
+            type Value = Text<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(T::EXPECTED)
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Text<T>, E> {
+                T::from_text(text).map(Text).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+            }
+        }
+
+        deserializer.deserialize_str(Visitor(PhantomData))
+    }
+}
+
+impl FromText for SocketAddr {
+    const EXPECTED: &'static str = "an IP address and a port such as \"127.0.0.1:8080\"";
+
+    fn from_text(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+impl FromText for Net {
+    const EXPECTED: &'static str = "a network such as \"10.0.0.0/8\", or one address";
+
+    fn from_text(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+impl FromText for Duration {
+    const EXPECTED: &'static str = "a duration above zero such as \"250ms\", \"2s\" or \"1m 30s\"";
+
+    fn from_text(text: &str) -> Option<Self> {
+        humantime::parse_duration(text).ok().filter(|duration| !duration.is_zero())
+    }
+}
+
+impl FromText for Address {
+    const EXPECTED: &'static str = "an origin such as \"http://127.0.0.1:9001\" (http, a host, a port unless it is 80, no path, no user)";
+
+    fn from_text(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+/// The path prefix a route answers for, in whole segments.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Prefix(String);
+
+impl Prefix {
+    /// Whether `path` is this prefix or lies below it.
+    pub(crate) fn matches(&self, path: &str) -> bool {
+        self.0 == "/"
+            || path.strip_prefix(&self.0).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromText for Prefix {
+    const EXPECTED: &'static str = "a path prefix such as \"/users\" (begins with /, no / at the end, no // or ?), or \"/\" for everything";
+
+    fn from_text(text: &str) -> Option<Self> {
+        let segments = text.strip_prefix('/')?;
+        let whole = segments.split('/').all(|segment| !segment.is_empty());
+        let plain = text.bytes().all(|b| b.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&b));
+        (segments.is_empty() || whole && plain).then(|| Self(text.to_owned()))
+    }
+}
+
+/// So many per so long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rate {
+    pub(crate) count: u64,
+    pub(crate) per: Duration,
+}
+
+impl FromText for Rate {
+    const EXPECTED: &'static str =
+        "a number above zero per s, m, h, d or a duration, such as \"100/s\", \"12/m\" or \"5/30s\"";
+
+    fn from_text(text: &str) -> Option<Self> {
+        let (count, per) = text.split_once('/')?;
+        let (count, per) = (count.trim().parse().ok().filter(|&count| count > 0)?, per.trim());
+        let per =
+            if per.starts_with(|c: char| c.is_ascii_digit()) { per.to_owned() } else { format!("1{per}") };
+        Some(Self { count, per: Duration::from_text(&per)? })
+    }
+}
+
+/// Whose budget a request is charged to.
+#[derive(Clone, Debug)]
+pub(crate) enum Key {
+    Ip,
+    Header(HeaderName),
+    Route,
+}
+
+impl FromText for Key {
+    const EXPECTED: &'static str = "\"ip\", \"route\" or a field by name such as \"header:x-api-key\"";
+
+    fn from_text(text: &str) -> Option<Self> {
+        match text {
+            "ip" => Some(Self::Ip),
+            "route" => Some(Self::Route),
+            _ => Some(Self::Header(text.strip_prefix("header:")?.parse().ok()?)),
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! The lines to try, each with what it shows. The end-to-end tests run them as they are printed.
+
+use std::{fmt::Write, net::SocketAddr};
+
+/// What it shows; the command, with `{base}` for the gateway's address; the statuses in order, then what else
+/// the answer holds.
+const LINES: [(&str, &str, &str); 9] = [
+    ("The path picks the upstream.", "curl -si {base}/users/1", "200, \"name\":\"Ada\""),
+    (
+        "The limit of /payments: 3 at once, then 12 a minute. Retry-After says when.",
+        "curl -si '{base}/payments?call=[1-4]'",
+        "200 200 200 429, retry-after, ratelimit, ratelimit-policy, application/problem+json",
+    ),
+    ("No route.", "curl -si {base}/nowhere", "404, application/problem+json"),
+    ("An upstream that is down.", "curl -si {base}/legacy", "502, application/problem+json"),
+    (
+        "An upstream slower than the timeout of its route, 1 s.",
+        "curl -si {base}/orders/slow",
+        "504, application/problem+json",
+    ),
+    (
+        "A flaky upstream: every third call fails. The longer prefix wins, so there is no limit here.",
+        "curl -si '{base}/payments/flaky?call=[1-3]'",
+        "200 200 503, try again",
+    ),
+    (
+        "An answer that takes its time, passed on line by line.",
+        "curl -siN {base}/orders/stream",
+        "200, application/x-ndjson, \"line\":5",
+    ),
+    (
+        "64 MB up: they stream through, the gateway never holds them.",
+        "head -c 64000000 /dev/zero | curl -si -T - {base}/users/upload",
+        "200, \"bytes\":64000000",
+    ),
+    (
+        "HTTP/2 without TLS.",
+        "curl -si --http2-prior-knowledge {base}/users/2",
+        "200, HTTP/2 200, \"name\":\"Grace\"",
+    ),
+];
+
+/// The tour, as comments and commands: the whole of it can be pasted into a shell.
+pub(crate) fn tour(address: SocketAddr) -> String {
+    let mut text =
+        String::from("\nTry in a second terminal. Each line shows one thing; below it, what to expect.\n");
+    for (shows, command, expect) in LINES {
+        let command = command.replace("{base}", &format!("http://{address}"));
+        let _ = write!(text, "\n# {shows}\n{command}\n#   -> {expect}\n");
+    }
+    text
+}

@@ -1,0 +1,43 @@
+//! What the program says. A closed pipe is no reason to stop serving, so nothing here fails.
+
+use std::{
+    fmt::{Display, Write as _},
+    io::Write as _,
+};
+
+use crate::{config::Config, demo, listen::Listening};
+
+/// To standard output, as it is.
+pub(crate) fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// To standard error, as an error.
+pub(crate) fn complain(what: impl Display) {
+    let _ = writeln!(std::io::stderr(), "error: {what}");
+}
+
+/// To standard error, for whoever watches the terminal.
+pub(crate) fn note(what: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{what}");
+}
+
+/// The address, the routes, and in the demo the lines to try.
+pub(crate) fn welcome(listening: &Listening, config: &Config, demo: bool) {
+    let mut text = String::new();
+    if let Some(wanted) = listening.instead_of {
+        text += &format!("{wanted} is taken by another program, so this is the next free port:\n");
+    }
+    let _ = writeln!(text, "gateway {} listening on http://{}", env!("CARGO_PKG_VERSION"), listening.address);
+    for route in &config.routes {
+        let upstream = route.upstream();
+        let address = config.address(upstream).map_or_else(String::new, ToString::to_string);
+        let _ = writeln!(text, "  {:<16} -> {upstream:<9} http://{address}", route.prefix().as_str());
+    }
+    if demo {
+        text += &demo::tour(listening.address);
+    }
+    text += "\nCtrl-C finishes what is in flight and stops; a second one stops at once.\n";
+    say(&text);
+}

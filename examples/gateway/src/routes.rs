@@ -1,0 +1,65 @@
+//! Which stack answers a path: the longest prefix that matches whole segments.
+
+use std::{cmp::Reverse, collections::HashMap, convert::Infallible, sync::Arc};
+
+use buttress::{Proxy, body::ReplyBody, proxy::XForwarded};
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
+use hyper::body::Incoming;
+use tower::ServiceExt;
+
+use crate::{
+    config::{Config, Prefix, Upstream},
+    stack::{Stack, stack},
+};
+
+/// All routes; a clone shares their limits and their upstream connections.
+pub(crate) struct Routes<S>(Arc<[(Prefix, S)]>);
+
+/// The routes of `config`. Those to one upstream share its connections.
+pub(crate) fn routes(config: &Config) -> Routes<impl Stack> {
+    let proxies: HashMap<&str, Proxy> =
+        config.upstreams.iter().map(|upstream| (upstream.name(), proxy(config, upstream))).collect();
+    let mut routes: Vec<_> = config
+        .routes
+        .iter()
+        .map(|route| (route.prefix().clone(), stack(config, route, proxies[route.upstream()].clone())))
+        .collect();
+    routes.sort_by_key(|(prefix, _)| Reverse(prefix.as_str().len()));
+    Routes(routes.into())
+}
+
+fn proxy(config: &Config, upstream: &Upstream) -> Proxy {
+    // Behind a proxy of ours its list is continued. As the outermost one we begin it: what a client made up ends here.
+    let outermost = config.trusted_proxies().next().is_none();
+    let x_forwarded = if outermost { XForwarded::Replace } else { XForwarded::Append };
+    let proxy = Proxy::to(upstream.address().clone()).expect("checked when the configuration was read");
+    proxy.x_forwarded(x_forwarded)
+}
+
+impl<S: Stack> Routes<S> {
+    /// Answers `request`, with a 404 when no route does.
+    pub(crate) async fn call(self, request: Request<Incoming>) -> Result<Response<S::Body>, Infallible> {
+        let path = request.uri().path();
+        match self.0.iter().find(|(prefix, _)| prefix.matches(path)) {
+            Some((_, stack)) => stack.clone().oneshot(request).await,
+            None => Ok(not_found(path)),
+        }
+    }
+}
+
+impl<S> Clone for Routes<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+/// A problem of RFC 9457, as every refusal of the layers is one.
+fn not_found<B: ReplyBody>(path: &str) -> Response<B> {
+    let problem =
+        serde_json::json!({ "title": "Not Found", "status": 404, "detail": format!("no route for {path}") });
+    let mut response = Response::new(B::reply(Bytes::from(format!("{problem}\n"))));
+    *response.status_mut() = StatusCode::NOT_FOUND;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    response
+}

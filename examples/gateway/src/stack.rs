@@ -1,0 +1,93 @@
+//! Between a request and its upstream: the layers of one route, outermost first. The README draws them.
+
+use std::{convert::Infallible, time::Duration};
+
+use buttress::{
+    Key, KeySink, Proxy, RateLimitLayer, ServiceBuilderExt, TimeoutLayer,
+    body::ReplyBody,
+    key::{self, ClientIp, Header},
+    reject::{self, Respond},
+};
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
+use tower::{BoxError, Service, ServiceBuilder, util::option_layer};
+
+use crate::config::{self, Config, RateLimit, Route};
+
+/// What a route's service is. Nothing in it is boxed, and a clone of it is a few counters up.
+pub(crate) trait Stack:
+    Service<Request<Incoming>, Response = Response<Self::Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+    type Body: Body<Data = Bytes, Error: Into<BoxError>> + ReplyBody + Send + 'static;
+}
+
+impl<S, B> Stack for S
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + ReplyBody + Send + 'static,
+{
+    type Body = B;
+}
+
+/// The layers of `route` on top of `proxy`.
+pub(crate) fn stack(config: &Config, route: &Route, proxy: Proxy) -> impl Stack {
+    let timeout = route.timeout();
+    ServiceBuilder::new()
+        // What the layers below and the proxy give up on leaves as 502, 503 or 504.
+        .answer_errors()
+        // Before the timeout: a refused request costs no timer and no connection.
+        .layer(option_layer(route.rate_limit().map(|limit| rate_limit(config, route, limit))))
+        .layer(
+            TimeoutLayer::head(timeout.head())
+                .and_idle(timeout.idle())
+                .and_total(timeout.total().unwrap_or(Duration::MAX)),
+        )
+        // The upstream's body cannot be made from bytes; what the layers answer with can.
+        .lift_bodies()
+        .service(proxy)
+}
+
+/// One value per route, made once: one budget over all connections.
+fn rate_limit(config: &Config, route: &Route, limit: &RateLimit) -> RateLimitLayer<BudgetKey, Respond> {
+    let limit_of_route = limit.limit().expect("checked when the configuration was read");
+    RateLimitLayer::new(limit_of_route.named(route.prefix().as_str().to_owned()))
+        .by(BudgetKey::new(config, limit))
+        .on_reject(reject::respond())
+}
+
+/// Whose budget a request is charged to. A request without the field shares one budget with its like.
+#[derive(Clone, Debug)]
+enum BudgetKey {
+    Ip(ClientIp),
+    Header(Header),
+    Route,
+}
+
+impl BudgetKey {
+    fn new(config: &Config, limit: &RateLimit) -> Self {
+        match limit.key() {
+            config::Key::Ip => Self::Ip(key::client_ip().x_forwarded_for(config.trusted_proxies())),
+            config::Key::Header(name) => Self::Header(key::header(name)),
+            config::Key::Route => Self::Route,
+        }
+    }
+}
+
+impl<B> Key<Request<B>> for BudgetKey {
+    fn key<K: KeySink>(&self, request: &Request<B>, to: &mut K) -> bool {
+        match self {
+            Self::Ip(client) => client.key(request, to),
+            Self::Header(field) => field.key(request, to),
+            Self::Route => true,
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! `gateway.toml`: the sample works, and each mistake is one error with its place and what would be right.
+
+use std::path::Path;
+
+use crate::support::{Gateway, config_file, gateway, soon};
+
+const UPSTREAM: &str = "[[upstream]]\nname = 'users'\nurl = 'http://127.0.0.1:9001'\n";
+const ROUTE: &str = "[[route]]\npath = '/users'\nupstream = 'users'\n";
+
+/// The one line on standard error, without the file's folder.
+async fn mistake(name: &str, config: &str) -> String {
+    let path = config_file(name, config);
+    failure(&path).await.replace(path.to_str().unwrap(), "gateway.toml")
+}
+
+async fn failure(path: &Path) -> String {
+    let output = soon("the end", gateway(["--config".as_ref(), path.as_os_str()]).output()).await.unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert!(output.stdout.is_empty(), "nothing is started");
+    assert_eq!(errors.lines().count(), 1, "{errors}");
+    errors
+}
+
+#[tokio::test]
+async fn the_documented_sample_is_accepted() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("gateway.toml");
+    let args = ["--config".as_ref(), path.as_os_str(), "--listen".as_ref(), "127.0.0.1:0".as_ref()];
+
+    let gateway = Gateway::start(gateway(args)).await;
+
+    assert!(gateway.welcome.contains("/payments/flaky"), "{}", gateway.welcome);
+    assert!(!gateway.welcome.contains("curl"), "the tour belongs to the demo:\n{}", gateway.welcome);
+}
+
+#[tokio::test]
+async fn every_mistake_is_told_with_its_line_and_what_would_be_right() {
+    // UPSTREAM is lines 1 to 3, ROUTE lines 4 to 6.
+    let after_route = |line: &str| format!("{UPSTREAM}{ROUTE}{line}\n");
+    let limit = |limit: &str| after_route(&format!("rate_limit = {{ {limit} }}"));
+    let upstream = |url: &str| format!("[[upstream]]\nname = 'users'\nurl = '{url}'\n{ROUTE}");
+    let path = |path: &str| format!("{UPSTREAM}[[route]]\npath = '{path}'\nupstream = 'users'\n");
+    let cases = [
+        (
+            "unknown key at the top",
+            format!("lisen = '127.0.0.1:80'\n{UPSTREAM}{ROUTE}"),
+            1,
+            &["lisen", "`listen`"][..],
+        ),
+        ("unknown key of a route", after_route("upsteam = 'users'"), 7, &["upsteam", "`upstream`"]),
+        ("unknown key of a timeout", after_route("timeout = { heed = '1s' }"), 7, &["heed", "`head`"]),
+        ("unknown key of a limit", limit("rate = '1/s', bursts = 1"), 7, &["bursts", "`burst`"]),
+        (
+            "unknown algorithm",
+            limit("rate = '1/s', algorithm = 'magic'"),
+            7,
+            &["magic", "token_bucket", "fixed_window"],
+        ),
+        ("no TOML", after_route("timeout = ["), 7, &["array"]),
+        ("bad duration", after_route("timeout = { head = '1 parsec' }"), 7, &["1 parsec", "250ms"]),
+        ("duration without a unit", after_route("timeout = { idle = '5' }"), 7, &["\"5\"", "250ms"]),
+        ("duration as a number", after_route("timeout = { total = 5 }"), 7, &["`5`", "250ms"]),
+        ("no duration at all", after_route("timeout = { head = '0s' }"), 7, &["0s", "above zero"]),
+        (
+            "head above total",
+            after_route("timeout = { head = '3s', total = '2s' }"),
+            7,
+            &["head", "at most total"],
+        ),
+        (
+            "missing upstream",
+            format!("{UPSTREAM}[[route]]\npath = '/'\nupstream = 'user'\n"),
+            6,
+            &["\"user\"", "known: users"],
+        ),
+        ("no upstreams at all", ROUTE.to_owned(), 3, &["\"users\"", "known: none"]),
+        ("duplicate upstream", format!("{UPSTREAM}{UPSTREAM}{ROUTE}"), 5, &["duplicate upstream \"users\""]),
+        (
+            "duplicate route",
+            format!("{UPSTREAM}{ROUTE}{ROUTE}"),
+            8,
+            &["duplicate route \"/users\"", "one [[route]] per path"],
+        ),
+        ("no route", UPSTREAM.to_owned(), 1, &["no [[route]]", "path and upstream"]),
+        ("route without a path", format!("{UPSTREAM}[[route]]\nupstream = 'users'\n"), 4, &["path"]),
+        ("upstream without a url", format!("[[upstream]]\nname = 'users'\n{ROUTE}"), 1, &["url"]),
+        (
+            "url over TLS",
+            upstream("https://example.com"),
+            3,
+            &["https://example.com", "http://127.0.0.1:9001"],
+        ),
+        ("url with a path", upstream("http://example.com/api"), 3, &["/api", "no path"]),
+        ("url with a bad port", upstream("http://example.com:99999"), 3, &["99999", "a port"]),
+        ("url with a password", upstream("http://me:secret@example.com"), 3, &["http://127.0.0.1:9001"]),
+        ("relative path", path("users"), 5, &["\"users\"", "begins with /"]),
+        ("path with a slash at its end", path("/users/"), 5, &["/users/", "no / at the end"]),
+        ("path with a query", path("/users?x=1"), 5, &["/users?x=1"]),
+        ("bad rate", limit("rate = 'fast'"), 7, &["fast", "100/s"]),
+        ("rate of nothing", limit("rate = '0/s'"), 7, &["0/s", "above zero"]),
+        ("rate per nothing", limit("rate = '5/0s'"), 7, &["5/0s"]),
+        ("burst of nothing", limit("rate = '1/s', burst = 0"), 7, &["burst"]),
+        ("burst below nothing", limit("rate = '1/s', burst = -1"), 7, &["-1", "u64"]),
+        (
+            "burst of a window",
+            limit("rate = '1/s', burst = 2, algorithm = 'fixed_window'"),
+            7,
+            &["fixed_window", "leave burst out"],
+        ),
+        ("bad key", limit("rate = '1/s', key = 'cookie'"), 7, &["cookie", "header:x-api-key"]),
+        ("bad field name", limit("rate = '1/s', key = 'header:a b'"), 7, &["header:a b", "header:x-api-key"]),
+        (
+            "bad address",
+            format!("listen = 'localhost'\n{UPSTREAM}{ROUTE}"),
+            1,
+            &["localhost", "127.0.0.1:8080"],
+        ),
+        (
+            "bad network",
+            format!("trusted_proxies = ['10.0.0.0/33']\n{UPSTREAM}{ROUTE}"),
+            1,
+            &["10.0.0.0/33", "10.0.0.0/8"],
+        ),
+    ];
+
+    for (what, config, line, parts) in cases {
+        let message = mistake("mistake", &config).await;
+
+        assert!(message.starts_with(&format!("error: gateway.toml:{line}:")), "{what}: {message}");
+        for part in parts {
+            assert!(message.contains(part), "{what}: no {part} in {message}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_read_is_named() {
+    let missing = Path::new(env!("CARGO_TARGET_TMPDIR")).join("no-such-gateway.toml");
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+
+    for path in [missing.as_path(), folder] {
+        let message = failure(path).await;
+
+        assert!(message.contains(path.to_str().unwrap()), "{message}");
+        assert!(message.contains("cannot be read") && message.contains("--config"), "{message}");
+    }
+}

@@ -1,0 +1,97 @@
+//! How it stops.
+
+use std::sync::Arc;
+
+use axum::{Router, routing::get};
+use reqwest::{Client, Response};
+use tokio::{
+    net::TcpStream,
+    sync::{Notify, mpsc},
+    task::JoinHandle,
+};
+
+use crate::support::{Gateway, soon, until, upstream};
+
+/// A gateway with one request in flight, which ends when `release` is told.
+struct InFlight {
+    gateway: Gateway,
+    request: JoinHandle<reqwest::Result<Response>>,
+    release: Arc<Notify>,
+}
+
+async fn in_flight(name: &str, client: Client) -> InFlight {
+    let (arrived, mut has_arrived) = mpsc::unbounded_channel();
+    let release = Arc::new(Notify::new());
+    let held = Arc::clone(&release);
+    let service = Router::new().fallback(get(async move || {
+        arrived.send(()).expect("the test waits");
+        held.notified().await;
+        "finished"
+    }));
+    let gateway = Gateway::in_front_of(name, upstream(service).await, "").await;
+    let request = tokio::spawn(client.get(gateway.url("/")).send());
+    soon("the request at the upstream", has_arrived.recv()).await.expect("arrives");
+    InFlight { gateway, request, release }
+}
+
+async fn refuses_connections(gateway: &Gateway) {
+    until("connections refused", async || TcpStream::connect(gateway.address).await.is_err()).await;
+}
+
+#[tokio::test]
+async fn a_request_in_flight_is_finished_and_new_connections_are_refused() {
+    for signal in ["INT", "TERM"] {
+        let InFlight { gateway, request, release } =
+            in_flight(&format!("drain-{signal}"), Client::new()).await;
+
+        gateway.signal(signal);
+        refuses_connections(&gateway).await;
+        release.notify_one();
+
+        let answer = soon("the answer", request).await.unwrap().unwrap();
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.headers()["connection"], "close");
+        assert_eq!(answer.text().await.unwrap(), "finished");
+        let (status, notes) = gateway.ended().await;
+        assert_eq!(status.code(), Some(0), "{notes}");
+        assert!(notes.contains("draining"), "{notes}");
+    }
+}
+
+#[tokio::test]
+async fn an_http_2_request_in_flight_is_finished_too() {
+    let client = Client::builder().http2_prior_knowledge().build().unwrap();
+    let InFlight { gateway, request, release } = in_flight("drain-h2", client).await;
+
+    gateway.signal("INT");
+    refuses_connections(&gateway).await;
+    release.notify_one();
+
+    assert_eq!(soon("the answer", request).await.unwrap().unwrap().text().await.unwrap(), "finished");
+    assert_eq!(gateway.ended().await.0.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once_with_130() {
+    let InFlight { gateway, request, release: _ } = in_flight("second", Client::new()).await;
+
+    gateway.signal("INT");
+    refuses_connections(&gateway).await;
+    gateway.signal("INT");
+
+    assert_eq!(gateway.ended().await.0.code(), Some(130));
+    assert!(soon("the broken request", request).await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn idle_keep_alive_connections_do_not_hold_the_drain_up() {
+    let gateway = Gateway::demo().await;
+    let client = Client::new();
+    let answer = client.get(gateway.url("/users/1")).send().await.unwrap();
+    assert!(answer.text().await.unwrap().contains("Ada"));
+
+    gateway.signal("INT");
+
+    assert_eq!(gateway.ended().await.0.code(), Some(0));
+    drop(client);
+}

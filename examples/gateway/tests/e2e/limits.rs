@@ -1,0 +1,97 @@
+//! Rate limits, as clients see them.
+
+use axum::{Router, routing::get};
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use reqwest::{Client, Response};
+use serde_json::Value;
+
+use crate::support::{Gateway, upstream};
+
+/// Over a connection of its own.
+async fn fetch(url: &str, api_key: Option<&str>) -> Response {
+    let request = Client::new().get(url);
+    let request = api_key.iter().fold(request, |request, key| request.header("x-api-key", *key));
+    request.send().await.unwrap()
+}
+
+async fn limited(name: &str, rate_limit: &str) -> Gateway {
+    let upstream = upstream(Router::new().fallback(get(|| async { "ok" }))).await;
+    Gateway::in_front_of(name, upstream, &format!("rate_limit = {{ {rate_limit} }}")).await
+}
+
+#[tokio::test]
+async fn a_refusal_is_a_429_with_every_field_a_client_needs() {
+    let gateway = Gateway::demo().await;
+    for _ in 0..3 {
+        assert_eq!(fetch(&gateway.url("/payments"), None).await.status(), 200);
+    }
+
+    let refused = fetch(&gateway.url("/payments"), None).await;
+
+    assert_eq!(refused.status(), 429);
+    let field =
+        |name: &str| refused.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let seconds: u64 = field(RETRY_AFTER.as_str()).parse().expect("whole seconds");
+    assert!((1..=5).contains(&seconds), "12 a minute is one in 5 s, not {seconds}");
+    assert!(field("ratelimit").contains("r=0"), "{:?}", refused.headers());
+    assert!(field("ratelimit-policy").contains("q="), "{:?}", refused.headers());
+    assert_eq!(field(CONTENT_TYPE.as_str()), "application/problem+json");
+    let problem: Value = serde_json::from_slice(&refused.bytes().await.unwrap()).unwrap();
+    assert_eq!(problem["status"], 429);
+}
+
+#[tokio::test]
+async fn one_budget_holds_over_all_connections_and_routes_do_not_share_it() {
+    let gateway = Gateway::demo().await;
+
+    let mut statuses = Vec::new();
+    for _ in 0..5 {
+        statuses.push(fetch(&gateway.url("/payments"), None).await.status().as_u16());
+    }
+
+    assert_eq!(statuses, [200, 200, 200, 429, 429]);
+    assert_eq!(fetch(&gateway.url("/users"), None).await.status(), 200);
+    // The longer prefix is another route.
+    assert_ne!(fetch(&gateway.url("/payments/flaky"), None).await.status(), 429);
+}
+
+#[tokio::test]
+async fn a_header_key_gives_each_value_its_own_budget() {
+    let gateway = limited("header-key", "rate = '2/h', key = 'header:x-api-key'").await;
+
+    for key in ["alice", "bob"] {
+        for expected in [200, 200, 429] {
+            assert_eq!(fetch(&gateway.url("/"), Some(key)).await.status(), expected, "{key}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_route_key_gives_everyone_one_budget() {
+    let gateway = limited("route-key", "rate = '2/h', key = 'route'").await;
+
+    for (key, expected) in [("alice", 200), ("bob", 200), ("carol", 429)] {
+        assert_eq!(fetch(&gateway.url("/"), Some(key)).await.status(), expected, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn a_fixed_window_admits_its_rate_and_no_more() {
+    // A day's window: the test does not straddle its end, but for once a day.
+    let gateway = limited("fixed-window", "rate = '2/d', algorithm = 'fixed_window'").await;
+
+    for expected in [200, 200, 429] {
+        assert_eq!(fetch(&gateway.url("/"), None).await.status(), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_client_cannot_dodge_its_budget_by_naming_another_address() {
+    let gateway = limited("forged", "rate = '1/h', key = 'ip'").await;
+    let client = Client::new();
+
+    let first = client.get(gateway.url("/")).header("x-forwarded-for", "192.0.2.1").send().await.unwrap();
+    let second = client.get(gateway.url("/")).header("x-forwarded-for", "192.0.2.2").send().await.unwrap();
+
+    assert_eq!((first.status().as_u16(), second.status().as_u16()), (200, 429));
+}

@@ -1,0 +1,10 @@
+//! Does the program do what its README and its own output say? The built binary, real sockets, real clients.
+
+mod configuration;
+mod drain;
+mod limits;
+mod start;
+mod streaming;
+mod support;
+mod tour;
+mod upstream_faults;

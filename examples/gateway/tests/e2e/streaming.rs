@@ -1,0 +1,231 @@
+//! Bodies pass through; they are not held.
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::Body,
+    routing::{get, put},
+};
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+use http_body_util::BodyExt;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::mpsc,
+};
+
+use crate::support::{Gateway, head_of, pause, raw_upstream, soon, until, upstream};
+
+const MIB: usize = 1024 * 1024;
+
+/// `mib` MiB of zeros, in pieces of 64 KiB.
+fn zeros(mib: usize) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static {
+    static PIECE: [u8; 64 * 1024] = [0; 64 * 1024];
+    stream::unfold(
+        mib * 16,
+        |left| async move { (left > 0).then(|| (Ok(Bytes::from_static(&PIECE)), left - 1)) },
+    )
+}
+
+async fn count(mut body: Body) -> String {
+    let mut bytes = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        bytes += frame.data_ref().map_or(0, Bytes::len);
+    }
+    bytes.to_string()
+}
+
+async fn big() -> std::net::SocketAddr {
+    let service = Router::new()
+        .route("/up", put(count))
+        .route("/down", get(|| async { Body::from_stream(zeros(64)) }))
+        .route("/small", get(|| async { "small" }));
+    upstream(service).await
+}
+
+/// What the gateway holds with nothing to do, once it has done each thing it does.
+async fn idle_kib(gateway: &Gateway) -> Option<u64> {
+    for _ in 0..4 {
+        reqwest::get(gateway.url("/small")).await.unwrap().bytes().await.unwrap();
+    }
+    let idle = gateway.reset_peak_kib();
+    if idle.is_none() {
+        eprintln!("SKIPPED: no /proc here to read the peak of the resident memory from");
+    }
+    idle
+}
+
+#[track_caller]
+fn held_little(gateway: &Gateway, idle: u64) {
+    let peak = gateway.peak_kib().expect("readable a moment ago");
+    assert!(peak <= idle + 4 * 1024, "idle {idle} KiB, at its peak {peak} KiB");
+    eprintln!("idle {idle} KiB, peak {peak} KiB");
+}
+
+#[tokio::test]
+async fn sixty_four_mib_down_and_up_take_at_most_four_mib_of_memory() {
+    let gateway = Gateway::in_front_of("big", big().await, "").await;
+    let Some(idle) = idle_kib(&gateway).await else { return };
+
+    let mut answer = reqwest::get(gateway.url("/down")).await.unwrap();
+    let mut bytes = 0;
+    while let Some(chunk) = answer.chunk().await.unwrap() {
+        bytes += chunk.len();
+    }
+    assert_eq!(bytes, 64 * MIB);
+    held_little(&gateway, idle);
+
+    let body = reqwest::Body::wrap_stream(zeros(64));
+    let answer = reqwest::Client::new().put(gateway.url("/up")).body(body).send().await.unwrap();
+    assert_eq!(answer.text().await.unwrap(), (64 * MIB).to_string());
+    held_little(&gateway, idle);
+}
+
+#[tokio::test]
+async fn the_same_over_http_2() {
+    let gateway = Gateway::in_front_of("big-h2", big().await, "").await;
+    let client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+    client.get(gateway.url("/small")).send().await.unwrap();
+    let Some(idle) = idle_kib(&gateway).await else { return };
+
+    let mut answer = client.get(gateway.url("/down")).send().await.unwrap();
+    let mut bytes = 0;
+    while let Some(chunk) = answer.chunk().await.unwrap() {
+        bytes += chunk.len();
+    }
+    let body = reqwest::Body::wrap_stream(zeros(64));
+    let up = client.put(gateway.url("/up")).body(body).send().await.unwrap();
+
+    assert_eq!(bytes, 64 * MIB);
+    assert_eq!(up.text().await.unwrap(), (64 * MIB).to_string());
+    held_little(&gateway, idle);
+}
+
+#[tokio::test]
+async fn a_client_that_reads_100_kib_a_second_makes_the_gateway_hold_no_more() {
+    let gateway = Gateway::in_front_of("slow-reader", big().await, "").await;
+    let Some(idle) = idle_kib(&gateway).await else { return };
+
+    let mut client = TcpStream::connect(gateway.address).await.unwrap();
+    client.write_all(b"GET /down HTTP/1.1\r\nhost: it\r\n\r\n").await.unwrap();
+    let mut tenth = vec![0; 10 * 1024];
+    for _ in 0..40 {
+        soon("the next 10 KiB", client.read_exact(&mut tenth)).await.unwrap();
+        pause(Duration::from_millis(100)).await;
+    }
+
+    held_little(&gateway, idle);
+}
+
+#[tokio::test]
+async fn the_first_piece_arrives_before_the_second_is_sent() {
+    let (send, receive) = mpsc::unbounded_channel::<&'static str>();
+    let receive = Arc::new(tokio::sync::Mutex::new(receive));
+    let pieces = get(async move || {
+        let pieces = stream::unfold(receive, async |receive| {
+            let piece = receive.lock().await.recv().await?;
+            Some((Ok::<_, Infallible>(piece), Arc::clone(&receive)))
+        });
+        Body::from_stream(pieces)
+    });
+    let gateway = Gateway::in_front_of("pieces", upstream(Router::new().fallback(pieces)).await, "").await;
+
+    send.send("first").unwrap();
+    let mut answer = soon("the head", reqwest::get(gateway.url("/"))).await.unwrap();
+    assert_eq!(soon("the first piece", answer.chunk()).await.unwrap().unwrap(), "first");
+    send.send("second").unwrap();
+    assert_eq!(soon("the second piece", answer.chunk()).await.unwrap().unwrap(), "second");
+    drop(send);
+}
+
+/// Answers without end, counts what could be written, and says so in `writes` and `over`.
+async fn endless(written: Arc<AtomicUsize>, over: mpsc::UnboundedSender<()>) -> std::net::SocketAddr {
+    raw_upstream(move |mut stream| {
+        let (written, over) = (Arc::clone(&written), over.clone());
+        async move {
+            head_of(&mut stream).await;
+            let mut wrote = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n").await;
+            while wrote.is_ok() {
+                wrote = stream.write(&[0; 16 * 1024]).await.map(|n| {
+                    written.fetch_add(n, SeqCst);
+                });
+            }
+            let _ = over.send(());
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn when_the_client_goes_away_the_upstream_sees_it_before_it_has_sent_one_mib_more() {
+    let written = Arc::new(AtomicUsize::new(0));
+    let (over, mut is_over) = mpsc::unbounded_channel();
+    let gateway = Gateway::in_front_of("abort", endless(Arc::clone(&written), over).await, "").await;
+    let mut client = TcpStream::connect(gateway.address).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nhost: it\r\n\r\n").await.unwrap();
+    client.read_exact(&mut vec![0; MIB]).await.unwrap();
+    // The client reads no more; once every buffer on the way is full, the upstream stands still.
+    let mut last = 0;
+    until("back-pressure", async || {
+        pause(Duration::from_millis(200)).await;
+        std::mem::replace(&mut last, written.load(SeqCst)) == written.load(SeqCst)
+    })
+    .await;
+
+    let before = written.load(SeqCst);
+    drop(client);
+    soon("the reset at the upstream", is_over.recv()).await.unwrap();
+
+    let more = written.load(SeqCst) - before;
+    assert!(more < MIB, "{more} bytes after the client had gone");
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_before_the_head_ends_the_upstream_call() {
+    let (event, mut events) = mpsc::unbounded_channel();
+    let waiting = raw_upstream(move |mut stream| {
+        let event = event.clone();
+        async move {
+            head_of(&mut stream).await;
+            let _ = event.send("asked");
+            // Ends when the other side closes.
+            let _ = stream.read_u8().await;
+            let _ = event.send("closed");
+        }
+    })
+    .await;
+    let gateway = Gateway::in_front_of("abort-early", waiting, "").await;
+    let mut client = TcpStream::connect(gateway.address).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nhost: it\r\n\r\n").await.unwrap();
+    assert_eq!(soon("the call", events.recv()).await, Some("asked"));
+
+    drop(client);
+
+    assert_eq!(soon("the close", events.recv()).await, Some("closed"));
+}
+
+#[tokio::test]
+async fn an_upload_cut_off_reaches_the_upstream_as_cut_off() {
+    let (end, mut ends) = mpsc::unbounded_channel();
+    let service = Router::new().fallback(put(async move |body: Body| {
+        let _ = end.send(body.collect().await.is_err());
+    }));
+    let gateway = Gateway::in_front_of("cut-off", upstream(service).await, "").await;
+    let mut client = TcpStream::connect(gateway.address).await.unwrap();
+    client.write_all(b"PUT / HTTP/1.1\r\nhost: it\r\ncontent-length: 1000\r\n\r\nhalf").await.unwrap();
+    // The upstream has its part before the client goes.
+    pause(Duration::from_millis(100)).await;
+
+    drop(client);
+
+    assert_eq!(soon("the end of the body", ends.recv()).await, Some(true));
+}
