@@ -3,13 +3,14 @@
 
 #[cfg(feature = "http")]
 mod body;
+#[cfg(feature = "http")]
+mod deadline;
 mod event;
 mod future;
 mod layer;
 #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "only bodies have an idle timeout"))]
 mod policy;
 mod race;
-#[cfg_attr(not(feature = "http"), expect(dead_code, reason = "only bodies have an idle timeout"))]
 mod reach;
 mod service;
 mod shared;
@@ -20,6 +21,9 @@ pub use body::{TimeoutBody, TimeoutBodyError};
 #[cfg(feature = "http")]
 #[doc(no_inline)]
 pub use buttress_http::body::AtEnd;
+#[cfg(feature = "http")]
+#[cfg_attr(docsrs, doc(cfg(feature = "http")))]
+pub use deadline::{Deadline, DeadlineFuture, DeadlineLayer};
 pub use event::TimeoutEvent;
 pub use future::TimeoutFuture;
 pub use layer::TimeoutLayer;
