@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-use crate::Rejection;
+use crate::{Rejection, RejectionKind};
 
 /// How a call ended, as breakers, retries, balancers, caches and metrics judge it.
 ///
@@ -69,11 +69,18 @@ impl Outcome {
         Self::new(OutcomeKind::Ignored)
     }
 
-    /// One of our layers refused the call, so the service did not see it; the rejection's wait is taken over.
+    /// One of our layers refused the call; the rejection's wait is taken over.
+    ///
+    /// The service did not see the call, except where the refusal may have come while it worked: after a timeout, a
+    /// deadline, or a call made together with another.
     #[must_use]
     pub fn rejected(rejection: Rejection) -> Self {
         let retry_after = rejection.retry_after;
-        Self { kind: OutcomeKind::Rejected(rejection), retry_after, unprocessed: true }
+        let unprocessed = !matches!(
+            rejection.kind,
+            RejectionKind::Timeout | RejectionKind::DeadlineExceeded | RejectionKind::Collapsed
+        );
+        Self { kind: OutcomeKind::Rejected(rejection), retry_after, unprocessed }
     }
 
     /// Adds how long the service asked us to wait.

@@ -58,7 +58,7 @@ pub enum RejectionKind {
 }
 
 impl RejectionKind {
-    /// The kind in words, as it stands in logs and problem titles.
+    /// The kind in words, as it stands in logs and in the details of a problem.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -191,6 +191,13 @@ fn an_outcome_of_our_own_rejection_is_unprocessed_and_keeps_the_wait() {
 }
 
 #[test]
+fn an_outcome_of_a_refusal_while_the_service_worked_is_not_unprocessed() {
+    for kind in [RejectionKind::Timeout, RejectionKind::DeadlineExceeded, RejectionKind::Collapsed] {
+        assert!(!Outcome::rejected(Rejection::new(kind)).unprocessed, "{kind}");
+    }
+}
+
+#[test]
 fn at_the_head_the_guard_is_told_once_and_the_response_left_alone() {
     struct Told<'a>(&'a RefCell<Vec<&'static str>>);
     impl Guard for Told<'_> {
