@@ -389,3 +389,25 @@ proptest! {
         prop_assert_eq!(found, client.to_canonical());
     }
 }
+
+#[test]
+fn ordinary_headers_are_read_without_an_allocation() {
+    for (client_ip, name, lines) in [
+        (
+            key::client_ip().x_forwarded_for(key::PRIVATE),
+            "x-forwarded-for",
+            &["6.6.6.6, [2001:db8::1]:80, 10.0.0.2"],
+        ),
+        (
+            key::client_ip().forwarded(key::PRIVATE),
+            "forwarded",
+            &["for=\"[2001:db8::\\1]:80\";by=10.0.0.3, for=10.0.0.2"],
+        ),
+    ] {
+        let fields = headers(name, lines);
+        let mut found = None;
+
+        assert_eq!(buttress_testkit::allocations(|| found = Some(client_ip.resolve(ip(PROXY), &fields))), 0);
+        assert_eq!(found, Some(ip("2001:db8::1")));
+    }
+}

@@ -1,0 +1,171 @@
+//! How calls ended, as breakers, retries, balancers, caches and metrics judge it over HTTP and gRPC.
+//!
+//! | seen | [`status()`] | [`grpc()`] |
+//! |---|---|---|
+//! | an error | failure | failure |
+//! | a refusal of ours, as an error or a response | rejected | rejected |
+//! | a timeout of ours | failure | failure |
+//! | status 5xx | failure | failure |
+//! | status 429 | soft | soft |
+//! | any other status | success | success, or by `grpc-status` |
+//! | `UNKNOWN`, `DEADLINE_EXCEEDED`, `INTERNAL`, `UNAVAILABLE`, `DATA_LOSS` | – | failure |
+//! | `RESOURCE_EXHAUSTED` | – | soft |
+//! | any other `grpc-status` | – | success |
+//! | the body breaks | – (failure [`at_end`](Status::at_end)) | failure |
+//!
+//! The other codes of gRPC (`INVALID_ARGUMENT`, `NOT_FOUND`, `CANCELLED`, …) are the client's doing: a client that asks
+//! for what is not there must not open anyone's breaker.
+//!
+//! The wait that a service asks for (`Retry-After`, `grpc-retry-pushback-ms`) goes into the outcome. An error under
+//! which nothing was sent makes the outcome unprocessed.
+
+use buttress_core::{Cause, Classify, End, Outcome, Rejection, RejectionKind, Verdict};
+use http::{HeaderMap, Response, StatusCode};
+
+use crate::field;
+use crate::grpc::{self, Code};
+
+/// Judges by the status: 5xx and errors fail, 429 is soft.
+///
+/// ```
+/// use buttress_core::{Classify, Outcome, Verdict};
+/// use buttress_http::classify;
+/// use std::convert::Infallible;
+///
+/// let response = http::Response::builder().status(429).header("retry-after", "2").body(()).unwrap();
+/// let verdict = classify::status().classify(Ok::<_, &Infallible>(&response));
+/// assert_eq!(verdict, Verdict::Now(Outcome::soft().with_retry_after(std::time::Duration::from_secs(2))));
+/// ```
+#[must_use]
+pub const fn status() -> Status {
+    Status { at_end: false }
+}
+
+/// Judges by the status. Made by [`status()`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    at_end: bool,
+}
+
+impl Status {
+    /// Waits for the end of the body before it calls a response a success: one that breaks off is a failure, and
+    /// one that the client leaves is ignored.
+    ///
+    /// It works in layers that follow the body, with `body::AtEnd`.
+    #[must_use]
+    pub const fn at_end(mut self) -> Self {
+        self.at_end = true;
+        self
+    }
+}
+
+impl<B, E: Cause> Classify<Response<B>, E> for Status {
+    fn classify(&self, result: Result<&Response<B>, &E>) -> Verdict {
+        match result {
+            Ok(response) => match of_response(response) {
+                Some(outcome) => Verdict::Now(outcome),
+                None if self.at_end => Verdict::AtEnd,
+                None => Verdict::Now(Outcome::success()),
+            },
+            Err(error) => Verdict::Now(of_error(error)),
+        }
+    }
+}
+
+/// Judges by `grpc-status`: in the head where the reply is nothing but its head, else in the trailers.
+///
+/// The trailers are seen by layers that follow the body, with `body::AtEnd`; in others a reply whose head says nothing
+/// is a success. A body that ends with trailers but without a `grpc-status` is a failure. A response that is not gRPC
+/// is judged by its status, as by [`status()`].
+///
+/// ```
+/// use buttress_core::{Classify, Outcome, Verdict};
+/// use buttress_http::classify;
+/// use std::convert::Infallible;
+///
+/// let response = http::Response::builder()
+///     .header("content-type", "application/grpc")
+///     .header("grpc-status", "14")
+///     .body(())
+///     .unwrap();
+/// let verdict = classify::grpc().classify(Ok::<_, &Infallible>(&response));
+/// assert_eq!(verdict, Verdict::Now(Outcome::failure()));
+/// ```
+#[must_use]
+pub const fn grpc() -> Grpc {
+    Grpc(())
+}
+
+/// Judges by `grpc-status`. Made by [`grpc()`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grpc(());
+
+impl<B, E: Cause> Classify<Response<B>, E> for Grpc {
+    fn classify(&self, result: Result<&Response<B>, &E>) -> Verdict {
+        match result {
+            Ok(response) => match of_response(response) {
+                Some(outcome) => Verdict::Now(outcome),
+                None if Code::of(response.headers()).is_some() => Verdict::Now(of_grpc(response.headers())),
+                None if field::is_grpc(response.headers()) => Verdict::AtEnd,
+                None => Verdict::Now(Outcome::success()),
+            },
+            Err(error) => Verdict::Now(of_error(error)),
+        }
+    }
+
+    fn at_end(&self, end: &End<'_>) -> Outcome {
+        match end {
+            End::Complete { trailers: Some(trailers) } => of_grpc(trailers),
+            End::Complete { trailers: None } => Outcome::success(),
+            End::Aborted => Outcome::ignored(),
+            _ => Outcome::failure(),
+        }
+    }
+}
+
+fn of_error<E: Cause>(error: &E) -> Outcome {
+    match error.rejection() {
+        Some(rejection) => of_rejection(rejection),
+        None if error.nothing_sent() => Outcome::failure().with_unprocessed(),
+        None => Outcome::failure(),
+    }
+}
+
+/// A refusal says nothing of the service, but a timeout of ours says that it was too slow.
+fn of_rejection(rejection: &Rejection) -> Outcome {
+    match rejection.kind {
+        RejectionKind::Timeout => Outcome::failure(),
+        _ => Outcome::rejected(rejection.clone()),
+    }
+}
+
+/// What the head alone says, unless that is success.
+fn of_response<B>(response: &Response<B>) -> Option<Outcome> {
+    if let Some(rejection) = response.extensions().get() {
+        return Some(of_rejection(rejection));
+    }
+    let outcome = match response.status() {
+        StatusCode::TOO_MANY_REQUESTS => Outcome::soft(),
+        status if status.is_server_error() => Outcome::failure(),
+        _ => return None,
+    };
+    Some(waiting(outcome, field::retry_after(response.headers())))
+}
+
+/// What `grpc-status` in `headers`, or in trailers, says.
+fn of_grpc(headers: &HeaderMap) -> Outcome {
+    match Code::of(headers).unwrap_or(Code::UNKNOWN) {
+        Code::UNKNOWN | Code::DEADLINE_EXCEEDED | Code::INTERNAL | Code::UNAVAILABLE | Code::DATA_LOSS => {
+            waiting(Outcome::failure(), grpc::pushback(headers))
+        }
+        Code::RESOURCE_EXHAUSTED => waiting(Outcome::soft(), grpc::pushback(headers)),
+        _ => Outcome::success(),
+    }
+}
+
+fn waiting(outcome: Outcome, wait: Option<std::time::Duration>) -> Outcome {
+    match wait {
+        Some(wait) => outcome.with_retry_after(wait),
+        None => outcome,
+    }
+}

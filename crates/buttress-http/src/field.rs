@@ -1,0 +1,169 @@
+//! Header fields that Buttress reads and writes: `Retry-After`, `grpc-timeout`, and what the content type tells.
+
+use std::time::Duration;
+
+use http::header::{CONTENT_TYPE, DATE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+
+/// Reads how long `Retry-After` asks to wait.
+///
+/// A date counts from the response's own `Date`, so that the two clocks need not agree; a date without `Date` beside
+/// it says nothing, as does anything malformed. A date in the past is no wait.
+///
+/// ```
+/// use buttress_http::field;
+/// use http::{HeaderMap, HeaderValue};
+/// use std::time::Duration;
+///
+/// let mut headers = HeaderMap::new();
+/// headers.insert("retry-after", HeaderValue::from_static("3"));
+/// assert_eq!(field::retry_after(&headers), Some(Duration::from_secs(3)));
+/// ```
+#[must_use]
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let value = text(headers.get(RETRY_AFTER)?)?;
+    if let Some(seconds) = digits(value) {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    let now = httpdate::parse_http_date(text(headers.get(DATE)?)?).ok()?;
+    Some(date.duration_since(now).unwrap_or_default())
+}
+
+/// Writes a wait for `Retry-After`: whole seconds, rounded up, and never 0.
+///
+/// Rounded down, a client would come back too early and be refused again.
+///
+/// ```
+/// use buttress_http::field;
+/// use std::time::Duration;
+///
+/// assert_eq!(field::retry_after_value(Duration::from_millis(1200)), "2");
+/// assert_eq!(field::retry_after_value(Duration::ZERO), "1");
+/// ```
+#[must_use]
+pub fn retry_after_value(wait: Duration) -> HeaderValue {
+    HeaderValue::from(whole_seconds(wait).max(1))
+}
+
+/// `duration` in seconds, rounded up.
+pub(crate) fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0))
+}
+
+const GRPC_TIMEOUT: &str = "grpc-timeout";
+
+/// The units of `grpc-timeout` in nanoseconds, the finest first.
+const GRPC_UNITS: [(u8, u64); 6] = [
+    (b'n', 1),
+    (b'u', 1_000),
+    (b'm', 1_000_000),
+    (b'S', 1_000_000_000),
+    (b'M', 60_000_000_000),
+    (b'H', 3_600_000_000_000),
+];
+
+/// The greatest number that `grpc-timeout` can carry: eight digits.
+const GRPC_MOST: u128 = 99_999_999;
+
+/// Reads `grpc-timeout`: one to eight digits and a unit, as in `1500m`. Anything else says nothing.
+///
+/// ```
+/// use buttress_http::field;
+/// use http::{HeaderMap, HeaderValue};
+/// use std::time::Duration;
+///
+/// let mut headers = HeaderMap::new();
+/// headers.insert("grpc-timeout", HeaderValue::from_static("1500m"));
+/// assert_eq!(field::grpc_timeout(&headers), Some(Duration::from_millis(1500)));
+/// ```
+#[must_use]
+pub fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
+    let (unit, number) = text(headers.get(GRPC_TIMEOUT)?)?.as_bytes().split_last()?;
+    let &(_, nanos) = GRPC_UNITS.iter().find(|(letter, _)| letter == unit)?;
+    if number.len() > 8 {
+        return None;
+    }
+    let number = digits(str::from_utf8(number).ok()?)?;
+    let (seconds, nanos) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
+    Some(Duration::from_secs(number * seconds) + Duration::from_nanos(number * nanos))
+}
+
+/// Writes a `grpc-timeout`, in the finest unit that fits into eight digits.
+///
+/// What does not fit is rounded down, so that no hop lengthens a deadline; but never to 0, which is not allowed.
+///
+/// ```
+/// use buttress_http::field;
+/// use std::time::Duration;
+///
+/// assert_eq!(field::grpc_timeout_value(Duration::from_millis(1500)), "1500000u");
+/// ```
+#[must_use]
+#[expect(clippy::missing_panics_doc, reason = "digits and a letter are always a field value")]
+pub fn grpc_timeout_value(timeout: Duration) -> HeaderValue {
+    let nanos = timeout.as_nanos().max(1);
+    let (number, unit) = GRPC_UNITS
+        .iter()
+        .map(|&(letter, unit)| (nanos / u128::from(unit), letter))
+        .find(|(number, _)| *number <= GRPC_MOST)
+        .unwrap_or((GRPC_MOST, b'H'));
+    HeaderValue::try_from(format!("{number}{}", char::from(unit))).expect("digits and a letter")
+}
+
+/// Whether the content type is gRPC's: `application/grpc`, `application/grpc+proto`, but not `application/grpc-web`.
+#[must_use]
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    const GRPC: &[u8] = b"application/grpc";
+    headers.get(CONTENT_TYPE).is_some_and(|value| {
+        let value = value.as_bytes();
+        value.get(..GRPC.len()).is_some_and(|start| start.eq_ignore_ascii_case(GRPC))
+            && value.get(GRPC.len()).is_none_or(|next| b"+; \t".contains(next))
+    })
+}
+
+/// Marks a request or a response whose body comes as things happen: server-sent events, a long poll, a feed.
+///
+/// Insert it into the extensions. What is marked has idle timeouts only, is not cached, is not retried after its first
+/// byte, and never counts as slow. See [`is_streaming`] for responses that need no mark.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "a mark: there is nothing to add to it")]
+pub struct Streaming;
+
+/// Whether a response streams: it is marked [`Streaming`], it is server-sent events or gRPC by its content type, or it
+/// switches protocols.
+///
+/// The head of a gRPC response does not tell a stream from a single message; only one that ends with its head is
+/// known to be none.
+///
+/// ```
+/// use buttress_http::field;
+///
+/// let events = http::Response::builder().header("content-type", "text/event-stream").body(()).unwrap();
+/// assert!(field::is_streaming(&events));
+/// ```
+pub fn is_streaming<B>(response: &Response<B>) -> bool {
+    let headers = response.headers();
+    response.status() == StatusCode::SWITCHING_PROTOCOLS
+        || response.extensions().get::<Streaming>().is_some()
+        || is_event_stream(headers)
+        || is_grpc(headers) && !headers.contains_key("grpc-status")
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let essence = |value: &HeaderValue| {
+        let essence = value.as_bytes().split(|&byte| byte == b';').next().unwrap_or_default();
+        essence.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
+    };
+    headers.get(CONTENT_TYPE).is_some_and(essence)
+}
+
+fn text(value: &HeaderValue) -> Option<&str> {
+    value.to_str().ok().map(str::trim)
+}
+
+/// A number of digits alone; one too great for 64 bits is the greatest.
+pub(crate) fn digits(text: &str) -> Option<u64> {
+    let only_digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    only_digits.then(|| text.parse().unwrap_or(u64::MAX))
+}

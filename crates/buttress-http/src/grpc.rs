@@ -1,0 +1,93 @@
+//! The codes of gRPC, and the head of a reply that is nothing but its head ("trailers-only").
+
+use std::time::Duration;
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
+pub(crate) const STATUS: &str = "grpc-status";
+pub(crate) const PUSHBACK: &str = "grpc-retry-pushback-ms";
+const MESSAGE: &str = "grpc-message";
+
+/// What `grpc-message` encodes besides what is not ASCII.
+const ENCODED: &AsciiSet = &CONTROLS.add(b'%');
+
+/// A `grpc-status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Code(u8);
+
+impl Code {
+    pub(crate) const UNKNOWN: Self = Self(2);
+    const INVALID_ARGUMENT: Self = Self(3);
+    pub(crate) const DEADLINE_EXCEEDED: Self = Self(4);
+    const PERMISSION_DENIED: Self = Self(7);
+    pub(crate) const RESOURCE_EXHAUSTED: Self = Self(8);
+    const UNIMPLEMENTED: Self = Self(12);
+    pub(crate) const INTERNAL: Self = Self(13);
+    pub(crate) const UNAVAILABLE: Self = Self(14);
+    pub(crate) const DATA_LOSS: Self = Self(15);
+    const UNAUTHENTICATED: Self = Self(16);
+
+    /// The code of headers or trailers. One that no version of gRPC knows is unknown.
+    pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
+        let value = headers.get(STATUS)?;
+        let code = value.to_str().ok().and_then(|text| text.parse().ok()).filter(|code| *code <= 16);
+        Some(code.map_or(Self::UNKNOWN, Self))
+    }
+
+    /// The code that says what an HTTP status says.
+    pub(crate) fn of_status(status: StatusCode) -> Self {
+        match status {
+            StatusCode::BAD_REQUEST => Self::INVALID_ARGUMENT,
+            StatusCode::UNAUTHORIZED => Self::UNAUTHENTICATED,
+            StatusCode::FORBIDDEN => Self::PERMISSION_DENIED,
+            // A path is a method.
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
+                Self::UNIMPLEMENTED
+            }
+            StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT => Self::DEADLINE_EXCEEDED,
+            StatusCode::PAYLOAD_TOO_LARGE | StatusCode::TOO_MANY_REQUESTS => Self::RESOURCE_EXHAUSTED,
+            StatusCode::INTERNAL_SERVER_ERROR => Self::INTERNAL,
+            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE => Self::UNAVAILABLE,
+            _ => Self::UNKNOWN,
+        }
+    }
+}
+
+/// When a client may try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pushback {
+    Unknown,
+    After(Duration),
+    Never,
+}
+
+/// Writes the head of a reply without messages.
+pub(crate) fn write_reply(code: Code, message: &str, pushback: Pushback, headers: &mut HeaderMap) {
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(STATUS, HeaderValue::from(u16::from(code.0)));
+    let message = utf8_percent_encode(message, ENCODED).to_string();
+    headers.insert(
+        MESSAGE,
+        HeaderValue::try_from(message).expect("percent-encoded text is ASCII without controls"),
+    );
+    match pushback {
+        Pushback::Unknown => {}
+        Pushback::After(wait) => {
+            let millis = wait.as_nanos().div_ceil(1_000_000);
+            // Clients read 32 bits.
+            let millis = i32::try_from(millis).unwrap_or(i32::MAX);
+            headers.insert(PUSHBACK, HeaderValue::from(millis));
+        }
+        Pushback::Never => {
+            headers.insert(PUSHBACK, HeaderValue::from_static("-1"));
+        }
+    }
+}
+
+/// Reads how long the server asks to wait; none where it asks not to try again.
+pub(crate) fn pushback(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(PUSHBACK)?.to_str().ok()?;
+    crate::field::digits(value).map(Duration::from_millis)
+}

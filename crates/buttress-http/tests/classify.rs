@@ -1,0 +1,180 @@
+//! Which answers count against a service.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use buttress_core::{
+    BoxError, Cause, Classify, End, NothingSent, Outcome, Rejection, RejectionKind, Verdict,
+};
+use buttress_http::classify;
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
+
+fn response(status: u16, fields: &[(&'static str, &'static str)]) -> Response<()> {
+    let mut response = Response::builder().status(status);
+    for (name, value) in fields {
+        response = response.header(*name, *value);
+    }
+    response.body(()).unwrap()
+}
+
+const GRPC: (&str, &str) = ("content-type", "application/grpc");
+
+fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+    fields
+        .iter()
+        .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+        .collect()
+}
+
+fn ok<C: Classify<Response<()>, Infallible>>(classifier: C, response: &Response<()>) -> Verdict {
+    classifier.classify(Ok(response))
+}
+
+fn err<C: Classify<Response<()>, BoxError>>(classifier: C, error: impl Into<BoxError>) -> Verdict {
+    classifier.classify(Err(&error.into()))
+}
+
+fn at_end(end: End<'_>) -> Outcome {
+    Classify::<Response<()>, Infallible>::at_end(&classify::grpc(), &end)
+}
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[test]
+fn the_status_tells_who_is_at_fault() {
+    for (status, outcome) in [
+        (200, Outcome::success()),
+        (204, Outcome::success()),
+        (304, Outcome::success()),
+        (400, Outcome::success()),
+        (404, Outcome::success()),
+        (408, Outcome::success()),
+        (429, Outcome::soft()),
+        (500, Outcome::failure()),
+        (501, Outcome::failure()),
+        (503, Outcome::failure()),
+        (599, Outcome::failure()),
+    ] {
+        let response = response(status, &[]);
+        assert_eq!(ok(classify::status(), &response), Verdict::Now(outcome.clone()), "{status}");
+        assert_eq!(ok(classify::grpc(), &response), Verdict::Now(outcome), "{status}");
+    }
+}
+
+#[test]
+fn the_wait_that_a_service_asks_for_is_part_of_the_outcome() {
+    for (status, fields, outcome) in [
+        (429, &[("retry-after", "3")][..], Outcome::soft().with_retry_after(secs(3))),
+        (503, &[("retry-after", "0")], Outcome::failure().with_retry_after(secs(0))),
+        (
+            503,
+            &[("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT"), ("date", "Fri, 31 Dec 1999 23:58:59 GMT")],
+            Outcome::failure().with_retry_after(secs(60)),
+        ),
+        (503, &[("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT")], Outcome::failure()),
+        (503, &[("retry-after", "soon")], Outcome::failure()),
+    ] {
+        assert_eq!(ok(classify::status(), &response(status, fields)), Verdict::Now(outcome), "{fields:?}");
+    }
+}
+
+#[test]
+fn a_success_may_wait_for_the_end_of_the_body() {
+    let by_body = classify::status().at_end();
+
+    assert_eq!(ok(by_body, &response(200, &[])), Verdict::AtEnd);
+    assert_eq!(ok(by_body, &response(500, &[])), Verdict::Now(Outcome::failure()));
+    for (end, outcome) in [
+        (End::Complete { trailers: None }, Outcome::success()),
+        (End::Aborted, Outcome::ignored()),
+        (End::Failed, Outcome::failure()),
+    ] {
+        assert_eq!(Classify::<Response<()>, Infallible>::at_end(&by_body, &end), outcome);
+    }
+}
+
+#[test]
+fn a_refusal_of_ours_is_no_failure_of_the_service() {
+    let rejection = Rejection::new(RejectionKind::CircuitOpen).with_retry_after(secs(2));
+    let mut answered = response(503, &[]);
+    answered.extensions_mut().insert(rejection.clone());
+
+    let rejected = Verdict::Now(Outcome::rejected(rejection.clone()));
+    assert_eq!(ok(classify::status(), &answered), rejected);
+    assert_eq!(ok(classify::grpc(), &answered), rejected);
+    assert_eq!(err(classify::status(), rejection.clone()), rejected);
+    assert_eq!(err(classify::grpc(), rejection), rejected);
+}
+
+#[test]
+fn a_timeout_of_ours_is_a_failure_of_the_service() {
+    let timeout = Rejection::new(RejectionKind::Timeout);
+    let mut answered = response(504, &[]);
+    answered.extensions_mut().insert(timeout.clone());
+
+    assert_eq!(ok(classify::status(), &answered), Verdict::Now(Outcome::failure()));
+    assert_eq!(err(classify::status(), timeout), Verdict::Now(Outcome::failure()));
+}
+
+#[test]
+fn an_error_is_a_failure_and_unprocessed_where_nothing_was_sent() {
+    let failure = Outcome::failure();
+
+    assert_eq!(err(classify::status(), "reset"), Verdict::Now(failure.clone()));
+    let nothing_sent: BoxError = Box::new(NothingSent::new("no route"));
+    assert!(nothing_sent.nothing_sent());
+    assert_eq!(err(classify::grpc(), nothing_sent), Verdict::Now(failure.with_unprocessed()));
+}
+
+/// Each code of gRPC, and what it says of the service.
+fn codes() -> Vec<(&'static str, Outcome)> {
+    let codes = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16"];
+    let judged = codes.map(|code| match code {
+        "2" | "4" | "13" | "14" | "15" => (code, Outcome::failure()),
+        "8" => (code, Outcome::soft()),
+        _ => (code, Outcome::success()),
+    });
+    let strange = ["17", "200", "-1", "", "x"].map(|code| (code, Outcome::failure()));
+    [&judged[..], &strange].concat()
+}
+
+#[test]
+fn grpc_is_judged_by_the_code_in_the_head_or_in_the_trailers() {
+    for (code, outcome) in codes() {
+        let head = response(200, &[GRPC, ("grpc-status", code)]);
+        assert_eq!(ok(classify::grpc(), &head), Verdict::Now(outcome.clone()), "{code}");
+
+        assert_eq!(ok(classify::grpc(), &response(200, &[GRPC])), Verdict::AtEnd);
+        let trailers = headers(&[("grpc-status", code)]);
+        assert_eq!(at_end(End::Complete { trailers: Some(&trailers) }), outcome, "{code}");
+    }
+}
+
+#[test]
+fn a_grpc_reply_that_breaks_off_or_has_no_code_is_a_failure() {
+    let without = headers(&[("x-other", "1")]);
+
+    assert_eq!(at_end(End::Complete { trailers: Some(&without) }), Outcome::failure());
+    assert_eq!(at_end(End::Failed), Outcome::failure());
+    assert_eq!(at_end(End::Aborted), Outcome::ignored());
+    // All that a layer says which does not follow the body.
+    assert_eq!(at_end(End::Complete { trailers: None }), Outcome::success());
+}
+
+#[test]
+fn grpc_pushback_is_the_wait_and_a_negative_one_is_none() {
+    for (pushback, wait) in [("1500", Some(1500)), ("0", Some(0)), ("-1", None), ("soon", None)] {
+        let fields = headers(&[("grpc-status", "8"), ("grpc-retry-pushback-ms", pushback)]);
+        let outcome = at_end(End::Complete { trailers: Some(&fields) });
+
+        assert_eq!(outcome.retry_after, wait.map(Duration::from_millis), "{pushback}");
+    }
+}
+
+#[test]
+fn what_is_not_grpc_is_judged_by_its_status_at_once() {
+    assert_eq!(ok(classify::grpc(), &response(200, &[])), Verdict::Now(Outcome::success()));
+    assert_eq!(ok(classify::grpc(), &response(502, &[GRPC])), Verdict::Now(Outcome::failure()));
+}
