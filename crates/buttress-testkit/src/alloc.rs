@@ -1,0 +1,15 @@
+/// Counts the allocations that `work` makes on this thread.
+///
+/// Growing a buffer counts as one. The counting allocator is installed for the whole test binary by the
+/// feature `alloc`; it counts per thread, so tests may run side by side. Call the code a few times before,
+/// so that tables and thread-locals exist.
+///
+/// ```
+/// assert_eq!(buttress_testkit::allocations(|| 1 + 1), 0);
+/// assert_eq!(buttress_testkit::allocations(|| Box::new(1)), 1);
+/// ```
+pub fn allocations<T>(work: impl FnOnce() -> T) -> u64 {
+    let mut kept = None;
+    let info = allocation_counter::measure(|| kept = Some(std::hint::black_box(work())));
+    info.count_total
+}
