@@ -1,1 +1,45 @@
-fn main() {}
+//! cargo run -p axum-api
+//!
+//! A small axum service behind a rate limit and a timeout: 10 requests at once and 5 a second per client
+//! address, half a second per answer. What is refused is answered as application/problem+json.
+
+use std::{net::SocketAddr, time::Duration};
+
+use axum::{Json, Router, extract::Path, http::StatusCode, routing::get};
+use buttress::{Clock, RateLimitLayer, TimeoutLayer, key, reject};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tower::ServiceBuilder;
+
+fn app() -> Router {
+    // The first line is the outermost: a request over the limit never starts a timer.
+    let layers = ServiceBuilder::new()
+        .layer(RateLimitLayer::per_second(5).burst(10).by(key::client_ip()).on_reject(reject::respond()))
+        .layer(TimeoutLayer::head(Duration::from_millis(500)).on_reject(reject::respond()));
+    // One layer value is one budget, for all routes and all connections.
+    Router::new().route("/users/{id}", get(user)).route("/report", get(report)).layer(layers)
+}
+
+async fn user(Path(id): Path<usize>) -> Result<Json<Value>, StatusCode> {
+    let name = ["Ada", "Grace", "Edsger"].get(id.wrapping_sub(1)).ok_or(StatusCode::NOT_FOUND)?;
+    Ok(Json(json!({ "id": id, "name": name })))
+}
+
+/// Takes longer than it may.
+async fn report() -> &'static str {
+    Clock::default().sleep(Duration::from_secs(5)).await;
+    "at last"
+}
+
+#[tokio::main]
+async fn main() -> std::io::Result<()> {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".to_owned());
+    let listener = TcpListener::bind(address).await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    println!("listening on {url}, try:");
+    println!("  curl -i {url}/users/1                  # 200");
+    println!("  curl -i '{url}/users/1?call=[1-11]'    # 200 ten times, then 429 with retry-after");
+    println!("  curl -i {url}/report                   # 504 after half a second");
+    // The client's address, for the limiter's key.
+    axum::serve(listener, app().into_make_service_with_connect_info::<SocketAddr>()).await
+}

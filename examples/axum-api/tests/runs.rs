@@ -1,0 +1,71 @@
+//! Does the program do what it prints? The built binary, a real client.
+
+use std::process::Stdio;
+
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+};
+
+/// The program on a free port, ended when dropped; and its address.
+async fn start() -> (Child, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_axum-api"))
+        .arg("127.0.0.1:0")
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the binary was built for this test");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let first = lines.next_line().await.expect("readable").expect("it says where it listens");
+    let url =
+        first.strip_prefix("listening on ").and_then(|rest| rest.strip_suffix(", try:")).expect("an address");
+    let url = url.to_owned();
+    // Its other lines must find a reader too.
+    while let Ok(Some(line)) = lines.next_line().await {
+        if line.contains("504") {
+            break;
+        }
+    }
+    (child, url)
+}
+
+#[tokio::test]
+async fn the_eleventh_request_at_once_is_a_429_that_says_when_to_come_back() {
+    let (_child, url) = start().await;
+    let client = reqwest::Client::new();
+    let get = async || client.get(format!("{url}/users/1")).send().await.unwrap();
+
+    // Five a second come back meanwhile, so on a slow machine it is not the eleventh but one soon after.
+    let mut admitted = 0;
+    let refused = loop {
+        let answer = get().await;
+        if answer.status() == 429 {
+            break answer;
+        }
+        assert_eq!(answer.status(), 200);
+        admitted += 1;
+        assert!(admitted < 1_000, "the limit never bites");
+    };
+
+    assert!(admitted >= 10, "{admitted}");
+    assert_eq!(refused.headers()["content-type"], "application/problem+json");
+    assert_eq!(refused.headers()["retry-after"], "1");
+}
+
+#[tokio::test]
+async fn an_answer_that_takes_too_long_is_a_504() {
+    let (_child, url) = start().await;
+
+    let answer = reqwest::get(format!("{url}/report")).await.unwrap();
+
+    assert_eq!(answer.status(), 504);
+    assert_eq!(answer.headers()["content-type"], "application/problem+json");
+}
+
+#[tokio::test]
+async fn the_service_itself_answers_as_before() {
+    let (_child, url) = start().await;
+
+    assert!(reqwest::get(format!("{url}/users/2")).await.unwrap().text().await.unwrap().contains("Grace"));
+    assert_eq!(reqwest::get(format!("{url}/users/9")).await.unwrap().status(), 404);
+}
