@@ -26,11 +26,11 @@ fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         .collect()
 }
 
-fn ok<C: Classify<Response<()>, Infallible>>(classifier: C, response: &Response<()>) -> Verdict {
+fn ok(classifier: impl Classify<Response<()>, Infallible> + Copy, response: &Response<()>) -> Verdict {
     classifier.classify(Ok(response))
 }
 
-fn err<C: Classify<Response<()>, BoxError>>(classifier: C, error: impl Into<BoxError>) -> Verdict {
+fn err(classifier: impl Classify<Response<()>, BoxError> + Copy, error: impl Into<BoxError>) -> Verdict {
     classifier.classify(Err(&error.into()))
 }
 
