@@ -67,13 +67,13 @@ impl TryFrom<&Uri> for Address {
 
     fn try_from(uri: &Uri) -> Result<Self, AddressError> {
         let wrong = |rule| AddressError { value: uri.to_string(), rule };
+        let authority = uri.authority().ok_or_else(|| wrong(Rule::Host))?;
         if uri.scheme().is_some_and(|scheme| *scheme != Scheme::HTTP) {
             return Err(wrong(Rule::Scheme));
         }
         if uri.path_and_query().is_some_and(|path| path != "/" && !path.as_str().is_empty()) {
             return Err(wrong(Rule::Path));
         }
-        let authority = uri.authority().ok_or_else(|| wrong(Rule::Host))?;
         let default_port = uri.scheme().map(|_| 80);
         from_authority(authority, default_port).map_err(wrong)
     }

@@ -4,7 +4,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
-use buttress_core::{BoxError, FromRejection, Rejection, RejectionKind};
+use buttress_core::{BoxError, Rejection, RejectionKind};
 use http::Request;
 use hyper::client::conn::http1;
 use tokio::net::TcpStream;
@@ -28,7 +28,7 @@ where
 {
     let Some(permit) = pool.permit() else {
         let full = Rejection::new(RejectionKind::Overloaded).with_policy("connections").with_elsewhere();
-        return Err(Error::from_rejection(full).at(pool.address()));
+        return Err(Error::unsent(ErrorKind::Rejected, full).at(pool.address()));
     };
     Ok(Box::pin(async move {
         let stream = dial(&pool).await.map_err(|error| error.at(pool.address()))?;

@@ -153,9 +153,9 @@ impl fmt::Debug for Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.0.kind, &self.0.source) {
-            (ErrorKind::Rejected, Some(rejection)) => rejection.fmt(f),
-            (kind, _) => kind.fmt(f),
+        match self.rejection() {
+            Some(rejection) => rejection.fmt(f),
+            None => self.0.kind.fmt(f),
         }
     }
 }

@@ -32,8 +32,8 @@ pub struct HopByHop {
 /// Removes the fields of a message that concern one connection only, and must not be sent on (RFC 9110 §7.6.1).
 ///
 /// These are `Connection` and every field that it names, `Keep-Alive`, `Proxy-Connection`, `Proxy-Authenticate`,
-/// `Proxy-Authentication-Info`, `Proxy-Authorization`, `TE`, `Transfer-Encoding` and `Upgrade`. All others stay as
-/// they are and in their order. `Trailer` stays: it announces trailers, which are sent on. `Host` and
+/// `Proxy-Authentication-Info`, `Proxy-Authorization`, `TE`, `Transfer-Encoding` and `Upgrade`. All others stay,
+/// each with its values in their order. `Trailer` stays: it announces trailers, which are sent on. `Host` and
 /// `Content-Length` stay even where `Connection` names them, since a message without them is another message.
 ///
 /// ```

@@ -1,0 +1,249 @@
+//! What a request and an answer look like on the other side of the proxy.
+
+mod support;
+
+use std::net::SocketAddr;
+
+use buttress_core::Cause;
+use buttress_http::Peer;
+use buttress_proxy::{Address, ErrorKind, Proxy, XForwarded};
+use http::header::{CONNECTION, HOST, TE};
+use http::{Method, Request, Version};
+use support::{TestBody, Upstream, body, get, post, text};
+use tower::ServiceExt;
+
+/// The head as the upstream gets it.
+async fn seen(
+    configure: impl FnOnce(Proxy<TestBody>) -> Proxy<TestBody>,
+    request: Request<TestBody>,
+) -> String {
+    let upstream = Upstream::echoing_heads().await;
+    let proxy = configure(upstream.proxy());
+    text(proxy.oneshot(request).await.unwrap()).await
+}
+
+#[tokio::test]
+async fn target_and_host_are_sent_on_as_they_came() {
+    let head = seen(|proxy| proxy, get("/a%2Fb/../c?x=%20&y")).await;
+
+    assert_eq!(head, "GET /a%2Fb/../c?x=%20&y HTTP/1.1\r\nhost: shop.example\r\nvia: 1.1 buttress\r\n\r\n");
+}
+
+#[tokio::test]
+async fn the_authority_of_an_absolute_form_target_wins_over_host() {
+    let head = seen(Proxy::without_via, get("http://user:secret@real.example:8080/a?b")).await;
+
+    assert_eq!(head, "GET /a?b HTTP/1.1\r\nhost: real.example:8080\r\n\r\n");
+}
+
+#[tokio::test]
+async fn an_http2_request_gets_its_host_from_the_authority_and_one_cookie_line() {
+    let mut request = Request::get("https://shop.example/a").version(Version::HTTP_2).body(body("")).unwrap();
+    request.headers_mut().append("cookie", "a=1".parse().unwrap());
+    request.headers_mut().append("cookie", "b=2".parse().unwrap());
+
+    let head = seen(|proxy| proxy.via("edge"), request).await;
+
+    assert_eq!(head, "GET /a HTTP/1.1\r\ncookie: a=1; b=2\r\nhost: shop.example\r\nvia: 2 edge\r\n\r\n");
+}
+
+#[tokio::test]
+async fn an_http_1_0_request_without_host_goes_on_as_1_1_with_the_upstreams() {
+    let upstream = Upstream::echoing_heads().await;
+    let request = Request::get("/").version(Version::HTTP_10).body(body("")).unwrap();
+
+    let head = text(upstream.proxy().oneshot(request).await.unwrap()).await;
+
+    let host = upstream.address;
+    assert_eq!(head, format!("GET / HTTP/1.1\r\nhost: {host}\r\nvia: 1.0 buttress\r\n\r\n"));
+}
+
+#[tokio::test]
+async fn the_asterisk_form_stays() {
+    let mut request = get("*");
+    *request.method_mut() = Method::OPTIONS;
+
+    let head = seen(Proxy::without_via, request).await;
+
+    assert!(head.starts_with("OPTIONS * HTTP/1.1\r\n"), "{head}");
+}
+
+#[tokio::test]
+async fn fields_of_the_clients_connection_stay_behind_and_trailers_are_asked_for_anew() {
+    let mut request = get("/");
+    for (name, value) in [
+        ("connection", "keep-alive, X-Internal"),
+        ("connection", "upgrade, te, host"),
+        ("x-internal", "1"),
+        ("x-kept", "1"),
+        ("x-kept", "2"),
+        ("keep-alive", "timeout=5"),
+        ("proxy-connection", "keep-alive"),
+        ("proxy-authorization", "Basic c2VjcmV0"),
+        ("te", "gzip;q=0.5, Trailers"),
+        ("upgrade", "websocket"),
+        ("expect", "100-continue"),
+    ] {
+        request.headers_mut().append(name, value.parse().unwrap());
+    }
+
+    let head = seen(Proxy::without_via, request).await;
+
+    let mut lines: Vec<_> = head.trim_end().lines().skip(1).collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["connection: te", "host: shop.example", "te: trailers", "x-kept: 1", "x-kept: 2"]);
+}
+
+#[tokio::test]
+async fn fields_of_the_upstreams_connection_stay_behind_and_the_rest_keeps_its_order() {
+    let upstream = Upstream::answering(
+        "HTTP/1.1 200 OK\r\nSet-Cookie: a\r\nConnection: X-Internal\r\nX-Internal: 1\r\nKeep-Alive: timeout=5\r\n\
+         Upgrade: h2c\r\nProxy-Authenticate: Basic\r\nSet-Cookie: b\r\nContent-Length: 0\r\n\r\n",
+    )
+    .await;
+
+    let response = upstream.proxy().oneshot(get("/")).await.unwrap();
+
+    let names: Vec<_> = response.headers().keys().map(|name| name.as_str()).collect();
+    assert_eq!(names, ["set-cookie", "content-length", "via"]);
+    let cookies: Vec<_> = response.headers().get_all("set-cookie").iter().collect();
+    assert_eq!(cookies, ["a", "b"]);
+    assert_eq!(response.headers()["via"], "1.1 buttress");
+}
+
+#[tokio::test]
+async fn a_via_that_came_is_kept_before_ours() {
+    let mut request = get("/");
+    request.headers_mut().insert("via", "1.1 before".parse().unwrap());
+
+    let head = seen(|proxy| proxy, request).await;
+
+    assert!(head.contains("via: 1.1 before\r\nvia: 1.1 buttress\r\n"), "{head}");
+}
+
+fn with_forwarded(peer: Option<&str>) -> Request<TestBody> {
+    let mut request = get("/");
+    request.headers_mut().append("x-forwarded-for", "192.0.2.1".parse().unwrap());
+    request.headers_mut().append("x-forwarded-for", "192.0.2.2".parse().unwrap());
+    request.headers_mut().append("x-forwarded-proto", "https".parse().unwrap());
+    if let Some(peer) = peer {
+        request.extensions_mut().insert(Peer(peer.parse::<SocketAddr>().unwrap()));
+    }
+    request
+}
+
+#[tokio::test]
+async fn x_forwarded_fields_are_kept_appended_or_replaced() {
+    let keep = seen(|proxy| proxy, with_forwarded(Some("198.51.100.7:5000"))).await;
+    assert!(keep.contains("x-forwarded-for: 192.0.2.1\r\n"), "{keep}");
+    assert!(!keep.contains("198.51.100.7"), "{keep}");
+
+    let append = |proxy: Proxy<_>| proxy.x_forwarded(XForwarded::Append);
+    let appended = seen(append, with_forwarded(Some("[::ffff:198.51.100.7]:5000"))).await;
+    assert!(appended.contains("x-forwarded-for: 192.0.2.1, 192.0.2.2, 198.51.100.7\r\n"), "{appended}");
+    assert!(appended.contains("x-forwarded-proto: https, http\r\n"), "{appended}");
+    assert!(appended.contains("x-forwarded-host: shop.example\r\n"), "{appended}");
+
+    let unknown = seen(append, with_forwarded(None)).await;
+    assert!(unknown.contains("x-forwarded-for: 192.0.2.1, 192.0.2.2, unknown\r\n"), "{unknown}");
+
+    let replace = |proxy: Proxy<_>| proxy.x_forwarded(XForwarded::Replace).preserve_host(false);
+    let replaced = seen(replace, with_forwarded(Some("[2001:db8::7]:5000"))).await;
+    assert!(replaced.contains("x-forwarded-for: 2001:db8::7\r\n"), "{replaced}");
+    assert!(replaced.contains("x-forwarded-proto: http\r\n"), "{replaced}");
+    assert!(replaced.contains("x-forwarded-host: shop.example\r\n"), "{replaced}");
+    assert!(replaced.contains("host: 127.0.0.1:"), "{replaced}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_sent_on_is_refused_before_anything_is_sent() {
+    let upstream = Upstream::echoing_heads().await;
+    let mut two_hosts = get("/");
+    two_hosts.headers_mut().append(HOST, "other.example".parse().unwrap());
+    let connect = Request::connect("other.example:443").body(body("")).unwrap();
+
+    for request in [two_hosts, connect] {
+        let error = upstream.proxy().oneshot(request).await.unwrap_err();
+
+        assert_eq!(error.kind(), ErrorKind::BadRequest);
+        assert!(error.nothing_sent() && Cause::nothing_sent(&error));
+    }
+    assert_eq!(upstream.accepted(), 0);
+}
+
+#[tokio::test]
+async fn repeated_lengths_become_one() {
+    let upstream =
+        Upstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok").await;
+
+    let response = upstream.proxy().oneshot(get("/")).await.unwrap();
+
+    assert_eq!(response.headers().get_all("content-length").iter().collect::<Vec<_>>(), ["2"]);
+    assert_eq!(text(response).await, "ok");
+}
+
+#[tokio::test]
+async fn a_length_that_the_body_no_longer_has_is_corrected() {
+    let mut request = post("");
+    request.headers_mut().insert("content-length", "5".parse().unwrap());
+
+    let head = seen(Proxy::without_via, request).await;
+
+    assert!(head.contains("content-length: 0\r\n"), "{head}");
+}
+
+#[test]
+fn the_names_that_are_asked_for_anew_are_hop_by_hop() {
+    let mut fields = http::HeaderMap::new();
+    fields.insert(CONNECTION, "te".parse().unwrap());
+    fields.insert(TE, "trailers".parse().unwrap());
+
+    let said = buttress_proxy::remove_hop_by_hop(&mut fields);
+
+    assert!(said.te_trailers && !said.close && !said.transfer_encoding);
+    assert!(fields.is_empty());
+}
+
+#[test]
+fn an_address_that_cannot_be_says_which_rule_it_breaks() {
+    for (text, rule) in [
+        ("", "must be `host:port`"),
+        ("users", "a port from 1 to 65535"),
+        ("users:0", "a port from 1 to 65535"),
+        ("127.0.0.1:0", "a port from 1 to 65535"),
+        ("users:99999", "a port from 1 to 65535"),
+        ("http://users:/", "a port from 1 to 65535"),
+        ("https://users", "the scheme must be `http`"),
+        ("http://users/v1", "must not have a path"),
+        ("http://users?a", "must not have a path"),
+        ("http://me:secret@users", "must not hold a user name"),
+        ("users:9000/v1", ""),
+        ("/users", "the host must be"),
+        ("a b:9000", "must be `host:port`"),
+    ] {
+        let error = Proxy::<TestBody>::to(text).unwrap_err();
+
+        assert_eq!(error.value(), text);
+        assert!(error.rule().starts_with(rule), "{error}");
+        assert!(error.to_string().starts_with(&format!("upstream `{text}`: ")), "{error}");
+    }
+    for (text, address) in [
+        ("127.0.0.1:9000", "127.0.0.1:9000"),
+        ("[::1]:9000", "[::1]:9000"),
+        ("http://[::1]", "[::1]:80"),
+        ("users.internal:9000", "users.internal:9000"),
+        ("http://users.internal/", "users.internal:80"),
+    ] {
+        assert_eq!(text.parse::<Address>().unwrap().to_string(), address);
+    }
+}
+
+#[tokio::test]
+async fn a_host_name_is_looked_up() {
+    let upstream = Upstream::answering(support::OK).await;
+    let proxy = Proxy::to(format!("localhost:{}", upstream.address.port())).unwrap();
+
+    let response = proxy.oneshot(get("/")).await.unwrap();
+
+    assert_eq!(text(response).await, "ok");
+}
