@@ -24,6 +24,8 @@ pub(crate) use value::{Key, Prefix, Rate};
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
     listen: Option<Text<SocketAddr>>,
+    header_timeout: Option<Text<Duration>>,
+    drain: Option<Text<Duration>>,
     #[serde(default)]
     trusted_proxies: Vec<Text<Net>>,
     #[serde(default, rename = "upstream")]
@@ -95,6 +97,16 @@ impl Config {
 
     pub(crate) fn listen(&self) -> Option<SocketAddr> {
         self.listen.map(|listen| listen.0)
+    }
+
+    /// 30 s: ample for a phone on a train, and an end for a client that never means to finish.
+    pub(crate) fn header_timeout(&self) -> Duration {
+        self.header_timeout.map_or(Duration::from_secs(30), |timeout| timeout.0)
+    }
+
+    /// 30 s: as long as an answer's head may take, and what process managers grant before they kill.
+    pub(crate) fn drain(&self) -> Duration {
+        self.drain.map_or(Duration::from_secs(30), |drain| drain.0)
     }
 
     pub(crate) fn trusted_proxies(&self) -> impl Iterator<Item = Net> + '_ {

@@ -78,7 +78,7 @@ async fn run(config: Option<Config>, listen: Option<SocketAddr>) -> std::io::Res
         None => listen::exactly(config.listen().unwrap_or(listen::DEFAULT)).await?,
     };
     print::welcome(&taken, &config, demo.is_some());
-    let code = server::serve(taken.listener, routes::routes(&config), &mut signals).await;
+    let code = server::serve(taken.listener, &config, routes::routes(&config), &mut signals).await;
     // Until here the demo's services live, and the port behind "/legacy" stays free of others.
     drop(demo);
     Ok(code)

@@ -2,9 +2,8 @@
 
 use std::{cmp::Reverse, collections::HashMap, convert::Infallible, sync::Arc};
 
-use buttress::{Proxy, body::ReplyBody, proxy::XForwarded};
-use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
+use buttress::{Problem, Proxy, proxy::XForwarded, reject::Form};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tower::ServiceExt;
 
@@ -43,7 +42,10 @@ impl<S: Stack> Routes<S> {
         let path = request.uri().path();
         match self.0.iter().find(|(prefix, _)| prefix.matches(path)) {
             Some((_, stack)) => stack.clone().oneshot(request).await,
-            None => Ok(not_found(path)),
+            None => {
+                let problem = Problem::new(StatusCode::NOT_FOUND).with_detail(format!("no route for {path}"));
+                Ok(problem.reply(Form::of(&request)))
+            }
         }
     }
 }
@@ -52,14 +54,4 @@ impl<S> Clone for Routes<S> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
-}
-
-/// A problem of RFC 9457, as every refusal of the layers is one.
-fn not_found<B: ReplyBody>(path: &str) -> Response<B> {
-    let problem =
-        serde_json::json!({ "title": "Not Found", "status": 404, "detail": format!("no route for {path}") });
-    let mut response = Response::new(B::reply(Bytes::from(format!("{problem}\n"))));
-    *response.status_mut() = StatusCode::NOT_FOUND;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    response
 }

@@ -10,8 +10,9 @@ use std::{
     time::Duration,
 };
 
-use buttress::{Clock, Peer};
+use buttress::{Clock, Peer, Sleep};
 use http::Request;
+use humantime::format_duration;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -22,23 +23,23 @@ use hyper_util::{
 };
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::{print::note, routes::Routes, signals::Signals, stack::Stack};
+use crate::{config::Config, print::note, routes::Routes, signals::Signals, stack::Stack};
 
-/// What a request in flight gets to finish after the first signal.
-const DRAIN: Duration = Duration::from_secs(30);
-/// What a client gets to send a request's head, and to send the first request at all.
-const HEAD: Duration = Duration::from_secs(30);
+/// How often an HTTP/2 client is asked whether it is still there.
+const PING: Duration = Duration::from_secs(30);
 /// The most of one head, and of one body's bytes on their way, that a connection holds.
 const BUFFER: usize = 64 * 1024;
 
 /// Serves until the first signal, then drains; a second signal ends at once.
 pub(crate) async fn serve(
     listener: TcpListener,
+    config: &Config,
     routes: Routes<impl Stack>,
     signals: &mut Signals,
 ) -> ExitCode {
     let clock = Clock::default();
-    let server = server();
+    let head = config.header_timeout();
+    let server = server(head);
     let connections = GracefulShutdown::new();
     loop {
         let accepted = tokio::select! {
@@ -47,8 +48,9 @@ pub(crate) async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let connection = Connection { stream, peer, watcher: connections.watcher() };
-                tokio::spawn(connection.serve(server.clone(), routes.clone(), clock.clone()));
+                let connection =
+                    Connection { stream, peer, watcher: connections.watcher(), server: server.clone() };
+                tokio::spawn(connection.serve(routes.clone(), clock.sleep(head)));
             }
             // Out of descriptors, most likely: the connections that end meanwhile give some back.
             Err(error) => {
@@ -59,14 +61,11 @@ pub(crate) async fn serve(
     }
 
     drop(listener);
-    note(format_args!(
-        "draining: connections open {}, at most {} s; the same signal again ends at once",
-        connections.count(),
-        DRAIN.as_secs(),
-    ));
+    let drain = config.drain();
+    note(format_args!("draining for at most {}; the same signal again ends at once", format_duration(drain)));
     tokio::select! {
         () = connections.shutdown() => ExitCode::SUCCESS,
-        () = clock.sleep(DRAIN) => {
+        () = clock.sleep(drain) => {
             note("the drain took too long: what was still in flight is cut off");
             ExitCode::SUCCESS
         }
@@ -74,12 +73,12 @@ pub(crate) async fn serve(
     }
 }
 
-fn server() -> Builder<TokioExecutor> {
+fn server(head: Duration) -> Builder<TokioExecutor> {
     let mut server = Builder::new(TokioExecutor::new());
     // Without a timer hyper's head timeout never fires, and a slow head holds its connection for ever.
-    server.http1().timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(BUFFER);
+    server.http1().timer(TokioTimer::new()).header_read_timeout(head).max_buf_size(BUFFER);
     // Pings find a client that vanished without closing.
-    server.http2().timer(TokioTimer::new()).keep_alive_interval(HEAD).max_send_buf_size(BUFFER);
+    server.http2().timer(TokioTimer::new()).keep_alive_interval(PING).max_send_buf_size(BUFFER);
     server
 }
 
@@ -87,11 +86,12 @@ struct Connection {
     stream: TcpStream,
     peer: SocketAddr,
     watcher: Watcher,
+    server: Builder<TokioExecutor>,
 }
 
 impl Connection {
     /// Ends with the connection. Its errors are the client's: it went away, or spoke no HTTP.
-    async fn serve(self, server: Builder<TokioExecutor>, routes: Routes<impl Stack>, clock: Clock) {
+    async fn serve(self, routes: Routes<impl Stack>, first_head: Sleep) {
         let _ = self.stream.set_nodelay(true);
         let peer = Peer(self.peer);
         let asked = Arc::new(AtomicBool::new(false));
@@ -103,13 +103,13 @@ impl Connection {
                 routes.clone().call(request)
             }
         });
-        let connection = server.serve_connection(TokioIo::new(self.stream), service).into_owned();
+        let connection = self.server.serve_connection(TokioIo::new(self.stream), service).into_owned();
         let mut connection = std::pin::pin!(self.watcher.watch(connection));
 
         // hyper's own timeout starts once it knows the protocol; a client that sends nothing never gets there.
         tokio::select! {
             _ = &mut connection => return,
-            () = clock.sleep(HEAD) => if !asked.load(Relaxed) { return },
+            () = first_head => if !asked.load(Relaxed) { return },
         }
         let _ = connection.await;
     }

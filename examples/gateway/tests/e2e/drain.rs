@@ -20,6 +20,11 @@ struct InFlight {
 }
 
 async fn in_flight(name: &str, client: Client) -> InFlight {
+    in_flight_with(name, client, "").await
+}
+
+/// `top` goes to the top of the configuration.
+async fn in_flight_with(name: &str, client: Client, top: &str) -> InFlight {
     let (arrived, mut has_arrived) = mpsc::unbounded_channel();
     let release = Arc::new(Notify::new());
     let held = Arc::clone(&release);
@@ -28,7 +33,11 @@ async fn in_flight(name: &str, client: Client) -> InFlight {
         held.notified().await;
         "finished"
     }));
-    let gateway = Gateway::in_front_of(name, upstream(service).await, "").await;
+    let upstream = upstream(service).await;
+    let config = format!(
+        "{top}\nupstream = [{{ name = 'it', url = 'http://{upstream}' }}]\nroute = [{{ path = '/', upstream = 'it' }}]"
+    );
+    let gateway = Gateway::with(name, &config).await;
     let request = tokio::spawn(client.get(gateway.url("/")).send());
     soon("the request at the upstream", has_arrived.recv()).await.expect("arrives");
     InFlight { gateway, request, release }
@@ -80,6 +89,19 @@ async fn a_second_signal_ends_it_at_once_with_130() {
     gateway.signal("INT");
 
     assert_eq!(gateway.ended().await.0.code(), Some(130));
+    assert!(soon("the broken request", request).await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn a_drain_that_takes_too_long_cuts_off_what_is_left_and_exits_0() {
+    let InFlight { gateway, request, release: _ } =
+        in_flight_with("too-long", Client::new(), "drain = '200ms'").await;
+
+    gateway.signal("TERM");
+
+    let (status, notes) = gateway.ended().await;
+    assert_eq!(status.code(), Some(0), "{notes}");
+    assert!(notes.contains("at most 200ms") && notes.contains("cut off"), "{notes}");
     assert!(soon("the broken request", request).await.unwrap().is_err());
 }
 

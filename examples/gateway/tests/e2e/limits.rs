@@ -95,3 +95,20 @@ async fn a_client_cannot_dodge_its_budget_by_naming_another_address() {
 
     assert_eq!((first.status().as_u16(), second.status().as_u16()), (200, 429));
 }
+
+#[tokio::test]
+async fn behind_a_trusted_proxy_each_client_has_its_own_budget() {
+    let upstream = upstream(Router::new().fallback(get(|| async { "ok" }))).await;
+    let config = format!(
+        "trusted_proxies = ['127.0.0.1']
+         upstream = [{{ name = 'it', url = 'http://{upstream}' }}]
+         route = [{{ path = '/', upstream = 'it', rate_limit = {{ rate = '1/h' }} }}]"
+    );
+    let gateway = Gateway::with("trusted", &config).await;
+    let client = Client::new();
+
+    for (address, expected) in [("192.0.2.1", 200), ("192.0.2.2", 200), ("192.0.2.1", 429)] {
+        let answer = client.get(gateway.url("/")).header("x-forwarded-for", address).send().await.unwrap();
+        assert_eq!(answer.status(), expected, "{address}");
+    }
+}

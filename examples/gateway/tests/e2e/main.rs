@@ -1,7 +1,9 @@
 //! Does the program do what its README and its own output say? The built binary, real sockets, real clients.
 
+mod clients;
 mod configuration;
 mod drain;
+mod forwarding;
 mod limits;
 mod start;
 mod streaming;
