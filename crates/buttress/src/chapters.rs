@@ -1,0 +1,16 @@
+//! The pages of the project, so that what they show compiles and runs.
+
+#[doc = include_str!("../../../README.md")]
+struct Readme;
+
+#[doc = include_str!("../../../docs/quick-start.md")]
+struct QuickStart;
+
+#[doc = include_str!("../../../docs/errors-and-rejections.md")]
+struct ErrorsAndRejections;
+
+#[doc = include_str!("../../../docs/timeouts.md")]
+struct Timeouts;
+
+#[doc = include_str!("../../../docs/testing-your-stack.md")]
+struct TestingYourStack;
