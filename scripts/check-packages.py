@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PATH = re.compile(r'\bpath\s*=\s*"[^"]*"\s*,?\s*')
+PATH = re.compile(r',\s*path\s*=\s*"[^"]*"|\bpath\s*=\s*"[^"]*"\s*,\s*')
 
 
 def cargo(*arguments, cwd=ROOT, **options):
