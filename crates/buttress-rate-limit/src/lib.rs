@@ -1,1 +1,23 @@
 #![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod event;
+mod future;
+mod gate;
+mod handle;
+mod layer;
+mod policy;
+mod service;
+mod store;
+mod sync;
+mod table;
+mod tally;
+
+pub use event::RateLimitEvent;
+pub use future::RateLimitFuture;
+pub use gate::MissingKey;
+pub use handle::{Handle, Snapshot};
+pub use layer::RateLimitLayer;
+pub use policy::{FixedWindow, Gcra, Limit, LimitError, Policy};
+pub use service::RateLimit;
+pub use store::{KeyHash, Memory};

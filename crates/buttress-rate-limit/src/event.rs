@@ -1,0 +1,40 @@
+use buttress_core::{Decision, Name};
+
+use crate::MissingKey;
+
+/// What a rate limit tells its observer, once per call.
+///
+/// It is given to the closure of [`RateLimitLayer::observe`](crate::RateLimitLayer::observe), outside every lock.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum RateLimitEvent<'a> {
+    /// The call passes.
+    #[non_exhaustive]
+    Allowed {
+        /// The limit's name.
+        policy: &'a Name,
+        /// What the call was charged.
+        cost: u32,
+        /// What is left.
+        decision: Decision,
+    },
+    /// The call is refused.
+    #[non_exhaustive]
+    Refused {
+        /// The limit's name.
+        policy: &'a Name,
+        /// What the call would have cost.
+        cost: u32,
+        /// What is left, and when the call may come again.
+        decision: Decision,
+    },
+    /// The request has no key, and so was allowed or refused unlimited. Under
+    /// [`MissingKey::Shared`] the call is counted, and reported, like any other.
+    #[non_exhaustive]
+    Unkeyed {
+        /// The limit's name.
+        policy: &'a Name,
+        /// What is done with such calls.
+        rule: MissingKey,
+    },
+}

@@ -1,0 +1,210 @@
+//! Fixed window: a count that starts anew on a grid.
+//!
+//! ```text
+//!    window i            window i+1          window i+2
+//!  ├───────────────────┼───────────────────┼───────────────
+//!   ■ ■ ■        (N)   │              ■ ■ ■│■ ■ ■
+//!                                     ╰─ 2N in a moment ─╯
+//! ```
+//!
+//! The state is one word: the index of the window in the upper bits, the count in the lower, split so that the
+//! count holds the limit.
+
+use std::time::{Duration, SystemTime};
+
+use buttress_core::{Decision, Timestamp, nanos};
+
+use super::gcra::HORIZON;
+use super::{LimitError, Policy};
+
+/// `limit` units in each window of a fixed grid.
+///
+/// It admits at most `limit` units per window of its grid, but up to `2·limit` in an interval as long as one
+/// window: all of one window at its end, all of the next at its start. [`Gcra`](super::Gcra) has no such edge
+/// and costs the same; a fixed window is for quotas that are sold by the calendar or counted by others so.
+///
+/// Each key has a grid of its own by default, so that not all clients come back in the same moment.
+///
+/// ```
+/// use buttress_rate_limit::{FixedWindow, RateLimitLayer};
+/// use std::time::Duration;
+///
+/// let layer = RateLimitLayer::new(FixedWindow::new(1000, Duration::from_secs(3600)));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FixedWindow {
+    limit: u64,
+    nanos: u64,
+    count_bits: u32,
+    grid: Grid,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Grid {
+    /// By the key's hash.
+    PerKey,
+    /// One for all, this far ahead of the clock's origin.
+    Shared(Duration),
+}
+
+impl FixedWindow {
+    /// Allows `limit` units in each `window`.
+    ///
+    /// # Panics
+    ///
+    /// When [`try_new`](Self::try_new) fails.
+    #[must_use]
+    #[track_caller]
+    pub fn new(limit: u64, window: Duration) -> Self {
+        Self::try_new(limit, window).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Allows `limit` units in each `window`.
+    ///
+    /// # Errors
+    ///
+    /// When either is 0, when `window` is longer than 146 years, or when `limit` and the number of windows in
+    /// ten years do not fit a `u64` together (4·10⁹ per second do; 4·10⁹ per 10 ms do not).
+    pub fn try_new(limit: u64, window: Duration) -> Result<Self, LimitError> {
+        if limit == 0 {
+            return Err(LimitError::new("limit", limit, "must be at least 1"));
+        }
+        if window.is_zero() {
+            return Err(LimitError::new("window", window, "must be longer than zero"));
+        }
+        let nanos = nanos(window);
+        if Duration::from_nanos(nanos) != window || nanos > 1 << 62 {
+            return Err(LimitError::new("window", window, "must be at most 146 years"));
+        }
+        let count_bits = u64::BITS - limit.leading_zeros();
+        let windows = HORIZON / nanos + 2;
+        if count_bits + (u64::BITS - windows.leading_zeros()) > u64::BITS {
+            return Err(LimitError::new(
+                "limit",
+                limit,
+                "must fit a u64 together with the number of windows in ten years",
+            ));
+        }
+        Ok(Self { limit, nanos, count_bits, grid: Grid::PerKey })
+    }
+
+    /// Starts the windows of all keys at the same moments: those at which the clock's time is `phase` plus a
+    /// whole number of windows.
+    #[must_use]
+    pub fn phase(mut self, phase: Duration) -> Self {
+        let phase = nanos(phase) % self.nanos;
+        self.grid = Grid::Shared(Duration::from_nanos((self.nanos - phase) % self.nanos));
+        self
+    }
+
+    /// Starts the windows of all keys on the calendar: whole windows since 1970 UTC, so that a window of an hour
+    /// begins on the hour.
+    ///
+    /// `now` and `date` are two readings of one clock. A date that is set later does not move the grid.
+    ///
+    /// ```
+    /// use buttress_core::Clock;
+    /// use buttress_rate_limit::FixedWindow;
+    /// use std::time::Duration;
+    ///
+    /// let clock = Clock::default();
+    /// let hourly = FixedWindow::new(1000, Duration::from_secs(3600)).aligned(clock.now(), clock.wall());
+    /// ```
+    #[must_use]
+    pub fn aligned(self, now: Timestamp, date: SystemTime) -> Self {
+        let window = u128::from(self.nanos);
+        // How far into its window `date` is.
+        let into = match date.duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(since) => since.as_nanos() % window,
+            Err(before) => (window - before.duration().as_nanos() % window) % window,
+        };
+        let start = (u128::from(now.as_nanos()) + window - into) % window;
+        self.phase(Duration::from_nanos(start as u64))
+    }
+
+    /// Units per window.
+    #[must_use]
+    pub const fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// The length of a window.
+    #[must_use]
+    pub const fn window(&self) -> Duration {
+        Duration::from_nanos(self.nanos)
+    }
+
+    /// The window that counts, and its count: the clock's, or a later one that was seen before the clock went
+    /// back.
+    #[inline]
+    fn current(&self, state: u64, now: Timestamp) -> (u64, u64) {
+        let clock = (now.as_nanos() / self.nanos).min(u64::MAX >> self.count_bits);
+        let stored = state >> self.count_bits;
+        if clock > stored { (clock, 0) } else { (stored, state & self.mask()) }
+    }
+
+    #[inline]
+    const fn mask(&self) -> u64 {
+        u64::MAX >> (u64::BITS - self.count_bits)
+    }
+
+    /// The time until window `index` is over. The next begins where it ends.
+    #[inline]
+    fn until_end(&self, index: u64, now: Timestamp) -> Duration {
+        let end = index.saturating_add(1).saturating_mul(self.nanos);
+        Duration::from_nanos(end.saturating_sub(now.as_nanos()).max(1))
+    }
+}
+
+impl Policy for FixedWindow {
+    type State = u64;
+
+    #[inline]
+    fn decide(&self, state: u64, now: Timestamp, cost: u32) -> (u64, Decision) {
+        let (index, count) = self.current(state, now);
+        let reset = self.until_end(index, now);
+        let window = self.window();
+
+        let after = count.saturating_add(u64::from(cost));
+        if cost == 0 {
+            // A lowered limit may stand below the count.
+            let remaining = self.limit.saturating_sub(count);
+            (state, Decision::admit(self.limit, remaining).with_reset(reset, window))
+        } else if after <= self.limit {
+            let charged = index << self.count_bits | after;
+            (charged, Decision::admit(self.limit, self.limit - after).with_reset(reset, window))
+        } else {
+            let retry_after = (u64::from(cost) <= self.limit).then_some(reset);
+            let remaining = self.limit.saturating_sub(count);
+            (
+                state,
+                Decision::refuse(self.limit, retry_after).with_remaining(remaining).with_reset(reset, window),
+            )
+        }
+    }
+
+    fn refund(&self, state: u64, now: Timestamp, cost: u32) -> u64 {
+        let (index, count) = self.current(state, now);
+        if index == state >> self.count_bits {
+            index << self.count_bits | count.saturating_sub(u64::from(cost))
+        } else {
+            // It was charged to a window that is over.
+            state
+        }
+    }
+
+    #[inline]
+    fn debt(&self, state: u64, now: Timestamp) -> u64 {
+        self.current(state, now).1
+    }
+
+    #[inline]
+    fn shift(&self, hash: u64) -> Duration {
+        match self.grid {
+            Grid::PerKey => {
+                Duration::from_nanos(((u128::from(hash) * u128::from(self.nanos)) >> u64::BITS) as u64)
+            }
+            Grid::Shared(ahead) => ahead,
+        }
+    }
+}
