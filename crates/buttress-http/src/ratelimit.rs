@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use buttress_core::Quota;
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use sfv::{Integer, KeyRef, ListSerializer, StringRef};
 
@@ -14,22 +15,27 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 
 /// Adds a line to each of the two fields. Several lines are one list, so layers add up.
 pub(crate) fn write(quotas: &[Quota], headers: &mut HeaderMap) {
-    append(headers, RATE_LIMIT, quotas, |quota| {
-        [("r", clamped(quota.remaining)), ("t", seconds(quota.reset))]
-    });
-    append(headers, RATE_LIMIT_POLICY, quotas, |quota| {
+    if quotas.is_empty() {
+        return;
+    }
+    // One buffer holds both.
+    let mut text = String::with_capacity(quotas.iter().map(|quota| 2 * quota.name.len() + 48).sum());
+    list(&mut text, quotas, |quota| [("r", clamped(quota.remaining)), ("t", seconds(quota.reset))]);
+    let end_of_first = text.len();
+    list(&mut text, quotas, |quota| {
         // The draft knows no window of 0.
         [("q", clamped(quota.limit)), ("w", seconds(quota.window).max(Integer::constant(1)))]
     });
+
+    let mut policy = Bytes::from(text);
+    let limit = policy.split_to(end_of_first);
+    headers.append(RATE_LIMIT, value(limit));
+    headers.append(RATE_LIMIT_POLICY, value(policy));
 }
 
-fn append(
-    headers: &mut HeaderMap,
-    name: HeaderName,
-    quotas: &[Quota],
-    parameters: impl Fn(&Quota) -> [(&'static str, Integer); 2],
-) {
-    let mut list = ListSerializer::new();
+/// Writes one member for each quota.
+fn list(text: &mut String, quotas: &[Quota], parameters: impl Fn(&Quota) -> [(&'static str, Integer); 2]) {
+    let mut list = ListSerializer::with_buffer(text);
     for quota in quotas {
         let policy = printable(&quota.name);
         let policy = StringRef::from_str(&policy).expect("printable ASCII is a string");
@@ -38,9 +44,10 @@ fn append(
             member = member.parameter(KeyRef::from_str(key).expect("lower-case letters are a key"), value);
         }
     }
-    if let Some(list) = list.finish() {
-        headers.append(name, HeaderValue::try_from(list).expect("a structured field is ASCII"));
-    }
+}
+
+fn value(text: Bytes) -> HeaderValue {
+    HeaderValue::from_maybe_shared(text).expect("a structured field is printable ASCII")
 }
 
 /// Structured strings are printable ASCII: what is not becomes `?`.

@@ -13,10 +13,10 @@
 //! | `Collapsed` | 502 | UNAVAILABLE |
 //!
 //! How long to wait stands in `Retry-After` (whole seconds, rounded up, never 0) and for gRPC in
-//! `grpc-retry-pushback-ms`. The [`Rejection`](buttress_core::Rejection) itself travels in the response's extensions, so that the layers
-//! above tell a refusal of ours from an answer of the service.
+//! `grpc-retry-pushback-ms`. The [`Rejection`] itself travels in the response's extensions, so that the layers above
+//! tell a refusal of ours from an answer of the service.
 //!
-//! An error in your own words is a closure: [`with`].
+//! A refusal in your own words is a closure: [`with`].
 //!
 //! ```
 //! use buttress_core::{Reject, Rejection, RejectionKind};

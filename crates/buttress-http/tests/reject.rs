@@ -232,6 +232,21 @@ fn a_layer_adds_its_quotas_to_those_that_are_there() {
 }
 
 #[test]
+fn both_fields_cost_two_allocations_where_the_map_has_room() {
+    let quotas = [Quota::new("burst", 100, 50, Duration::from_secs(29), Duration::from_secs(60))];
+    let respond = reject::respond();
+    let mut response = Reply::default();
+    response.headers_mut().reserve(8);
+
+    let allocations = buttress_testkit::allocations(|| {
+        Reject::<Request<()>, _, Infallible>::annotate(&respond, Form::of(&get()), &mut response, &quotas);
+    });
+
+    assert_eq!(response.headers().len(), 2);
+    assert!(allocations <= 2, "{allocations}");
+}
+
+#[test]
 fn without_fields_or_quotas_nothing_is_added() {
     let quota = Quota::new("burst", 1, 1, Duration::ZERO, Duration::from_secs(1));
 

@@ -34,7 +34,8 @@ impl<B> Key<Request<B>> for Header {
 
 /// Counts by the authority asked for: host and port, in lower case.
 ///
-/// It is the URI's, and without one there that of the field `Host`.
+/// It is the URI's, and without one there that of the field `Host`. The port counts as written: `a.example` and
+/// `a.example:80` are two keys.
 #[must_use]
 pub const fn authority() -> Authority {
     Authority(())
