@@ -2,12 +2,14 @@ use std::time::Duration;
 
 /// Moves tokio's paused time and lets every task that became due run, without a real wait.
 ///
-/// Plain `tokio::time::advance` returns before the tasks whose timers fired have run; this yields to them.
+/// Plain `tokio::time::advance` moves on before a task that was just spawned has started its timer, and returns
+/// before the tasks whose timers fired have run; this yields to both.
 ///
 /// # Panics
 ///
 /// When tokio's time is not paused (`#[tokio::test(start_paused = true)]`).
 pub async fn advance(by: Duration) {
+    settle().await;
     tokio::time::advance(by).await;
     settle().await;
 }

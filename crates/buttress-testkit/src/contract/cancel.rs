@@ -8,7 +8,7 @@ use http_body::Body;
 use tower_service::Service;
 
 use super::exchange::{Answer, Exchange, Shape};
-use super::rig::{Checked, Rig, exchange, oneshot};
+use super::rig::{Checked, Rig, answered, exchange, oneshot};
 use super::{ROUNDS, Subject};
 use crate::task::Task;
 
@@ -93,7 +93,7 @@ pub(super) fn the_service_goes_first<L: Subject<X>, X: Exchange>(mut rig: Rig<L,
     rig.inner.hold();
     let mut clone = service.clone();
     rig.must_ready(&mut clone)?;
-    let mut call = Task::new(clone.call(rig.request().1));
+    let mut call = Task::new(answered::<L, X>(clone.call(rig.request().1)));
     rig.run(&mut call)?;
     drop(clone);
     rig.run(&mut call)?;

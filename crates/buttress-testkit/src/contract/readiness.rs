@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use tower_service::Service;
 
 use super::exchange::Exchange;
-use super::rig::{Checked, Rig, exchange};
+use super::rig::{Checked, Rig, answered, exchange};
 use super::{ROUNDS, Subject};
 use crate::service::Fault;
 use crate::task::Task;
@@ -74,7 +74,7 @@ pub(super) fn a_clone_is_not_ready<L: Subject<X>, X: Exchange>(mut rig: Rig<L, X
     let mut second = Task::new(exchange::<L, X>(&mut clone, request));
     let early = rig.run(&mut second)?;
     let (_, request) = rig.request();
-    let mut first = Task::new(original.call(request));
+    let mut first = Task::new(answered::<L, X>(original.call(request)));
     if rig.run(&mut first)?.is_none() {
         return Err("a readied service, called after a clone of it, does not finish".into());
     }

@@ -211,7 +211,14 @@ pub(super) async fn exchange<L: Subject<X>, X: Exchange>(
     if poll_fn(|cx| service.poll_ready(cx)).await.is_err() {
         return Err("fails in poll_ready".to_owned());
     }
-    let Ok(response) = service.call(request).await else {
+    answered::<L, X>(service.call(request)).await
+}
+
+/// The rest of a call that was made: its response, read to the end.
+pub(super) async fn answered<L: Subject<X>, X: Exchange>(
+    call: <L::Layered as Service<X::Request>>::Future,
+) -> Result<u32, String> {
+    let Ok(response) = call.await else {
         return Err("fails".to_owned());
     };
     let (number, body) = response.split();
