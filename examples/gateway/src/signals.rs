@@ -30,7 +30,6 @@ impl Signals {
 
 #[cfg(not(unix))]
 impl Signals {
-    #[expect(clippy::unnecessary_wraps, reason = "listening can fail on unix")]
     pub(crate) fn new() -> Result<Self> {
         Ok(Self {})
     }

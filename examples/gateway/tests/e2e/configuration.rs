@@ -34,6 +34,24 @@ async fn the_documented_sample_is_accepted() {
 }
 
 #[tokio::test]
+async fn what_the_sample_shows_as_a_comment_is_accepted_too() {
+    let sample = include_str!("../../gateway.toml");
+    let whole = sample.replace("# trusted_proxies", "trusted_proxies");
+    assert_ne!(sample, whole);
+
+    Gateway::with("whole-sample", &whole).await;
+}
+
+#[tokio::test]
+async fn the_file_says_where_to_listen_unless_the_command_line_does() {
+    let path = config_file("listen", &format!("listen = '127.0.0.1:0'\n{UPSTREAM}{ROUTE}"));
+
+    let gateway = Gateway::start(gateway(["--config".as_ref(), path.as_os_str()])).await;
+
+    assert_ne!(gateway.address.port(), 8080);
+}
+
+#[tokio::test]
 async fn every_mistake_is_told_with_its_line_and_what_would_be_right() {
     // UPSTREAM is lines 1 to 3, ROUTE lines 4 to 6.
     let after_route = |line: &str| format!("{UPSTREAM}{ROUTE}{line}\n");

@@ -127,6 +127,37 @@ async fn a_client_that_reads_100_kib_a_second_makes_the_gateway_hold_no_more() {
 }
 
 #[tokio::test]
+async fn an_upstream_that_stops_reading_stops_the_client_and_not_the_gateways_memory() {
+    let deaf = raw_upstream(|mut stream| async move {
+        let small = head_of(&mut stream).await.starts_with("GET /small");
+        if small {
+            let _ =
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+        } else {
+            std::future::pending::<()>().await;
+        }
+    })
+    .await;
+    let gateway = Gateway::in_front_of("deaf", deaf, "").await;
+    let Some(idle) = idle_kib(&gateway).await else { return };
+
+    let mut client = TcpStream::connect(gateway.address).await.unwrap();
+    client.write_all(b"PUT /up HTTP/1.1\r\nhost: it\r\ncontent-length: 67108864\r\n\r\n").await.unwrap();
+    let piece = vec![0; 64 * 1024];
+    let mut sent = 0;
+    let mut stuck = false;
+    while !stuck {
+        tokio::select! {
+            n = client.write(&piece) => sent += n.unwrap(),
+            () = pause(Duration::from_millis(500)) => stuck = true,
+        }
+    }
+
+    assert!(sent < 64 * MIB, "the client is held back");
+    held_little(&gateway, idle);
+}
+
+#[tokio::test]
 async fn the_first_piece_arrives_before_the_second_is_sent() {
     let (send, receive) = mpsc::unbounded_channel::<&'static str>();
     let receive = Arc::new(tokio::sync::Mutex::new(receive));
