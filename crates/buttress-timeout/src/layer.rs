@@ -118,7 +118,7 @@ impl<J, M> TimeoutLayer<J, M> {
     #[track_caller]
     pub fn and_idle(mut self, limit: Duration) -> TimeoutLayer<J, AtEnd> {
         self.shared_mut().limits.idle = checked("idle timeout", limit);
-        self.to_end()
+        self.reaching_into_the_body()
     }
 
     /// Adds a total timeout, or replaces it: see [`total`](Self::total).
@@ -132,7 +132,7 @@ impl<J, M> TimeoutLayer<J, M> {
     #[track_caller]
     pub fn and_total(mut self, limit: Duration) -> TimeoutLayer<J, AtEnd> {
         self.shared_mut().limits.total = checked("total timeout", limit);
-        self.to_end()
+        self.reaching_into_the_body()
     }
 
     /// Refuses by `reject` instead of [`Fail`]: `reject::respond()` of `buttress-http` answers with status 504.
@@ -168,7 +168,7 @@ impl<J, M> TimeoutLayer<J, M> {
     }
 
     #[cfg(feature = "http")]
-    fn to_end(self) -> TimeoutLayer<J, AtEnd> {
+    fn reaching_into_the_body(self) -> TimeoutLayer<J, AtEnd> {
         TimeoutLayer { shared: self.shared, reject: self.reject, reach: AtEnd }
     }
 

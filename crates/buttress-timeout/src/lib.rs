@@ -8,7 +8,7 @@ mod deadline;
 mod event;
 mod future;
 mod layer;
-#[cfg_attr(not(feature = "http"), expect(dead_code, reason = "only bodies have an idle timeout"))]
+#[cfg_attr(not(any(feature = "http", test)), expect(dead_code, reason = "only bodies have an idle timeout"))]
 mod policy;
 mod race;
 mod reach;
