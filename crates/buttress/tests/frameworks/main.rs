@@ -2,6 +2,7 @@
 
 #![cfg(all(feature = "rate-limit", feature = "axum", feature = "tonic", feature = "reqwest"))]
 
+mod at_end;
 mod axum_router;
 mod box_error;
 mod hyper_server;
