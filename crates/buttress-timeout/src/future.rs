@@ -1,9 +1,8 @@
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use buttress_core::{AtHead, Fail, Reject, RejectionKind, Timestamp};
+use buttress_core::{AtHead, Fail, Reject, RejectionKind};
 use pin_project::pin_project;
 use tower_service::Service;
 
@@ -29,9 +28,8 @@ where
 {
     #[pin]
     race: Race<S::Future>,
-    shared: Arc<Shared>,
-    start: Timestamp,
-    end: Timestamp,
+    /// `None` once the race is decided.
+    call: Option<Call>,
     reject: J,
     form: J::Form,
     reach: M,
@@ -43,9 +41,8 @@ where
     M: Reach<Req, S::Response>,
     J: Reject<Req, <M as Reach<Req, S::Response>>::Out, S::Error>,
 {
-    pub(crate) fn new(inner: S::Future, call: Call, reject: J, form: J::Form, reach: M) -> Self {
-        let Call { shared, start, end } = call;
-        Self { race: Race::new(inner), shared, start, end, reject, form, reach }
+    pub(crate) const fn new(inner: S::Future, call: Call, reject: J, form: J::Form, reach: M) -> Self {
+        Self { race: Race::new(inner), call: Some(call), reject, form, reach }
     }
 }
 
@@ -60,25 +57,24 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let Shared { limits, watch } = &**this.shared;
-        let due = limits.until_head(*this.start, *this.end);
+        let call = this.call.as_ref().expect("polled after it was ready");
+        let due = call.shared.limits.until_head(call.start, call.end);
+        let won = ready!(this.race.poll(cx, &call.shared.watch.clock, due.at));
 
-        match ready!(this.race.poll(cx, &watch.clock, due.at)) {
-            Won::Future(result) => Poll::Ready(result.map(|res| {
-                let call = Call { shared: this.shared.clone(), start: *this.start, end: *this.end };
-                this.reach.carry(res, call)
-            })),
+        let call = this.call.take().expect("seen above");
+        Poll::Ready(match won {
+            Won::Future(result) => result.map(|res| this.reach.carry(res, call)),
             Won::Time => {
+                let Shared { limits, watch } = &*call.shared;
                 let limit = limits.of(due.by);
-                let elapsed = watch.clock.now() - *this.start;
+                let elapsed = watch.clock.now() - call.start;
                 watch.tell(|name| match due.by {
                     Phase::Total => TimeoutEvent::Total { name, limit, elapsed },
                     Phase::Head | Phase::Idle => TimeoutEvent::Head { name, limit, elapsed },
                 });
-                let rejection = watch.rejection(RejectionKind::Timeout);
-                Poll::Ready(this.reject.reject(*this.form, rejection))
+                this.reject.reject(*this.form, watch.rejection(RejectionKind::Timeout))
             }
-        }
+        })
     }
 }
 
@@ -89,6 +85,6 @@ where
     J: Reject<Req, <M as Reach<Req, S::Response>>::Out, S::Error>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TimeoutFuture").field("start", &self.start).finish_non_exhaustive()
+        f.debug_struct("TimeoutFuture").field("call", &self.call).finish_non_exhaustive()
     }
 }

@@ -28,7 +28,8 @@ use crate::{Timeout, TimeoutEvent};
 ///   `on_reject(reject::respond())` answers with status 504.
 /// - At the timeout the inner future, or body, is dropped at once, and with it the call below. An answer that comes later is
 ///   not seen by anyone.
-/// - A response that streams (`text/event-stream`, gRPC, or marked `Streaming`) has no total timeout once its head is there.
+/// - A response that streams (`text/event-stream`, gRPC, or marked `field::Streaming`) has no total timeout once its head is
+///   there; a request marked so has none from the start.
 /// - The idle timeout runs only while the reader waits for the body below. A slow client does not trip it.
 ///
 /// A clone of the layer and every service made by it have the same limits. There is no other state: a call holds its own

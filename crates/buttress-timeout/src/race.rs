@@ -26,7 +26,7 @@ pub(crate) enum Won<T> {
 }
 
 impl<F: Future> Race<F> {
-    pub(crate) fn new(future: F) -> Self {
+    pub(crate) const fn new(future: F) -> Self {
         Self { future: Some(future), alarm: Alarm::new() }
     }
 
