@@ -18,8 +18,9 @@ use crate::shared::Shared;
 
 /// A response body that ends with an error when it stalls, or when its call takes too long.
 ///
-/// Frames, `size_hint`, `is_end_stream` and trailers of the inner body pass through. At the timeout the inner body is dropped
-/// at once, before the reader gets the error, so that everything it holds is given back; after the error the body is at its end.
+/// Frames, `size_hint`, `is_end_stream` and trailers of the inner body pass through. At the timeout the inner
+/// body is dropped at once, before the reader gets the error, so that everything it holds is given back;
+/// after the error the body is at its end.
 ///
 /// The timer is made the first time the inner body has nothing to give, and only runs while the reader waits.
 ///
@@ -157,8 +158,8 @@ impl<B: fmt::Debug> fmt::Debug for TimeoutBody<B> {
 
 /// Why a [`TimeoutBody`] ended before its end.
 ///
-/// It is the same type for every inner body, so that it fits a server whatever the inner body's error is. That one is boxed
-/// where it is not yet, and `downcast_ref` finds it.
+/// It is the same type for every inner body, so that it fits a server whatever the inner body's error is.
+/// That one is boxed where it is not yet, and `downcast_ref` finds it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TimeoutBodyError {

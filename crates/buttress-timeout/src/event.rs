@@ -2,8 +2,8 @@ use std::time::Duration;
 
 /// What happened in a timeout or deadline layer, as its observer is told.
 ///
-/// `name` is the layer's ([`named`](crate::TimeoutLayer::named)). The observer runs after the inner future or body has
-/// been dropped, and no lock is held.
+/// `name` is the layer's ([`named`](crate::TimeoutLayer::named)). The observer runs after the inner future or
+/// body has been dropped, and no lock is held.
 ///
 /// ```
 /// use buttress_timeout::{TimeoutEvent, TimeoutLayer};

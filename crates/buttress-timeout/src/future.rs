@@ -16,8 +16,8 @@ use crate::{Reach, TimeoutEvent};
 ///
 /// # Cancel safety
 ///
-/// Dropping it drops the inner future and the timer; nothing stays behind. At a timeout the inner future is dropped before
-/// this one completes.
+/// Dropping it drops the inner future and the timer; nothing stays behind. At a timeout the inner future is
+/// dropped before this one completes.
 #[pin_project]
 #[must_use = "futures do nothing unless polled"]
 pub struct TimeoutFuture<S, Req, J = Fail, M = AtHead>

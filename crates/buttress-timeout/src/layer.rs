@@ -19,26 +19,27 @@ use crate::{Timeout, TimeoutEvent};
 /// | [`idle`](Self::idle) | the moment the reader begins to wait for a frame of the body | that frame | the body ends with an error |
 /// | [`total`](Self::total) | the call | the end of the body | the call is refused, or the body ends with an error |
 ///
-/// One layer holds up to three: begin with one, add others by [`and_head`](Self::and_head), [`and_idle`](Self::and_idle),
-/// [`and_total`](Self::and_total). None has a default: how long a call may take is known to you alone.
+/// One layer holds up to three: begin with one, add others by [`and_head`](Self::and_head),
+/// [`and_idle`](Self::and_idle), [`and_total`](Self::and_total). None has a default: how long a call may take
+/// is known to you alone.
 ///
-/// - A head-only layer works for any request and response. Idle and total (feature `http`) reach into the body and make the
-///   response `http::Response<TimeoutBody<B>>`.
-/// - A refusal is a [`Rejection`](buttress_core::Rejection) of kind `Timeout`. By default the call fails with it;
-///   `on_reject(reject::respond())` answers with status 504.
-/// - At the timeout the inner future, or body, is dropped at once, and with it the call below. An answer that comes later is
-///   not seen by anyone.
-/// - A response that streams (`text/event-stream`, gRPC, or marked `field::Streaming`) has no total timeout once its head is
-///   there; a request marked so has none from the start.
+/// - A head-only layer works for any request and response. Idle and total (feature `http`) reach into the
+///   body and make the response `http::Response<TimeoutBody<B>>`.
+/// - A refusal is a [`Rejection`](buttress_core::Rejection) of kind `Timeout`. By default the call fails with
+///   it; `on_reject(reject::respond())` answers with status 504.
+/// - At the timeout the inner future, or body, is dropped at once, and with it the call below. An answer that
+///   comes later is not seen by anyone.
+/// - A response that streams (`text/event-stream`, gRPC, or marked `field::Streaming`) has no total timeout
+///   once its head is there; a request marked so has none from the start.
 /// - The idle timeout runs only while the reader waits for the body below. A slow client does not trip it.
 ///
-/// A clone of the layer and every service made by it have the same limits. There is no other state: a call holds its own
-/// timer, which does not exist until the call has to wait.
+/// A clone of the layer and every service made by it have the same limits. There is no other state: a call
+/// holds its own timer, which does not exist until the call has to wait.
 ///
 /// # Strict
 ///
-/// Under [`strict`](Self::strict) the inner service is readied in `poll_ready`, before the call begins, and so that wait does
-/// not count towards any timeout.
+/// Under [`strict`](Self::strict) the inner service is readied in `poll_ready`, before the call begins, and
+/// so that wait does not count towards any timeout.
 #[derive(Clone, Debug)]
 pub struct TimeoutLayer<J = Fail, M = AtHead> {
     shared: Arc<Shared>,
@@ -75,8 +76,8 @@ impl TimeoutLayer<Fail, AtEnd> {
 
     /// Allows `limit` from the call to the end of the body.
     ///
-    /// It is looked at whenever the reader asks for the body and while it waits for it. A reader that never asks again is
-    /// not ended by it: that is for the server's own write timeout.
+    /// It is looked at whenever the reader asks for the body and while it waits for it. A reader that never
+    /// asks again is not ended by it: that is for the server's own write timeout.
     ///
     /// # Panics
     ///
@@ -136,7 +137,8 @@ impl<J, M> TimeoutLayer<J, M> {
         self.reaching_into_the_body()
     }
 
-    /// Refuses by `reject` instead of [`Fail`]: `reject::respond()` of `buttress-http` answers with status 504.
+    /// Refuses by `reject` instead of [`Fail`]: `reject::respond()` of `buttress-http` answers with status
+    /// 504.
     #[must_use]
     pub fn on_reject<J2>(self, reject: J2) -> TimeoutLayer<J2, M> {
         TimeoutLayer { shared: self.shared, reject, reach: self.reach }

@@ -8,9 +8,9 @@ use pin_project::pin_project;
 
 /// Runs a future until a moment.
 ///
-/// The future is polled first: one that is ready at once never makes a timer, and an answer that is there is taken
-/// even when its time has just passed. The future is dropped as soon as the race is decided, in the poll that
-/// decides it.
+/// The future is polled first: one that is ready at once never makes a timer, and an answer that is there is
+/// taken even when its time has just passed. The future is dropped as soon as the race is decided, in the
+/// poll that decides it.
 #[pin_project]
 pub(crate) struct Race<F> {
     #[pin]
@@ -70,7 +70,8 @@ impl Alarm {
 
     /// Completes once `until` has come; [`Timestamp::MAX`] is never, and needs no timer.
     ///
-    /// `until` may differ from poll to poll. A later one costs nothing until the timer goes off for the earlier one.
+    /// `until` may differ from poll to poll. A later one costs nothing until the timer goes off for the
+    /// earlier one.
     pub(crate) fn poll(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -6,9 +6,9 @@ use crate::shared::Shared;
 
 /// How far a timeout layer reaches: to the head of a response, or to the end of its body.
 ///
-/// [`AtHead`] leaves the response type alone, and any request and response will do. `AtEnd` (feature `http`) takes an
-/// `http::Request` and gives `http::Response<TimeoutBody<B>>`. A layer is `AtHead` until it is given an idle or a total
-/// timeout.
+/// [`AtHead`] leaves the response type alone, and any request and response will do. `AtEnd` (feature `http`)
+/// takes an `http::Request` and gives `http::Response<TimeoutBody<B>>`. A layer is `AtHead` until it is given
+/// an idle or a total timeout.
 pub trait Reach<Req, Res>: sealed::Carry<Req, Res, Out = <Self as Reach<Req, Res>>::Out> {
     /// The response that the layer gives.
     type Out;

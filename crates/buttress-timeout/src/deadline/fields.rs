@@ -43,7 +43,8 @@ impl Fields {
         shortest
     }
 
-    /// Writes `left` for the next hop: in the field that belongs to the request's kind, and in those that are there.
+    /// Writes `left` for the next hop: in the field that belongs to the request's kind, and in those that are
+    /// there.
     pub(super) fn write(&self, headers: &mut HeaderMap, left: Duration) {
         let grpc = field::is_grpc(headers);
         if grpc || headers.contains_key(GRPC_TIMEOUT) {

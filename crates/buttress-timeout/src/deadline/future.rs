@@ -17,8 +17,8 @@ use crate::race::{Race, Won};
 ///
 /// # Cancel safety
 ///
-/// Dropping it drops the inner future and the timer; nothing stays behind. When the deadline passes, the inner future is
-/// dropped before this one completes.
+/// Dropping it drops the inner future and the timer; nothing stays behind. When the deadline passes, the
+/// inner future is dropped before this one completes.
 #[pin_project]
 #[must_use = "futures do nothing unless polled"]
 pub struct DeadlineFuture<S, B, J = Fail>

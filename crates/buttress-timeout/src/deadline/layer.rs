@@ -14,24 +14,26 @@ use crate::{Deadline, TimeoutEvent};
 ///
 /// On each call the layer
 ///
-/// 1. takes the earliest of what the request's fields ask for, what [`Facts`](buttress_core::Facts) of the request already
-///    say, and its own limit ([`at_most`](Self::at_most));
+/// 1. takes the earliest of what the request's fields ask for, what [`Facts`](buttress_core::Facts) of the
+///    request already say, and its own limit ([`at_most`](Self::at_most));
 /// 2. refuses the call when less than the [`floor`](Self::floor) is left;
 /// 3. stores the deadline in `Facts` for the layers below (retries, queues);
 /// 4. writes what is left into the request's fields for the next hop;
 /// 5. drops the inner call and refuses when the deadline passes before the response head is there.
 ///
-/// A refusal is a [`Rejection`](buttress_core::Rejection) of kind `DeadlineExceeded`. By default the call fails with it;
-/// `on_reject(reject::respond())` answers with status 504, and gRPC requests with `DEADLINE_EXCEEDED`.
+/// A refusal is a [`Rejection`](buttress_core::Rejection) of kind `DeadlineExceeded`. By default the call
+/// fails with it; `on_reject(reject::respond())` answers with status 504, and gRPC requests with
+/// `DEADLINE_EXCEEDED`.
 ///
-/// Nobody can lengthen a deadline: every rule takes the earlier of two. A request without a deadline passes untouched, and
-/// costs no allocation and no look at the clock.
+/// Nobody can lengthen a deadline: every rule takes the earlier of two. A request without a deadline passes
+/// untouched, and costs no allocation and no look at the clock.
 ///
 /// # Where to put it
 ///
-/// The fields say how much time is left at the moment they are written. So put one at the top of a server, where it reads what
-/// the caller wrote, and one at the bottom, directly above the client, where it writes what retries and queues have left. The
-/// second finds the first one's deadline in `Facts`; both may be clones of one layer.
+/// The fields say how much time is left at the moment they are written. So put one at the top of a server,
+/// where it reads what the caller wrote, and one at the bottom, directly above the client, where it writes
+/// what retries and queues have left. The second finds the first one's deadline in `Facts`; both may be
+/// clones of one layer.
 ///
 /// # Fields
 ///
@@ -40,12 +42,12 @@ use crate::{Deadline, TimeoutEvent};
 /// | `grpc-timeout` | 1–8 digits and `H`, `M`, `S`, `m`, `u` or `n` | always | for gRPC requests, and where it was there |
 /// | `x-envoy-expected-rq-timeout-ms`, or [`header`](Self::header) | milliseconds | always | for other requests, and where it was there |
 ///
-/// No standard names a field for HTTP. The default is the one that Envoy, and what is built on it, sends and reads.
-/// Of several lines of a field the first counts. A value of 0 is a deadline that has passed. A malformed field counts as
-/// absent, is told to the observer, and is not passed on.
+/// No standard names a field for HTTP. The default is the one that Envoy, and what is built on it, sends and
+/// reads. Of several lines of a field the first counts. A value of 0 is a deadline that has passed. A
+/// malformed field counts as absent, is told to the observer, and is not passed on.
 ///
-/// After the head the deadline is not enforced here: by then the caller itself knows how long it wants to read. For a limit on
-/// the body see [`TimeoutLayer::total`](crate::TimeoutLayer::total).
+/// After the head the deadline is not enforced here: by then the caller itself knows how long it wants to
+/// read. For a limit on the body see [`TimeoutLayer::total`](crate::TimeoutLayer::total).
 ///
 /// ```
 /// use buttress_timeout::DeadlineLayer;
@@ -85,7 +87,8 @@ impl Default for DeadlineLayer {
 }
 
 impl<J> DeadlineLayer<J> {
-    /// Allows a call `limit` at most, also when it comes without a deadline. The default is [`Duration::MAX`]: no limit.
+    /// Allows a call `limit` at most, also when it comes without a deadline. The default is
+    /// [`Duration::MAX`]: no limit.
     ///
     /// # Panics
     ///
@@ -97,8 +100,9 @@ impl<J> DeadlineLayer<J> {
         self.with_terms(|terms| terms.at_most = limit)
     }
 
-    /// Refuses calls that have less than `floor` left, after the margin. The default is one millisecond: timers and the field
-    /// in milliseconds are no finer. [`Duration::ZERO`] refuses those alone that have nothing left.
+    /// Refuses calls that have less than `floor` left, after the margin. The default is one millisecond:
+    /// timers and the field in milliseconds are no finer. [`Duration::ZERO`] refuses those alone that have
+    /// nothing left.
     ///
     /// # Panics
     ///
@@ -138,17 +142,20 @@ impl<J> DeadlineLayer<J> {
         self
     }
 
-    /// Whether the fields of a request are believed. The default is that they are: a caller can only shorten its own time.
+    /// Whether the fields of a request are believed. The default is that they are: a caller can only shorten
+    /// its own time.
     ///
-    /// With `false` they are ignored, and removed where this layer does not write its own: for the public edge, where a
-    /// stranger must not make calls fail early (and so look like failures of the service behind). `Facts` are believed always.
+    /// With `false` they are ignored, and removed where this layer does not write its own: for the public
+    /// edge, where a stranger must not make calls fail early (and so look like failures of the service
+    /// behind). `Facts` are believed always.
     #[must_use]
     pub fn trust(mut self, trust: bool) -> Self {
         self.settings_mut().trust = trust;
         self
     }
 
-    /// Refuses by `reject` instead of [`Fail`]: `reject::respond()` of `buttress-http` answers with status 504.
+    /// Refuses by `reject` instead of [`Fail`]: `reject::respond()` of `buttress-http` answers with status
+    /// 504.
     #[must_use]
     pub fn on_reject<J2>(self, reject: J2) -> DeadlineLayer<J2> {
         DeadlineLayer { settings: self.settings, reject }

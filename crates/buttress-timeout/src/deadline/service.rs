@@ -67,8 +67,8 @@ where
 }
 
 impl Settings {
-    /// Settles when the call has to be over, and tells the layers and the hops below. Also gives the present time, where
-    /// it was needed.
+    /// Settles when the call has to be over, and tells the layers and the hops below. Also gives the present
+    /// time, where it was needed.
     fn meet<B>(&self, req: &mut Request<B>) -> (Timestamp, Meeting) {
         let has_fields = self.fields.are_in(req.headers());
         let asked = if has_fields && self.trust {

@@ -27,7 +27,8 @@ pub(crate) enum Meeting {
 }
 
 impl Terms {
-    /// The defaults: no limit of its own; a floor of one millisecond, which is as fine as timers and fields are.
+    /// The defaults: no limit of its own; a floor of one millisecond, which is as fine as timers and fields
+    /// are.
     pub(crate) const DEFAULT: Self =
         Self { at_most: Duration::MAX, floor: Duration::from_millis(1), margin: Duration::ZERO };
 
@@ -42,7 +43,8 @@ impl Terms {
         !onward.is_zero() && onward >= self.floor
     }
 
-    /// Takes the earliest of what the caller `asked` for, what is `known` of the call, and the layer's own limit.
+    /// Takes the earliest of what the caller `asked` for, what is `known` of the call, and the layer's own
+    /// limit.
     pub(crate) fn meet(&self, now: Timestamp, asked: Option<Duration>, known: Option<Timestamp>) -> Meeting {
         let asked = now + asked.unwrap_or(Duration::MAX).min(self.at_most);
         let deadline = known.map_or(asked, |known| known.min(asked));
@@ -117,10 +119,8 @@ mod tests {
             let now = Timestamp::from_nanos(now);
             let known = known.map(Timestamp::from_nanos);
             let terms = Terms { at_most, floor, margin };
-            let earliest = [now + at_most, asked.map_or(Timestamp::MAX, |asked| now + asked), known.unwrap_or(Timestamp::MAX)]
-                .into_iter()
-                .min()
-                .expect("three of them");
+            let asked_for = asked.map_or(Timestamp::MAX, |asked| now + asked);
+            let earliest = (now + at_most).min(asked_for).min(known.unwrap_or(Timestamp::MAX));
 
             match terms.meet(now, asked, known) {
                 Meeting::Endless => prop_assert_eq!(earliest, Timestamp::MAX),
