@@ -2,6 +2,8 @@ use std::error::Error as StdError;
 use std::{fmt, io};
 
 use buttress_core::{BoxError, Cause, FromRejection, NothingSent, Rejection};
+use buttress_http::Problem;
+use http::StatusCode;
 
 use crate::Address;
 
@@ -105,6 +107,28 @@ impl Error {
     #[must_use]
     pub fn nothing_sent(&self) -> bool {
         Cause::nothing_sent(self)
+    }
+
+    /// What a client may be told: 400 where its own request is to blame, 504 where connecting took too long, else
+    /// 502, each with the kind in words. `None` for a refusal, which is answered as every other refusal is.
+    ///
+    /// It is made for `answer_errors` at the top of the stack:
+    ///
+    /// ```
+    /// use buttress_http::answer::AnswerErrorsLayer;
+    ///
+    /// let answers = AnswerErrorsLayer::new().describe(buttress_proxy::Error::problem);
+    /// # let _ = answers;
+    /// ```
+    #[must_use]
+    pub fn problem(&self) -> Option<Problem> {
+        let status = match self.kind() {
+            ErrorKind::Rejected => return None,
+            ErrorKind::BadRequest | ErrorKind::RequestBody => StatusCode::BAD_REQUEST,
+            ErrorKind::ConnectTimeout => StatusCode::GATEWAY_TIMEOUT,
+            _ => StatusCode::BAD_GATEWAY,
+        };
+        Some(Problem::new(status).with_detail(self.kind().as_str()))
     }
 }
 
