@@ -28,8 +28,8 @@ pub enum RateLimitEvent<'a> {
         /// What is left, and when the call may come again.
         decision: Decision,
     },
-    /// The request has no key, and so was allowed or refused unlimited. Under
-    /// [`MissingKey::Shared`] the call is counted, and reported, like any other.
+    /// The request has no key, and was allowed or refused for that. Under [`MissingKey::Shared`] the call is
+    /// charged, and reported, like any other.
     #[non_exhaustive]
     Unkeyed {
         /// The limit's name.

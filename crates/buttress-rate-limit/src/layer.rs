@@ -22,7 +22,7 @@ use crate::{Handle, Memory, RateLimit, RateLimitEvent};
 /// | `on_reject` | [`Fail`] | the error is what a client wants; servers take `reject::respond()` |
 /// | `on_missing_key` | [`MissingKey::Shared`] | neither a way around the limit nor an outage |
 /// | `capacity` | 65 536 keys | see [`Memory`] |
-/// | `annotate_success` | off | it costs a response time and bytes, and tells a client what is left to take |
+/// | `annotate_success` | off | it costs each response time and bytes |
 /// | `clock` | [`Clock::default`] | |
 #[derive(Clone)]
 pub struct RateLimitLayer<K = Global, J = Fail, St = Memory> {
@@ -114,6 +114,9 @@ impl<K, J> RateLimitLayer<K, J, Memory> {
 impl<K, J, St> RateLimitLayer<K, J, St> {
     /// Gives each key a budget of its own. Keys are `key::client_ip()`, `key::header(..)` and others, tuples of
     /// them, and closures `|req: &Request<Body>| -> Option<impl KeyPart>`.
+    ///
+    /// The state stays: clones of one layer that differ in their keys share one table, and keys that are the same
+    /// bytes share one budget. Make a layer of its own for each kind of key.
     #[must_use]
     pub fn by<Other>(self, key: Other) -> RateLimitLayer<Other, J, St> {
         self.rekey(|_| key)

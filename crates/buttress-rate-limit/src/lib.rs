@@ -21,3 +21,7 @@ pub use layer::RateLimitLayer;
 pub use policy::{FixedWindow, Gcra, Limit, LimitError, Policy};
 pub use service::RateLimit;
 pub use store::{KeyHash, Memory};
+
+#[cfg(feature = "http")]
+#[cfg_attr(docsrs, doc(cfg(feature = "http")))]
+pub use buttress_http::{key, reject};
