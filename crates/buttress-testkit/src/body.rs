@@ -1,5 +1,6 @@
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
@@ -10,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::BoxError;
 
-/// A body that plays a script: data, trailers, a stall, an error.
+/// A body that plays a script: data, trailers, a stall, an error, a panic.
 ///
 /// It knows its size, as a body with `Content-Length` does, and is at its end right after its last frame;
 /// [`chunked`](Self::chunked) makes it one whose end is only known when `None` is polled. Polling it after
@@ -40,6 +41,7 @@ enum Step {
     Trailers(HeaderMap),
     Stall,
     Error(BoxError),
+    Panic,
 }
 
 impl ScriptedBody {
@@ -71,6 +73,12 @@ impl ScriptedBody {
     #[must_use]
     pub fn error(self, error: impl Into<BoxError>) -> Self {
         self.step(Step::Error(error.into()))
+    }
+
+    /// Panics here, without a message on stderr.
+    #[must_use]
+    pub fn panic(self) -> Self {
+        self.step(Step::Panic)
     }
 
     /// Makes the size unknown and the end visible only as `None`.
@@ -120,6 +128,10 @@ impl Body for ScriptedBody {
                 self.ended = true;
                 Some(Err(error))
             }
+            Some(Step::Panic) => {
+                self.ended = true;
+                resume_unwind(Box::new("the body panics, as scripted"));
+            }
             Some(Step::Stall) | None => {
                 assert!(!self.ended, "ScriptedBody: polled again after its end");
                 self.ended = true;
@@ -144,7 +156,7 @@ impl Body for ScriptedBody {
         }
         let left = self.steps.iter().map(|step| match step {
             Step::Data(data) => data.len() as u64,
-            Step::Trailers(_) | Step::Stall | Step::Error(_) => 0,
+            Step::Trailers(_) | Step::Stall | Step::Error(_) | Step::Panic => 0,
         });
         SizeHint::with_exact(left.sum())
     }

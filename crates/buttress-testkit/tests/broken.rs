@@ -5,7 +5,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -421,6 +421,8 @@ enum Leak {
     WhilePending,
     WhenInnerPanics,
     WhenCallPanics,
+    WhenDone,
+    WhenFailed,
 }
 
 struct Gauge {
@@ -429,12 +431,22 @@ struct Gauge {
     polled: bool,
     pending: bool,
     panicked: bool,
+    done: bool,
+    failed: bool,
 }
 
 impl Gauge {
     fn up(count: &Arc<AtomicUsize>, leak: Leak) -> Self {
         count.fetch_add(1, Ordering::AcqRel);
-        Self { count: count.clone(), leak, polled: false, pending: false, panicked: false }
+        Self {
+            count: count.clone(),
+            leak,
+            polled: false,
+            pending: false,
+            panicked: false,
+            done: false,
+            failed: false,
+        }
     }
 }
 
@@ -442,6 +454,8 @@ impl Drop for Gauge {
     fn drop(&mut self) {
         let leaks = match self.leak {
             Leak::Never | Leak::WhenCallPanics => false,
+            Leak::WhenDone => self.done,
+            Leak::WhenFailed => self.failed,
             Leak::BeforeTheFirstPoll => !self.polled,
             Leak::WhilePending => self.pending,
             Leak::WhenInnerPanics => self.panicked,
@@ -457,7 +471,7 @@ struct Gauged<F> {
     gauge: Gauge,
 }
 
-impl<F: Future> Future for Gauged<F> {
+impl<F: Future<Output = Result<T, E>>, T, E> Future for Gauged<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
@@ -466,6 +480,8 @@ impl<F: Future> Future for Gauged<F> {
         let answer = self.inner.as_mut().poll(cx);
         self.gauge.panicked = false;
         self.gauge.pending = answer.is_pending();
+        self.gauge.done = matches!(answer, Poll::Ready(Ok(_)));
+        self.gauge.failed = matches!(answer, Poll::Ready(Err(_)));
         answer
     }
 }
@@ -493,6 +509,36 @@ fn gauged(leak: Leak) -> Contract<impl Subject<Plain>> {
 #[test]
 fn a_gauge_with_a_good_guard_passes() {
     gauged(Leak::Never).run();
+}
+
+#[test]
+fn what_is_kept_by_a_call_that_succeeds_or_fails_is_found() {
+    let report = gauged(Leak::WhenDone).check();
+    assert!(report.breaks(Point::Cancel), "{report}");
+    assert!(report.to_string().contains("after calls that succeeded, the layer still holds 8"), "{report}");
+
+    let report = finds(Point::Cancel, gauged(Leak::WhenFailed));
+    assert!(report.to_string().contains("after calls that failed, the layer still holds 2"), "{report}");
+}
+
+broken! { Outlived {};
+    ready(this, cx) { this.inner.poll_ready(cx) }
+    call(this, req) -> S::Future {
+        let orphan = this.inner.clone();
+        tokio::spawn(async move {
+            std::future::pending::<()>().await;
+            drop(orphan);
+        });
+        this.inner.call(req)
+    }
+}
+
+#[test]
+fn a_task_that_outlives_the_layer_is_found() {
+    let report = Contract::new(|| layer_fn(|inner| Outlived { inner })).check();
+
+    assert!(report.breaks(Point::Cancel) && report.breaks(Point::HotPath), "{report}");
+    assert!(report.to_string().contains("outlive the layer, its services and its futures"), "{report}");
 }
 
 #[test]
@@ -647,6 +693,47 @@ fn a_task_per_call_is_found() {
     );
 
     assert!(report.to_string().contains("spawned 3 tasks"), "{report}");
+}
+
+broken! { BoxesItsState { state: Box<u64> };
+    ready(this, cx) { this.inner.poll_ready(cx) }
+    call(this, req) -> S::Future {
+        *this.state += 1;
+        this.inner.call(req)
+    }
+}
+
+#[test]
+fn an_allocation_per_clone_is_found() {
+    let report = finds(
+        Point::HotPath,
+        Contract::new(|| layer_fn(|inner| BoxesItsState { inner, state: Box::default() })),
+    );
+
+    assert!(report.to_string().contains("each on a clone, make 16 allocations more"), "{report}");
+}
+
+#[test]
+fn a_users_closure_that_runs_under_a_lock_and_looks_at_the_layer_is_found() {
+    let contract = Contract::with_closures(|wire| {
+        let wire = wire.clone();
+        probed::<Mutex<usize>, _>(move |inner, lock| {
+            let (wire, lock): (_, Arc<Mutex<usize>>) = (wire.clone(), lock);
+            Before {
+                inner,
+                act: Arc::new(move || {
+                    let _held = lock.lock().unwrap_or_else(PoisonError::into_inner);
+                    wire.touch();
+                }),
+            }
+        })
+    })
+    .held(|layer| *layer.seen.lock().unwrap_or_else(PoisonError::into_inner));
+    // A slow machine may find more in this little time.
+    let report = contract.patience(Duration::from_secs(2)).check();
+
+    assert!(report.breaks(Point::HotPath), "{report}");
+    assert!(report.to_string().contains("a call blocks its thread"), "{report}");
 }
 
 // 9: bounds

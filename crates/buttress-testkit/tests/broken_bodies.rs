@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use buttress_testkit::{BoxError, Contract, Http, Point, Report, Subject};
 use bytes::Bytes;
@@ -27,6 +27,8 @@ enum Fault {
     KeepsAfterTheHead,
     KeepsMidBody,
     KeepsUntilTheDrop,
+    KeepsWhenItPanics,
+    KnowsTheFirstTask,
 }
 
 /// Holds one place for each call until its body is over.
@@ -70,7 +72,14 @@ where
 
     fn call(&mut self, req: Request<R>) -> Self::Future {
         self.places.held.fetch_add(1, Ordering::AcqRel);
-        let place = Place { places: self.places.clone(), headed: false, frames: 0, over: false, kept: true };
+        let place = Place {
+            places: self.places.clone(),
+            headed: false,
+            frames: 0,
+            over: false,
+            panicked: false,
+            kept: true,
+        };
         GuardedFuture { inner: self.inner.call(req), place: Some(place) }
     }
 }
@@ -80,6 +89,7 @@ struct Place {
     headed: bool,
     frames: usize,
     over: bool,
+    panicked: bool,
     kept: bool,
 }
 
@@ -102,7 +112,8 @@ impl Drop for Place {
     fn drop(&mut self) {
         let leaks = match self.places.fault {
             Fault::KeepsAfterTheHead => self.headed && self.frames == 0 && !self.over,
-            Fault::KeepsMidBody => self.frames > 0 && !self.over,
+            Fault::KeepsMidBody => self.frames > 0 && !self.over && !self.panicked,
+            Fault::KeepsWhenItPanics => self.panicked,
             _ => false,
         };
         if !leaks {
@@ -135,7 +146,7 @@ where
                 if inner.is_end_stream() {
                     place.over();
                 }
-                Guarded { inner, place }
+                Guarded { inner, place, first: None }
             })),
             Err(error) => {
                 place.over();
@@ -150,6 +161,7 @@ struct Guarded<B> {
     #[pin]
     inner: B,
     place: Place,
+    first: Option<Waker>,
 }
 
 impl<B: Body<Data = Bytes, Error = BoxError>> Body for Guarded<B> {
@@ -161,7 +173,17 @@ impl<B: Body<Data = Bytes, Error = BoxError>> Body for Guarded<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let mut this = self.project();
-        let frame = ready!(this.inner.as_mut().poll_frame(cx));
+        this.place.panicked = true;
+        let frame = match this.place.places.fault {
+            Fault::KnowsTheFirstTask => {
+                let waker = this.first.get_or_insert_with(|| cx.waker().clone()).clone();
+                this.inner.as_mut().poll_frame(&mut Context::from_waker(&waker))
+            }
+            _ => this.inner.as_mut().poll_frame(cx),
+        };
+        this.place.panicked = false;
+        let frame = ready!(frame);
+        *this.first = None;
         this.place.frames += 1;
         if this.inner.is_end_stream() || matches!(frame, None | Some(Err(_))) {
             this.place.over();
@@ -250,4 +272,14 @@ fn a_place_kept_after_the_last_frame_is_found() {
     let report = finds(Point::BodyEnd, Fault::KeepsUntilTheDrop);
 
     assert!(report.to_string().contains("before it is dropped"), "{report}");
+}
+
+#[test]
+fn a_place_kept_when_the_body_panics_is_found() {
+    finds(Point::Panic, Fault::KeepsWhenItPanics);
+}
+
+#[test]
+fn a_body_that_wakes_only_its_first_task_is_found() {
+    finds(Point::Wakes, Fault::KnowsTheFirstTask);
 }

@@ -7,7 +7,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::Subject;
 use super::cancel::head;
-use super::exchange::{Answer, Exchange, Shape};
+use super::exchange::{Answer, Exchange, Shape, last_body};
 use super::rig::{Checked, Rig};
 use crate::BoxError;
 use crate::task::Task;
@@ -41,6 +41,28 @@ pub(super) fn is_kept<L: Subject<X>, X: Exchange>(mut rig: Rig<L, X>, shape: Sha
 
 fn hint(hint: &SizeHint) -> (u64, Option<u64>) {
     (hint.lower(), hint.upper())
+}
+
+/// A body that waits is woken when it can go on, also when it has moved to another task.
+pub(super) fn wakes<L: Subject<X>, X: Exchange>(mut rig: Rig<L, X>, moves: bool) -> Checked {
+    let mut service = rig.service();
+    let (_, body) = head(&rig, &mut service, Shape::Stall)?.split();
+    let inner = last_body();
+    let mut body = Box::pin(body);
+    next(&rig, &mut body)?;
+    let mut frame = Task::new(poll_fn(|cx| body.as_mut().poll_frame(cx)));
+    let mut got = rig.run(&mut frame)?;
+    if moves && got.is_none() {
+        frame.change_waker();
+        got = rig.run(&mut frame)?;
+    }
+    inner.resume();
+    if got.is_none() && rig.run(&mut frame)?.is_none() {
+        return Err("the inner body has its next frame, but the task that polled last is not woken".into());
+    }
+    drop(frame);
+    drop(body);
+    rig.close(service)
 }
 
 #[derive(Debug, PartialEq)]

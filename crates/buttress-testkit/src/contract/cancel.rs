@@ -10,6 +10,7 @@ use tower_service::Service;
 use super::exchange::{Answer, Exchange, Shape};
 use super::rig::{Checked, Rig, answered, exchange, oneshot};
 use super::{ROUNDS, Subject};
+use crate::service::Fault;
 use crate::task::Task;
 
 pub(super) fn before_the_first_poll<L: Subject<X>, X: Exchange>(mut rig: Rig<L, X>) -> Checked {
@@ -60,6 +61,25 @@ pub(super) fn waiting_for_the_response<L: Subject<X>, X: Exchange>(mut rig: Rig<
     rig.clean("after calls were dropped while the inner service worked on them")?;
     rig.inner.release();
     rig.serve(&mut service, "after calls were dropped while the inner service worked on them")?;
+    rig.close(service)
+}
+
+/// Not a drop, but an end that must give back as much.
+pub(super) fn a_call_that_ends<L: Subject<X>, X: Exchange>(mut rig: Rig<L, X>) -> Checked {
+    let mut service = rig.service();
+    for _ in 0..ROUNDS {
+        rig.serve(&mut service, "with a ready inner service")?;
+    }
+    rig.clean("after calls that succeeded")?;
+    for _ in 0..2 {
+        if let Some(error) = X::Error::fault() {
+            rig.inner.fail(error);
+            // A layer may try again, and so succeed.
+            rig.run(&mut Task::new(exchange::<L, X>(&mut service, rig.request().1)))?;
+        }
+    }
+    rig.clean("after calls that failed")?;
+    rig.serve(&mut service, "after calls that failed")?;
     rig.close(service)
 }
 

@@ -1,11 +1,12 @@
+use std::cell::Cell;
 use std::marker::PhantomData;
 
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 
 use crate::service::{Fault, StrictService};
-use crate::{BoxError, ScriptedBody};
+use crate::{BodyHandle, BoxError, ScriptedBody};
 
 /// What is sent through the layer: [`Plain`] numbers or [`Http`] messages.
 pub trait Exchange: Sized + 'static {
@@ -54,18 +55,34 @@ pub enum Shape {
     Stall,
     /// A frame, then an error.
     Error,
+    /// A frame, then a panic.
+    Panic,
+    /// No body, and the status 101.
+    Upgrade,
 }
 
 impl Shape {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Short, Self::Empty, Self::Two, Self::Trailers, Self::Stall, Self::Error];
+    pub(super) const ALL: [Self; 8] = [
+        Self::Short,
+        Self::Empty,
+        Self::Two,
+        Self::Trailers,
+        Self::Stall,
+        Self::Error,
+        Self::Panic,
+        Self::Upgrade,
+    ];
+    /// Those whose body can be read to its end or error.
+    pub(super) const READABLE: [Self; 6] =
+        [Self::Short, Self::Empty, Self::Two, Self::Trailers, Self::Error, Self::Upgrade];
 
     pub(super) fn body(self) -> ScriptedBody {
         let first = Bytes::from_static(b"first ");
         let second = Bytes::from_static(b"second");
         match self {
             Self::Short => ScriptedBody::new().data(first),
-            Self::Empty => ScriptedBody::new(),
+            Self::Empty | Self::Upgrade => ScriptedBody::new(),
+            Self::Panic => ScriptedBody::new().data(first).panic(),
             Self::Two => ScriptedBody::new().data(first).data(second),
             Self::Trailers => {
                 let mut trailers = HeaderMap::new();
@@ -114,7 +131,12 @@ impl<E: Fault> Exchange for Http<E> {
     fn reply(request: Self::Request) -> Self::Reply {
         let number = request.uri().path().trim_start_matches('/').parse().unwrap_or(u32::MAX);
         let shape = request.extensions().get().copied().unwrap_or(Shape::Short);
-        let mut reply = Response::new(shape.body());
+        let body = shape.body();
+        LAST_BODY.set(Some(body.handle()));
+        let mut reply = Response::new(body);
+        if shape == Shape::Upgrade {
+            *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        }
         // Room for the fields that a layer adds: a real response has some fields already.
         reply.headers_mut().reserve(16);
         reply.headers_mut().insert(NUMBER, HeaderValue::from(number));
@@ -123,6 +145,16 @@ impl<E: Fault> Exchange for Http<E> {
 }
 
 const NUMBER: &str = "x-number";
+
+thread_local! {
+    /// The body of the last reply: a scenario runs on one thread.
+    static LAST_BODY: Cell<Option<BodyHandle>> = const { Cell::new(None) };
+}
+
+/// The handle of the body that was replied last.
+pub(super) fn last_body() -> BodyHandle {
+    LAST_BODY.take().unwrap_or_default()
+}
 
 /// What the layer answers with, in a form the suite can read: `u32`, or an `http::Response` of any body.
 pub trait Answer<X>: Send {

@@ -45,8 +45,8 @@ const ROUNDS: usize = 8;
 const WAITERS: usize = 3;
 /// How often the inner service panics: few, so that a breaker stays closed.
 const PANICS: usize = 2;
-/// A scenario takes milliseconds; one that takes this long blocks its thread.
-const BLOCKED: Duration = Duration::from_secs(60);
+/// A scenario takes milliseconds; one that takes this long blocks its thread, on the slowest machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Checks that the layer keeps the contract, and panics with what is wrong.
 ///
@@ -189,6 +189,7 @@ pub struct Contract<L, X = Plain> {
     epoch: Option<Epoch<L>>,
     most: Option<(usize, Probe<L>)>,
     refusals: Vec<Refusal>,
+    patience: Duration,
     exchange: PhantomData<fn() -> X>,
 }
 
@@ -299,6 +300,15 @@ impl<L, X> Contract<L, X> {
         self
     }
 
+    /// How long a scenario may block its thread before it counts as hung; 60 seconds unless told otherwise.
+    ///
+    /// A healthy scenario takes milliseconds: this is for a layer that is expected to hang.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     fn of(make: impl Fn(&Tripwire) -> L + Send + Sync + 'static, closures: bool) -> Self {
         Self {
             make: Arc::new(make),
@@ -309,13 +319,25 @@ impl<L, X> Contract<L, X> {
             epoch: None,
             most: None,
             refusals: Vec::new(),
+            patience: PATIENCE,
             exchange: PhantomData,
         }
     }
 
     fn exchange<Y>(self) -> Contract<L, Y> {
-        let Self { make, closures, held, allocations, exempt, epoch, most, refusals, .. } = self;
-        Contract { make, closures, held, allocations, exempt, epoch, most, refusals, exchange: PhantomData }
+        let Self { make, closures, held, allocations, exempt, epoch, most, refusals, patience, .. } = self;
+        Contract {
+            make,
+            closures,
+            held,
+            allocations,
+            exempt,
+            epoch,
+            most,
+            refusals,
+            patience,
+            exchange: PhantomData,
+        }
     }
 }
 
@@ -398,6 +420,7 @@ impl<L: Subject<X>, X: Exchange> Suite<'_, L, X> {
     }
 
     fn cancels(&mut self) {
+        self.examine(Point::Cancel, "calls that succeed and fail", cancel::a_call_that_ends);
         self.examine(Point::Cancel, "drop before the first poll", cancel::before_the_first_poll);
         self.examine(
             Point::Cancel,
@@ -419,11 +442,14 @@ impl<L: Subject<X>, X: Exchange> Suite<'_, L, X> {
             (Place::Call, "panic in the inner call"),
             (Place::Future, "panic in the inner future"),
         ] {
-            for late in [false, true] {
-                self.examine(Point::Panic, during, move |rig| panics::the_layer_works_on(rig, place, late));
-            }
+            self.examine(Point::Panic, during, move |rig| panics::the_layer_works_on(rig, place, false));
+            let during = format!("{during}, after a wait");
+            self.examine(Point::Panic, &during, move |rig| panics::the_layer_works_on(rig, place, true));
         }
         self.examine(Point::Panic, "panic in one of two calls", panics::the_other_call_finishes);
+        if X::HAS_BODY {
+            self.examine(Point::Panic, "panic in the inner body", panics::the_body_panics);
+        }
         if self.contract.closures {
             self.examine(Point::Panic, "panic in a closure of the user", panics::a_closure_panics);
         }
@@ -445,8 +471,11 @@ impl<L: Subject<X>, X: Exchange> Suite<'_, L, X> {
         if !X::HAS_BODY {
             return self.skip(Point::BodyEnd, "needs `Contract::http`");
         }
-        for shape in Shape::ALL.into_iter().filter(|shape| *shape != Shape::Stall) {
+        for shape in Shape::READABLE {
             self.examine(Point::BodyEnd, "reading the body", move |rig| body::is_kept(rig, shape));
+        }
+        for moves in [false, true] {
+            self.examine(Point::Wakes, "a body that waits", move |rig| body::wakes(rig, moves));
         }
     }
 
@@ -454,13 +483,19 @@ impl<L: Subject<X>, X: Exchange> Suite<'_, L, X> {
         #[cfg(feature = "alloc")]
         {
             let allowed = self.contract.allocations;
-            self.examine(Point::HotPath, "allocations of a call", move |rig| {
-                hot_path::allocations(rig, allowed)
-            });
+            for cloned in [false, true] {
+                self.examine(Point::HotPath, "allocations of a call", move |rig| {
+                    hot_path::allocations(rig, allowed, cloned)
+                });
+            }
         }
         #[cfg(not(feature = "alloc"))]
         self.skip(Point::HotPath, "allocations are counted with the feature `alloc`");
         self.examine(Point::HotPath, "tasks of a call", hot_path::no_task_per_call);
+        if self.contract.closures {
+            let during = "a closure of the user that looks at the layer";
+            self.examine(Point::HotPath, during, hot_path::closures_run_outside_locks);
+        }
     }
 
     fn bounds(&mut self) {
@@ -517,13 +552,13 @@ impl<L: Subject<X>, X: Exchange> Suite<'_, L, X> {
             })
             .expect("a thread can be started");
 
-        let wrong = match result.recv_timeout(BLOCKED) {
+        let wrong = match result.recv_timeout(self.contract.patience) {
             Ok(wrong) => {
                 thread.join().expect("the scenario's panics are caught");
                 wrong
             }
             Err(_) => {
-                Some("a call blocks its thread for a minute: a lock is held, or a loop never ends".into())
+                Some("a call blocks its thread: it waits for a lock that it holds itself, or is in a loop that never ends".into())
             }
         };
         if let Some(Wrong { point: other, what }) = wrong {

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Shape};
 use super::rig::{Checked, Rig, exchange};
 use super::{PANICS, ROUNDS, Subject};
 use crate::service::StrictHandle;
@@ -108,5 +108,21 @@ pub(super) fn a_closure_panics<L: Subject<X>, X: Exchange>(mut rig: Rig<L, X>) -
         rig.clean("after a closure of the user panicked")?;
         rig.serve(&mut service, "after a closure of the user panicked")?;
     }
+    rig.close(service)
+}
+
+pub(super) fn the_body_panics<L: Subject<X>, X: Exchange>(mut rig: Rig<L, X>) -> Checked {
+    let mut service = rig.service();
+    for _ in 0..PANICS {
+        let (_, request) = rig.shaped(Shape::Panic);
+        let mut call = Task::new(exchange::<L, X>(&mut service, request));
+        let outcome = catch_unwind(AssertUnwindSafe(|| rig.run(&mut call)));
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(call)));
+        if let Ok(Err(wrong)) = outcome {
+            return Err(wrong);
+        }
+        rig.clean("after the inner body panicked")?;
+    }
+    rig.serve(&mut service, "after the inner body panicked")?;
     rig.close(service)
 }

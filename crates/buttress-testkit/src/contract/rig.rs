@@ -168,6 +168,10 @@ impl<L: Subject<X>, X: Exchange> Rig<L, X> {
         }
     }
 
+    pub(super) fn probe(&self) -> Option<Probe<L>> {
+        self.held.clone()
+    }
+
     pub(super) fn held(&self) -> usize {
         self.settle();
         self.held.as_ref().map_or(0, |held| held(&self.layer))
