@@ -34,6 +34,16 @@ pub(crate) enum Place {
 }
 
 impl Address {
+    /// A socket address is taken as it is, so its port is looked at here.
+    pub(crate) fn checked(self) -> Result<Self, AddressError> {
+        match self.0 {
+            Place::Socket(address) if address.port() == 0 => {
+                Err(AddressError { value: address.to_string(), rule: Rule::Port })
+            }
+            _ => Ok(self),
+        }
+    }
+
     pub(crate) const fn place(&self) -> &Place {
         &self.0
     }
@@ -108,11 +118,7 @@ impl std::str::FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
         if let Ok(address) = text.parse::<SocketAddr>() {
-            return if address.port() == 0 {
-                Err(AddressError { value: text.to_owned(), rule: Rule::Port })
-            } else {
-                Ok(address.into())
-            };
+            return Self::from(address).checked();
         }
         let uri =
             text.parse::<Uri>().map_err(|_| AddressError { value: text.to_owned(), rule: Rule::Syntax })?;

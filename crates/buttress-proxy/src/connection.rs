@@ -56,7 +56,7 @@ struct Slot<B, F, M> {
     answer: SyncWrapper<Option<F>>,
     link: Arc<Link>,
     pool: Weak<Pool<B>>,
-    // Dropped in this order: the socket is closed before its place is free.
+    // Dropped in this order: the task is told to close the socket before its place is free.
     driver: Driver,
     permit: Permit,
 }

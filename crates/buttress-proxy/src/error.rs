@@ -39,7 +39,7 @@ pub enum ErrorKind {
     BadResponse,
     /// The client's own body failed or ended short; the upstream is not to blame.
     RequestBody,
-    /// The request cannot be sent on: `CONNECT`, or more than one `Host`.
+    /// The request cannot be sent on: `CONNECT`, more than one `Host`, a `Transfer-Encoding` other than `chunked`.
     BadRequest,
     /// A refusal of ours: the proxy's own limit of connections, or one that a layer put in.
     Rejected,
@@ -212,6 +212,8 @@ pub(crate) struct RequestBodyError(#[source] pub(crate) BoxError);
 pub(crate) enum Unusable {
     #[error("CONNECT asks for a tunnel, which this proxy does not make")]
     Connect,
+    #[error("a Transfer-Encoding other than chunked")]
+    Coding,
     #[error("more than one Host field")]
     Hosts,
     #[error("the authority of the request target is no valid Host")]

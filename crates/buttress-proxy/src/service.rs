@@ -51,13 +51,13 @@ impl<B> Proxy<B> {
     ///
     /// # Errors
     ///
-    /// When `address` is none: without a port, with a path, with a scheme other than `http`.
+    /// When `address` is none: without a port or with port 0, with a path, with a scheme other than `http`.
     pub fn to<A>(address: A) -> Result<Self, AddressError>
     where
         A: TryInto<Address>,
         AddressError: From<A::Error>,
     {
-        let address = address.try_into()?;
+        let address = address.try_into()?.checked()?;
         Ok(Self { pool: Arc::new(Pool::new(address, Options::default())) })
     }
 
@@ -74,7 +74,8 @@ impl<B> Proxy<B> {
         self.with(|options| options.connect_timeout = timeout)
     }
 
-    /// Closes a connection that was idle for `timeout`, when the next one is asked for. Default: 4 s.
+    /// Closes a connection that was idle for `timeout`, when the next one is asked for. Default: 4 s; with zero none is
+    /// used again.
     ///
     /// Make it shorter than the upstream's own: a connection that the upstream closes in the moment a request is
     /// written fails that request with [`ErrorKind::Closed`].

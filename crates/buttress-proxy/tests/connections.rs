@@ -68,6 +68,46 @@ async fn on_many_threads_connections_are_used_again() {
     assert!(proxy.connections().open <= upstream.accepted());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_that_leave_at_any_point_disturb_no_other_and_leave_nothing_behind() {
+    let upstream = Upstream::echoing_heads().await;
+    let proxy = upstream.proxy().without_via();
+
+    let clients: Vec<_> = (0..8_usize)
+        .map(|client| {
+            let proxy = proxy.clone();
+            tokio::spawn(async move {
+                for number in 0..120 {
+                    let target = format!("/{client}/{number}");
+                    let expected = format!("GET {target} HTTP/1.1\r\nhost: shop.example\r\n\r\n");
+                    let mut answer = Box::pin(proxy.clone().call(get(&target)));
+                    if number % 3 == 0 {
+                        // Leaves before the head, after so many looks.
+                        for _ in 0..(number + client) % 7 {
+                            let looked = poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx))).await;
+                            if looked.is_ready() {
+                                break;
+                            }
+                            tokio::task::yield_now().await;
+                        }
+                        continue;
+                    }
+                    let response = answer.await.unwrap();
+                    if number % 3 == 1 {
+                        // Reads the body to its end: it must be the answer to this request.
+                        assert_eq!(text(response).await, expected);
+                    }
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.await.unwrap();
+    }
+
+    assert_eq!(proxy.connections().open, proxy.connections().idle);
+}
+
 #[tokio::test]
 async fn a_connection_is_free_when_its_last_byte_was_read_without_a_look_at_the_end() {
     let upstream = Upstream::answering(OK).await;
@@ -419,6 +459,8 @@ async fn what_is_no_answer_is_an_error_of_its_kind_and_the_connection_is_not_use
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
             ErrorKind::BadResponse,
         ),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", ErrorKind::BadResponse),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: x\r\n\r\n", ErrorKind::BadResponse),
         (&huge, ErrorKind::BadResponse),
         (&many, ErrorKind::BadResponse),
         ("", ErrorKind::Closed),

@@ -160,9 +160,11 @@ async fn what_cannot_be_sent_on_is_refused_before_anything_is_sent() {
     let upstream = Upstream::echoing_heads().await;
     let mut two_hosts = get("/");
     two_hosts.headers_mut().append(HOST, "other.example".parse().unwrap());
+    let mut coded = get("/");
+    coded.headers_mut().append("transfer-encoding", "gzip, chunked".parse().unwrap());
     let connect = Request::connect("other.example:443").body(body("")).unwrap();
 
-    for request in [two_hosts, connect] {
+    for request in [two_hosts, coded, connect] {
         let error = upstream.proxy().oneshot(request).await.unwrap_err();
 
         assert_eq!(error.kind(), ErrorKind::BadRequest);
@@ -236,6 +238,13 @@ fn an_address_that_cannot_be_says_which_rule_it_breaks() {
     ] {
         assert_eq!(text.parse::<Address>().unwrap().to_string(), address);
     }
+}
+
+#[test]
+fn a_socket_address_without_a_port_is_refused_too() {
+    let error = Proxy::<TestBody>::to(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap_err();
+
+    assert!(error.to_string().starts_with("upstream `127.0.0.1:0`: a port from 1 to 65535"), "{error}");
 }
 
 #[tokio::test]

@@ -25,6 +25,8 @@ pub struct HopByHop {
     pub close: bool,
     /// There was a `Transfer-Encoding`, which is what framed the message.
     pub transfer_encoding: bool,
+    /// The `Transfer-Encoding` was something else than one `chunked`: the body is not what it seems without the field.
+    pub other_coding: bool,
     /// `TE` held `trailers`: the sender reads trailers.
     pub te_trailers: bool,
 }
@@ -58,7 +60,12 @@ pub fn remove_hop_by_hop(fields: &mut HeaderMap) -> HopByHop {
     if seen & bit(&TE) != 0 {
         said.te_trailers = tokens(fields, &TE).any(|token| token.eq_ignore_ascii_case(b"trailers"));
     }
-    said.transfer_encoding = seen & bit(&TRANSFER_ENCODING) != 0;
+    if seen & bit(&TRANSFER_ENCODING) != 0 {
+        said.transfer_encoding = true;
+        let mut codings = tokens(fields, &TRANSFER_ENCODING);
+        said.other_coding = codings.next().is_none_or(|coding| !coding.eq_ignore_ascii_case(b"chunked"))
+            || codings.next().is_some();
+    }
     if seen & bit(&CONNECTION) != 0 {
         said.close = remove_named(fields);
     }

@@ -30,6 +30,9 @@ pub(crate) fn forward_request<B: Body>(
     }
 
     let said = remove_hop_by_hop(request.headers_mut());
+    if said.other_coding {
+        return Err(Unusable::Coding);
+    }
     settle_content_length(request.headers_mut(), said.transfer_encoding);
     frame(request);
     let peer = match options.x_forwarded {

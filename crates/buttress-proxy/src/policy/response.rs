@@ -20,6 +20,9 @@ pub(crate) fn forward_response<B: Body>(
 
     let fields = response.headers_mut();
     let said = remove_hop_by_hop(fields);
+    if said.other_coding {
+        return Err(Unusable::Coding);
+    }
     settle_content_length(fields, said.transfer_encoding);
     let to_the_close = !ended && !said.transfer_encoding && !fields.contains_key(CONTENT_LENGTH);
     if let Some(via) = &options.via {
