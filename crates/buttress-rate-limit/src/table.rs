@@ -27,6 +27,9 @@ pub(crate) struct Table {
 #[repr(align(128))]
 struct Group(Mutex<[Slot; SLOTS]>);
 
+#[cfg(all(target_os = "linux", not(buttress_loom)))]
+const _: () = assert!(size_of::<Group>() == 128);
+
 /// A key's hash and what is held against it. A slot never used has the fresh state, and so no debt.
 #[derive(Clone, Copy, Debug, Default)]
 struct Slot {

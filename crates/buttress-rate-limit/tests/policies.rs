@@ -217,6 +217,10 @@ mod token_bucket {
             assert_eq!(state, 0);
             assert!(decision.retry_after().is_some_and(|wait| wait > Duration::ZERO));
         }
+
+        // Ticks of a third of a nanosecond end at a third of the clock's range.
+        let half = Timestamp::from_nanos(u64::MAX / 2);
+        assert!(!Limit::per_second(3).decide(0, half, 1).1.admitted());
     }
 
     #[test]
@@ -229,6 +233,8 @@ mod token_bucket {
 
         let refunded = limit.refund(state, at(SECOND), 4);
         assert_eq!(limit.decide(refunded, at(SECOND), 0).1.remaining(), 4);
+
+        assert_eq!(limit.refund(state, at(HOUR), 4), state, "all was earned again, nothing is left to give");
     }
 
     #[test]
@@ -349,6 +355,12 @@ mod fixed_window {
 
         assert_eq!(spend_all(&window, &mut state, Timestamp::MAX), 3);
         assert_eq!(spend_all(&window, &mut state, Timestamp::MAX), 0);
+
+        // Here the count leaves 32 bits for the window's index, and the clock has more windows than that.
+        let wide = FixedWindow::new(u64::from(u32::MAX), SECOND);
+        let (state, decision) = wide.decide(0, Timestamp::MAX, u32::MAX);
+        assert!(decision.admitted());
+        assert!(!wide.decide(state, Timestamp::MAX, 1).1.admitted());
     }
 
     #[test]
@@ -405,6 +417,8 @@ mod bad_settings {
         assert_eq!(Gcra::new(u64::MAX, YEAR, u64::MAX).unwrap_err().field(), "rate");
         assert_eq!(FixedWindow::try_new(u64::MAX, SECOND).unwrap_err().field(), "limit");
         assert_eq!(FixedWindow::try_new(1, Duration::MAX).unwrap_err().field(), "window");
+        assert_eq!(FixedWindow::try_new(u64::MAX >> 2, SECOND).unwrap_err().field(), "limit");
+        assert_eq!(FixedWindow::try_new(4_000_000_000, SECOND / 100).unwrap_err().field(), "limit");
     }
 
     #[test]
