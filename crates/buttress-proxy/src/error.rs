@@ -39,7 +39,8 @@ pub enum ErrorKind {
     BadResponse,
     /// The client's own body failed or ended short; the upstream is not to blame.
     RequestBody,
-    /// The request cannot be sent on: `CONNECT`, more than one `Host`, a `Transfer-Encoding` other than `chunked`.
+    /// The request cannot be sent on: `CONNECT`, more than one `Host`, a `Transfer-Encoding` other than `chunked`,
+    /// `Max-Forwards: 0`.
     BadRequest,
     /// A refusal of ours: the proxy's own limit of connections, or one that a layer put in.
     Rejected,
@@ -214,6 +215,8 @@ pub(crate) enum Unusable {
     Connect,
     #[error("a Transfer-Encoding other than chunked")]
     Coding,
+    #[error("Max-Forwards is used up")]
+    MaxForwards,
     #[error("more than one Host field")]
     Hosts,
     #[error("the authority of the request target is no valid Host")]

@@ -69,6 +69,26 @@ async fn the_asterisk_form_stays() {
 }
 
 #[tokio::test]
+async fn max_forwards_is_counted_down_for_options_and_ends_it_at_zero() {
+    let upstream = Upstream::echoing_heads().await;
+    let request = |method: Method, left: &str| {
+        let mut request = get("/");
+        *request.method_mut() = method;
+        request.headers_mut().insert("max-forwards", left.parse().unwrap());
+        request
+    };
+
+    for (method, before, after) in
+        [(Method::OPTIONS, "7", "6"), (Method::GET, "0", "0"), (Method::TRACE, "x", "x")]
+    {
+        let response = upstream.proxy().oneshot(request(method, before)).await.unwrap();
+        assert!(text(response).await.contains(&format!("max-forwards: {after}\r\n")));
+    }
+    let error = upstream.proxy().oneshot(request(Method::OPTIONS, "0")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BadRequest);
+}
+
+#[tokio::test]
 async fn fields_of_the_clients_connection_stay_behind_and_trailers_are_asked_for_anew() {
     let mut request = get("/");
     for (name, value) in [

@@ -1,5 +1,5 @@
 use buttress_http::Peer;
-use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, MAX_FORWARDS, TE, TRANSFER_ENCODING};
 use http::header::{HeaderMap, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Uri, Version};
@@ -24,6 +24,9 @@ pub(crate) fn forward_request<B: Body>(
     let received = std::mem::replace(request.version_mut(), Version::HTTP_11);
     if request.headers().get_all(HOST).iter().nth(1).is_some() {
         return Err(Unusable::Hosts);
+    }
+    if matches!(*request.method(), Method::OPTIONS | Method::TRACE) {
+        count_forward(request.headers_mut())?;
     }
     if request.uri().scheme().is_some() || request.uri().authority().is_some() {
         take_authority(request)?;
@@ -74,6 +77,19 @@ fn take_authority<B>(request: &mut Request<B>) -> Result<(), Unusable> {
     let path = parts.path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
     *request.uri_mut() = Uri::from(path);
     Ok(())
+}
+
+/// Takes one from `Max-Forwards`, which counts for OPTIONS and TRACE alone (RFC 9110 §7.6.2).
+fn count_forward(fields: &mut HeaderMap) -> Result<(), Unusable> {
+    let left = fields.get(MAX_FORWARDS).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    match left {
+        Some(0) => Err(Unusable::MaxForwards),
+        Some(left) => {
+            fields.insert(MAX_FORWARDS, HeaderValue::from(left - 1));
+            Ok(())
+        }
+        None => Ok(()),
+    }
 }
 
 /// Says how the body is framed where hyper would guess otherwise.
