@@ -162,6 +162,13 @@ impl Body for ScriptedBody {
     }
 }
 
+#[cfg(feature = "http")]
+impl buttress_http::body::ReplyBody for ScriptedBody {
+    fn reply(bytes: Bytes) -> Self {
+        if bytes.is_empty() { Self::new() } else { Self::new().data(bytes) }
+    }
+}
+
 impl Drop for ScriptedBody {
     fn drop(&mut self) {
         self.watch.lock().dropped = true;

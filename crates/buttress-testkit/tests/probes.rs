@@ -222,3 +222,14 @@ async fn advance_lets_the_tasks_run_that_became_due() {
     assert!(sleeper.is_finished());
     assert!(sleeper.await.unwrap() >= Duration::from_secs(5));
 }
+
+#[cfg(feature = "http")]
+#[test]
+fn a_refusal_can_be_answered_with_a_scripted_body() {
+    use buttress_http::body::ReplyBody;
+
+    let mut body = ScriptedBody::reply("no".into());
+    assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(2), false));
+    assert_eq!(frame(&mut body).unwrap().into_data().unwrap(), "no");
+    assert!(ScriptedBody::reply(bytes::Bytes::new()).is_end_stream());
+}
