@@ -63,6 +63,13 @@ impl<K, J, St> Gate<K, J, St> {
         }
     }
 
+    /// The same settings and counts with other parts.
+    pub(crate) fn map<K2, J2, St2>(self, parts: impl FnOnce(K, J, St) -> (K2, J2, St2)) -> Gate<K2, J2, St2> {
+        let Self { key, reject, store, name, clock, missing_key, annotate_success, observer, tally } = self;
+        let (key, reject, store) = parts(key, reject, store);
+        Gate { key, reject, store, name, clock, missing_key, annotate_success, observer, tally }
+    }
+
     /// Begins a new budget, and so new counts.
     pub(crate) fn restart(&mut self, store: impl FnOnce(&St) -> St) {
         self.store = store(&self.store);

@@ -102,7 +102,7 @@ impl<K, J> RateLimitLayer<K, J, Memory> {
     ///
     /// # Panics
     ///
-    /// When `keys` is 0.
+    /// When `keys` is 0, or above 2³².
     #[must_use]
     #[track_caller]
     pub fn capacity(mut self, keys: usize) -> Self {
@@ -119,7 +119,7 @@ impl<K, J, St> RateLimitLayer<K, J, St> {
     /// bytes share one budget. Make a layer of its own for each kind of key.
     #[must_use]
     pub fn by<Other>(self, key: Other) -> RateLimitLayer<Other, J, St> {
-        self.rekey(|_| key)
+        RateLimitLayer { gate: self.gate.map(|_, reject, store| (key, reject, store)) }
     }
 
     /// Charges what `cost` says instead of 1 per call. A cost of 0 passes and is not counted; one above the burst
@@ -128,7 +128,7 @@ impl<K, J, St> RateLimitLayer<K, J, St> {
     /// The closure's argument needs its type written out: `|req: &Request<Body>| …`.
     #[must_use]
     pub fn cost<F>(self, cost: F) -> RateLimitLayer<Costed<K, F>, J, St> {
-        self.rekey(|key| Costed::new(key, cost))
+        RateLimitLayer { gate: self.gate.map(|key, reject, store| (Costed::new(key, cost), reject, store)) }
     }
 
     /// Says what to do with requests that have no key. The default is [`MissingKey::Shared`].
@@ -142,22 +142,15 @@ impl<K, J, St> RateLimitLayer<K, J, St> {
     /// response, `reject::with(..)` as a closure likes.
     #[must_use]
     pub fn on_reject<Other>(self, reject: Other) -> RateLimitLayer<K, Other, St> {
-        let Gate { key, reject: _, store, name, clock, missing_key, annotate_success, observer, tally } =
-            self.gate;
-        RateLimitLayer {
-            gate: Gate { key, reject, store, name, clock, missing_key, annotate_success, observer, tally },
-        }
+        RateLimitLayer { gate: self.gate.map(|key, _, store| (key, reject, store)) }
     }
 
     /// Keeps the state in `store`, which brings a limit of its own. Begins a new budget.
     #[must_use]
     pub fn store<Other: Store>(self, store: Other) -> RateLimitLayer<K, J, Other> {
-        let Gate { key, reject, store: _, name, clock, missing_key, annotate_success, observer, tally: _ } =
-            self.gate;
-        let tally = Arc::default();
-        RateLimitLayer {
-            gate: Gate { key, reject, store, name, clock, missing_key, annotate_success, observer, tally },
-        }
+        let mut gate = self.gate.map(|key, reject, _| (key, reject, store));
+        gate.tally = Arc::default();
+        RateLimitLayer { gate }
     }
 
     /// Names the limit, in rejections, events and the `RateLimit` fields. The default is the [`Limit`]'s own
@@ -176,8 +169,8 @@ impl<K, J, St> RateLimitLayer<K, J, St> {
         self
     }
 
-    /// Tells `observer` of each decision, in the task that makes the call. It sees
-    /// [`Copy`] events and should return soon.
+    /// Tells `observer` of each decision, in the task that makes the call, which waits for it. There is none
+    /// unless said otherwise.
     #[must_use]
     pub fn observe(mut self, observer: impl Fn(&RateLimitEvent<'_>) + Send + Sync + 'static) -> Self {
         self.gate.observer = Some(Arc::new(observer));
@@ -197,15 +190,6 @@ impl<K, J, St> RateLimitLayer<K, J, St> {
     #[must_use]
     pub fn strict(self) -> Strict<Self> {
         Strict::new(self)
-    }
-
-    fn rekey<Other>(self, with: impl FnOnce(K) -> Other) -> RateLimitLayer<Other, J, St> {
-        let Gate { key, reject, store, name, clock, missing_key, annotate_success, observer, tally } =
-            self.gate;
-        let key = with(key);
-        RateLimitLayer {
-            gate: Gate { key, reject, store, name, clock, missing_key, annotate_success, observer, tally },
-        }
     }
 }
 

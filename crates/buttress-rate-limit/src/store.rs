@@ -58,11 +58,15 @@ impl Memory {
     ///
     /// # Panics
     ///
-    /// When `capacity` is 0.
+    /// When `capacity` is 0, or above 2³² (157 GB).
     #[must_use]
     #[track_caller]
     pub fn with_capacity(limit: impl Into<Limit>, capacity: usize) -> Self {
         assert!(capacity > 0, "rate limit with `capacity` = 0: must be at least 1 key");
+        assert!(
+            capacity as u64 <= 1 << 32,
+            "rate limit with `capacity` = {capacity}: must be at most 4294967296 keys"
+        );
         let memory = Self::make(limit.into(), capacity);
         memory.table();
         memory

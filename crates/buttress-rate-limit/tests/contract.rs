@@ -54,6 +54,7 @@ fn closures_may_panic_and_keys_may_flood() {
         RateLimitLayer::new(FixedWindow::new(1, Duration::from_secs(1))).burst(2)
     })
     .refuses("a capacity of 0", || RateLimitLayer::per_second(1).capacity(0))
+    .refuses("a capacity that no memory holds", || RateLimitLayer::per_second(1).capacity(usize::MAX))
     .run();
 }
 

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use buttress_core::{Decision, Timestamp};
-use buttress_rate_limit::{FixedWindow, Gcra, Policy};
+use buttress_core::{Answer, Decision, KeyPart, Store, Timestamp};
+use buttress_rate_limit::{FixedWindow, Gcra, Limit, Memory, Policy};
 use proptest::prelude::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -565,6 +565,46 @@ mod fixed_window {
             let _ = (windows.refund(next, at(now), cost), windows.debt(next, at(now)));
             prop_assert!(decision.remaining() <= windows.limit());
             prop_assert!(decision.admitted() || next == state);
+        }
+    }
+}
+
+mod table {
+    use super::*;
+
+    fn limits() -> impl Strategy<Value = Limit> {
+        // With a grid for each key a model would have to know the hashes.
+        prop_oneof![
+            buckets().prop_map(Limit::from),
+            windows().prop_map(|window| Limit::from(window.phase(Duration::ZERO))),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(cases(100, 2_000))]
+
+        #[test]
+        fn each_key_is_limited_as_if_it_were_alone(
+            limit in limits(),
+            calls in prop::collection::vec((0_u32..20, 0..u64::MAX / 1000, 0_u32..20), 2 * STEPS),
+        ) {
+            // Twenty keys in 286 groups of seven: that eight of them meet in one does not happen.
+            let memory = Memory::with_capacity(limit.clone(), 1_000);
+            let mut alone = [0; 20];
+            let mut now = 0;
+            for (key, wait, cost) in calls {
+                now += wait % 1_000_000_000;
+                let mut sink = memory.sink();
+                key.write(&mut sink);
+                let Answer::Now(held) = memory.decide(sink, cost, at(now)) else {
+                    panic!("the answer of memory comes at once");
+                };
+
+                let (state, decision) = limit.decide(alone[key as usize], at(now), cost);
+                alone[key as usize] = state;
+                prop_assert_eq!(held, decision);
+            }
+            prop_assert_eq!(memory.evicted(), 0);
         }
     }
 }
