@@ -1,5 +1,6 @@
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -7,12 +8,13 @@ use std::task::Poll;
 use buttress_core::{BoxError, Rejection, RejectionKind};
 use http::Request;
 use hyper::client::conn::http1;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
 
 use crate::address::Place;
 use crate::body::RequestBody;
 use crate::connection::{Checkout, Permit, connection};
 use crate::io::{Io, Link};
+use crate::options::Options;
 use crate::pool::Pool;
 use crate::{Address, Error, ErrorKind};
 
@@ -41,7 +43,7 @@ where
 async fn dial<B>(pool: &Pool<B>) -> Result<TcpStream, Error> {
     let options = pool.options();
     let mut alarm = pin!(options.clock.sleep(options.connect_timeout));
-    let mut stream = pin!(stream(pool.address()));
+    let mut stream = pin!(stream(pool.address(), options));
     let stream = poll_fn(|cx| match stream.as_mut().poll(cx) {
         Poll::Ready(stream) => Poll::Ready(stream.map_err(|error| Error::unsent(ErrorKind::Connect, error))),
         Poll::Pending => alarm.as_mut().poll(cx).map(|()| {
@@ -51,14 +53,30 @@ async fn dial<B>(pool: &Pool<B>) -> Result<TcpStream, Error> {
     stream.await
 }
 
-async fn stream(address: &Address) -> io::Result<TcpStream> {
-    let stream = match address.place() {
-        Place::Socket(address) => TcpStream::connect(address).await?,
-        Place::Name(host, port) => TcpStream::connect((&**host, *port)).await?,
+async fn stream(address: &Address, options: &Options) -> io::Result<TcpStream> {
+    let (host, port) = match address.place() {
+        Place::Socket(address) => return socket(*address, options).await,
+        Place::Name(host, port) => (&**host, *port),
     };
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in lookup_host((host, port)).await? {
+        match socket(address, options).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+async fn socket(address: SocketAddr, options: &Options) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // A request must not wait for the acknowledgement of the one before.
-    stream.set_nodelay(true)?;
-    Ok(stream)
+    socket.set_nodelay(true)?;
+    if let Some(bytes) = options.receive_buffer {
+        // Before the connection is made: the window that is offered depends on it.
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    socket.connect(address).await
 }
 
 async fn open<B>(pool: &Arc<Pool<B>>, stream: TcpStream, permit: Permit) -> Result<Checkout<B>, Error>

@@ -33,6 +33,7 @@ use crate::{Address, AddressError, Body, Connections, Error, ErrorKind, Response
 /// | [`max_idle`](Self::max_idle) | 1024 | a burst does not close what the next one needs; the idle timeout clears what no one does |
 /// | [`max_connections`](Self::max_connections) | 10 000 | below the 28 000 ports that Linux has for one destination |
 /// | [`max_buffer`](Self::max_buffer) | 64 KiB | large reads for large bodies, small memory for many |
+/// | [`receive_buffer`](Self::receive_buffer) | 128 KiB | an upstream notices within one mebibyte that the client has gone |
 /// | [`preserve_host`](Self::preserve_host) | yes | an upstream makes links and picks sites by the name the client used |
 /// | [`x_forwarded`](Self::x_forwarded) | [`Keep`](XForwarded::Keep) | whom to trust is the operator's to say |
 /// | [`via`](Self::via) | `buttress` | RFC 9110 §7.6.3 demands a `Via` |
@@ -118,6 +119,23 @@ impl<B> Proxy<B> {
     pub fn max_buffer(self, bytes: usize) -> Self {
         assert!(bytes >= 8192, "max_buffer must be at least 8192");
         self.with(|options| options.max_buffer = bytes)
+    }
+
+    /// Asks the kernel for a receive buffer of `bytes` on each upstream socket; `None` leaves its size to the kernel.
+    /// Default: 128 KiB, of which Linux makes 256.
+    ///
+    /// What the kernel buffers, an upstream has written: left to itself Linux lets that grow to several mebibytes, which
+    /// are then written, and held in the kernel, for a client that is slow or gone. A small buffer bounds what one
+    /// connection carries over a long way: 256 KiB are 25 MiB/s at a round trip of 10 ms.
+    ///
+    /// # Panics
+    ///
+    /// When `bytes` is zero.
+    #[must_use]
+    pub fn receive_buffer(self, bytes: impl Into<Option<u32>>) -> Self {
+        let bytes = bytes.into();
+        assert!(bytes != Some(0), "receive_buffer must be more than zero");
+        self.with(|options| options.receive_buffer = bytes)
     }
 
     /// Whether the upstream gets the `Host` that the client asked for, or the upstream's own address. Default: the

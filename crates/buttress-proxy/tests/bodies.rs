@@ -305,31 +305,39 @@ async fn a_whole_exchange_through_a_server_leaves_the_connection_for_the_next() 
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_ends_the_request_at_the_upstream() {
-    let (tell, told) = tokio::sync::oneshot::channel();
-    let tell = std::sync::Mutex::new(Some(tell));
-    let upstream = Upstream::start(move |_, mut wire| {
-        let tell = tell.lock().unwrap().take().unwrap();
-        async move {
-            wire.head().await;
-            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n").await;
-            let mut written = 0_usize;
-            while wire.try_send([0; 65536]).await.is_ok() {
-                written += 65536;
+async fn a_client_that_leaves_ends_the_request_before_the_upstream_writes_another_mebibyte() {
+    const CHUNK: usize = 16 * 1024;
+    for stalled in [false, true] {
+        let written = Arc::new(AtomicUsize::new(0));
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let count = written.clone();
+        let upstream = Upstream::start(move |_, mut wire| {
+            let (count, tell) = (count.clone(), tell.clone());
+            async move {
+                wire.head().await;
+                wire.send("HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n").await;
+                while wire.try_send([0; CHUNK]).await.is_ok() {
+                    count.fetch_add(CHUNK, Ordering::SeqCst);
+                }
+                tell.send(()).unwrap();
             }
-            tell.send(written).unwrap();
+        })
+        .await;
+        let mut client = Wire::connect(front(Proxy::to(upstream.address).unwrap()).await).await;
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        client.head().await;
+        client.bytes(1024 * 1024).await;
+        if stalled {
+            stalled_at(&written).await;
         }
-    })
-    .await;
-    let mut client = Wire::connect(front(Proxy::to(upstream.address).unwrap()).await).await;
 
-    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    client.head().await;
-    client.bytes(1024 * 1024).await;
-    drop(client);
+        let before = written.load(Ordering::SeqCst);
+        drop(client);
+        told.recv().await.unwrap();
 
-    let written = told.await.unwrap();
-    assert!(written < 64 * 1024 * 1024, "{written}");
+        let more = written.load(Ordering::SeqCst) - before;
+        assert!(more <= 1024 * 1024, "{more} bytes were written after the client had left");
+    }
 }
 
 #[tokio::test]
