@@ -144,7 +144,7 @@ impl<Req, Res, E> Drop for StrictService<Req, Res, E> {
             state.counts.reserved -= 1;
         }
         // A readiness granted to an instance that goes away is the next one's, as with a semaphore.
-        let next = if state.instances.leave(self.id) { state.instances.grant() } else { None };
+        let next = if state.instances.leave(self.id) { state.grant() } else { None };
         drop(state);
         if let Some(waker) = next {
             waker.wake();
@@ -236,7 +236,9 @@ pub struct StrictHandle<E = BoxError> {
 impl<E> StrictHandle<E> {
     /// From now on `poll_ready` is pending. Instances already found ready stay so.
     pub fn not_ready(&self) {
-        self.state.lock().ready = false;
+        let mut state = self.state.lock();
+        state.ready = false;
+        state.spare = 0;
     }
 
     /// From now on every instance is ready; all that wait are woken.
@@ -248,12 +250,13 @@ impl<E> StrictHandle<E> {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Makes the one instance that has waited longest ready and wakes it.
+    /// Lets one more instance become ready: the one that has waited longest, which is woken, or else the next
+    /// that asks.
     ///
     /// This is how a semaphore behaves: a layer that lets one instance wait and then asks another one is
     /// never answered.
     pub fn grant(&self) {
-        let waker = self.state.lock().instances.grant();
+        let waker = self.state.lock().grant();
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -439,6 +442,8 @@ impl<E> Clone for Shared<E> {
 
 struct State<E> {
     ready: bool,
+    /// Grants that nobody has taken.
+    spare: usize,
     held: bool,
     panic_in_ready: bool,
     ready_errors: VecDeque<E>,
@@ -472,6 +477,7 @@ impl<E> State<E> {
     fn new() -> Self {
         Self {
             ready: true,
+            spare: 0,
             held: false,
             panic_in_ready: false,
             ready_errors: VecDeque::new(),
@@ -494,8 +500,26 @@ impl<E> State<E> {
     }
 
     fn admit(&mut self, id: u64) -> bool {
-        let granted = self.instances.leave(id);
-        granted || self.ready
+        if self.instances.granted.contains(&id) || self.ready {
+            self.instances.leave(id);
+            return true;
+        }
+        // Who comes late does not overtake who waits.
+        let first = self.instances.queue.front().is_none_or(|(waiting, _)| *waiting == id);
+        if first && self.spare > 0 {
+            self.spare -= 1;
+            self.instances.leave(id);
+            return true;
+        }
+        false
+    }
+
+    fn grant(&mut self) -> Option<Waker> {
+        let next = self.instances.grant();
+        if next.is_none() {
+            self.spare += 1;
+        }
+        next
     }
 }
 

@@ -1,6 +1,6 @@
 //! One broken layer for each way to break the contract: the suite names the point.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -412,6 +412,117 @@ fn a_future_that_wakes_only_its_first_task_is_found() {
 }
 
 // 4 and 5: cancel and panic
+
+broken! { DropsWithItsService { gone: Arc<Gone> };
+    ready(this, cx) { this.inner.poll_ready(cx) }
+    call(this, req) -> UnlessGone<S::Future> {
+        UnlessGone { inner: Box::pin(this.inner.call(req)), gone: this.gone.0.clone() }
+    }
+}
+
+/// Says that the service is gone, once its last clone is.
+struct Gone(Arc<AtomicBool>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+struct UnlessGone<F> {
+    inner: Pin<Box<F>>,
+    gone: Arc<AtomicBool>,
+}
+
+impl<F: Future> Future for UnlessGone<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        if self.gone.load(Ordering::Acquire) { Poll::Pending } else { self.inner.as_mut().poll(cx) }
+    }
+}
+
+#[test]
+fn a_call_that_ends_with_its_service_is_found() {
+    let report = finds_boxed(
+        Point::Cancel,
+        Contract::new(|| {
+            layer_fn(|inner| {
+                let gone = Arc::new(Gone(Arc::default()));
+                DropsWithItsService { inner, gone }
+            })
+        }),
+    );
+
+    assert!(report.to_string().contains("when the service that made it was dropped"), "{report}");
+}
+
+/// Lets one call in, and hands the seat to the next in line, who may be gone when he is called.
+#[derive(Default)]
+struct Line {
+    taken: bool,
+    next: u64,
+    waiting: VecDeque<(u64, Waker)>,
+    called: Option<u64>,
+}
+
+struct Place(Arc<Mutex<Line>>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut line = self.0.lock().unwrap();
+        let Some((next, waker)) = line.waiting.pop_front() else {
+            line.taken = false;
+            return;
+        };
+        line.called = Some(next);
+        drop(line);
+        waker.wake();
+    }
+}
+
+broken! { HandsOver { line: Arc<Mutex<Line>> };
+    ready(this, cx) { this.inner.poll_ready(cx) }
+    call(this, req) -> BoxFuture<Result<S::Response, S::Error>> {
+        let line = this.line.clone();
+        let fresh = this.inner.clone();
+        let mut inner = std::mem::replace(&mut this.inner, fresh);
+        let mut number = None;
+        Box::pin(async move {
+            let _place = std::future::poll_fn(|cx| {
+                let mut now = line.lock().unwrap();
+                if number.is_some() && now.called == number {
+                    now.called = None;
+                    return Poll::Ready(Place(line.clone()));
+                }
+                if !now.taken {
+                    now.taken = true;
+                    return Poll::Ready(Place(line.clone()));
+                }
+                if number.is_none() {
+                    now.next += 1;
+                    number = Some(now.next);
+                    let next = now.next;
+                    now.waiting.push_back((next, cx.waker().clone()));
+                }
+                Poll::Pending
+            })
+            .await;
+            inner.call(req).await
+        })
+    }
+}
+
+#[test]
+fn a_seat_handed_to_a_call_that_is_dropped_is_found() {
+    let report = Contract::new(|| probed::<Mutex<Line>, _>(|inner, line| HandsOver { inner, line })).check();
+
+    assert!(report.breaks(Point::Cancel), "{report}");
+    assert!(
+        report.to_string().contains("the second was woken and dropped, and the third never finishes"),
+        "{report}"
+    );
+}
 
 /// Where a gauge is not given back.
 #[derive(Clone, Copy, PartialEq)]

@@ -59,6 +59,11 @@ fn a_grant_goes_to_the_instance_that_has_waited_longest_and_then_to_the_next() {
 
     assert!(ready(&mut second).is_ready(), "the grant of a dropped instance is the next one's");
     assert_eq!(handle.waiting(), 0);
+
+    handle.grant();
+    let mut third = second.clone();
+    assert!(ready(&mut third).is_ready(), "a grant that nobody waits for is kept");
+    assert!(ready(&mut second.clone()).is_pending());
 }
 
 #[test]

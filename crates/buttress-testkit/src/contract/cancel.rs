@@ -107,25 +107,60 @@ pub(super) fn behind_another_call<L: Subject<X>, X: Exchange>(mut rig: Rig<L, X>
     rig.close(service)
 }
 
+/// Three calls. The first one ends and so wakes the second, which is dropped before it can look: what was handed
+/// to it must go on to the third.
+pub(super) fn woken_and_then_dropped<L: Subject<X>, X: Exchange>(mut rig: Rig<L, X>) -> Checked {
+    let mut service = rig.service();
+    rig.inner.hold();
+    let mut calls: Vec<_> =
+        (0..3).map(|_| Task::new(oneshot::<L, X>(service.clone(), rig.request().1))).collect();
+    rig.run_all(&mut calls)?;
+    rig.inner.release();
+    rig.run(&mut calls[0])?;
+    drop(calls.remove(1));
+    rig.run_all(&mut calls)?;
+    if !calls.iter().all(Task::is_done) {
+        return Err(
+            "of three calls the first ended, the second was woken and dropped, and the third never finishes"
+                .into(),
+        );
+    }
+    rig.clean("after a woken call was dropped")?;
+
+    rig.inner.not_ready();
+    let mut calls: Vec<_> =
+        (0..2).map(|_| Task::new(oneshot::<L, X>(service.clone(), rig.request().1))).collect();
+    rig.run_all(&mut calls)?;
+    rig.inner.grant();
+    drop(calls.remove(0));
+    rig.run_all(&mut calls)?;
+    if !calls.iter().all(Task::is_done) {
+        return Err(
+            "the inner service let in a call that was dropped then, and the next in line never finishes"
+                .into(),
+        );
+    }
+    rig.inner.ready();
+    rig.clean("after a call that was let in was dropped")?;
+    rig.serve(&mut service, "after woken calls were dropped")?;
+    rig.close(service)
+}
+
 /// Futures outlive the service that made them (hyper and axum drop it at once).
 pub(super) fn the_service_goes_first<L: Subject<X>, X: Exchange>(mut rig: Rig<L, X>) -> Checked {
     let mut service = rig.service();
     rig.inner.hold();
-    let mut clone = service.clone();
-    rig.must_ready(&mut clone)?;
-    let mut call = Task::new(answered::<L, X>(clone.call(rig.request().1)));
+    rig.must_ready(&mut service)?;
+    let mut call = Task::new(answered::<L, X>(service.call(rig.request().1)));
     rig.run(&mut call)?;
-    drop(clone);
+    drop(service);
     rig.run(&mut call)?;
     rig.inner.release();
     rig.run(&mut call)?;
     if !call.is_done() {
         return Err("a call does not finish when the service that made it was dropped".into());
     }
-    drop(call);
-    rig.clean("after the service was dropped before its call")?;
-    rig.serve(&mut service, "after a service was dropped before its call")?;
-    rig.close(service)
+    rig.close(call)
 }
 
 pub(super) fn after_the_head<L: Subject<X>, X: Exchange>(mut rig: Rig<L, X>) -> Checked {

@@ -158,8 +158,9 @@ where
 /// well as from an asynchronous one.
 ///
 /// The layer under test has to let the suite's calls through: 64 calls of different requests without the
-/// clock moving, four panics, two errors. It may let as little as one call in at a time; small limits on
-/// concurrency find more. A layer that has another form (`.strict()`) is examined twice, once in each.
+/// clock moving, and the next call after two that failed. It may let as little as one call in at a time; small
+/// limits on concurrency find more. A layer that has another form (`.strict()`) is examined twice, once in
+/// each.
 ///
 /// ```
 /// use buttress_testkit::{Contract, Point};
@@ -429,6 +430,7 @@ impl<L: Subject<X>, X: Exchange> Suite<'_, L, X> {
         );
         self.examine(Point::Cancel, "drop while the inner service works", cancel::waiting_for_the_response);
         self.examine(Point::Cancel, "drop one of two calls", cancel::behind_another_call);
+        self.examine(Point::Cancel, "drop a call that was woken", cancel::woken_and_then_dropped);
         self.examine(Point::Cancel, "drop the service before its call", cancel::the_service_goes_first);
         self.examine(Point::Cancel, "drop after the head", cancel::after_the_head);
         if X::HAS_BODY {

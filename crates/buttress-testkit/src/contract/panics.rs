@@ -55,7 +55,7 @@ pub(super) fn the_layer_works_on<L: Subject<X>, X: Exchange>(
     }
     rig.serve(&mut service, "after the inner service panicked, on the same service")?;
     rig.serve(&mut other, "after the inner service panicked, on another clone")?;
-    rig.close(service_and(service, other))
+    rig.close((service, other))
 }
 
 /// Two calls share the layer; one of them panics.
@@ -78,12 +78,7 @@ pub(super) fn the_other_call_finishes<L: Subject<X>, X: Exchange>(mut rig: Rig<L
     drop(two);
     rig.clean("after one of two calls panicked")?;
     rig.serve(&mut clone, "after one of two calls panicked")?;
-    rig.close(service_and(clone, service))
-}
-
-fn service_and<S>(service: S, other: S) -> S {
-    drop(other);
-    service
+    rig.close((service, clone))
 }
 
 /// Each touch of the tripwire in a call panics once.

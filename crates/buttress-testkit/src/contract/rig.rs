@@ -177,9 +177,9 @@ impl<L: Subject<X>, X: Exchange> Rig<L, X> {
         self.held.as_ref().map_or(0, |held| held(&self.layer))
     }
 
-    /// Drops the service, then the layer: nothing of the inner service may outlive them.
-    pub(super) fn close(self, service: L::Layered) -> Checked {
-        drop(service);
+    /// Drops what is left of the services, then the layer: nothing of the inner service may outlive them.
+    pub(super) fn close<T>(self, services: T) -> Checked {
+        drop(services);
         self.clean("after every service was dropped")?;
         let (waiting, reserved) = (self.inner.waiting(), self.inner.reserved());
         let Self { layer, inner, runtime, bare, .. } = self;
