@@ -426,7 +426,7 @@ async fn an_upstream_that_does_not_accept_is_a_connect_timeout() {
     let address = listener.local_addr().unwrap();
     // With its queue full, the kernel leaves the next connection unanswered.
     let mut queued = Vec::new();
-    while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(50)) {
+    while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
         queued.push(stream);
     }
     let time = ManualClock::new();
