@@ -83,7 +83,7 @@ proptest! {
         let same = (&a, &b) == (&c, &d);
         prop_assert_eq!(bytes((&a, &b)) == bytes((&c, &d)), same);
         prop_assert_eq!(hash((&a, &b)) == hash((&c, &d)), same);
-        prop_assert_eq!(hash((&a, &b)), hash((a.clone(), b.clone())));
+        prop_assert_eq!(hash((&a, &b)), hash((a, b)));
     }
 
     #[test]
@@ -151,7 +151,7 @@ fn a_cycle_of_causes_ends_the_search() {
     }
     impl std::error::Error for Cycle {
         fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-            Some(&Cycle)
+            Some(&Self)
         }
     }
 
@@ -213,8 +213,7 @@ fn at_the_head_the_guard_is_told_once_and_the_response_left_alone() {
     }
 
     let log = RefCell::new(Vec::new());
-    let form = Finish::<(), u32, Told<'_>>::form(&AtHead, &());
-    let response = Finish::<(), u32, Told<'_>>::finish(&AtHead, form, 7, Told(&log));
+    let response = Finish::<(), u32, Told<'_>>::finish(&AtHead, (), 7, Told(&log));
     assert_eq!((response, log.into_inner()), (7, vec!["end", "drop"]));
 }
 
