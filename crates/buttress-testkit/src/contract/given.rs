@@ -98,7 +98,7 @@ impl Refusal {
     pub(super) fn check(&self) -> Option<Failure> {
         let what = match catch_unwind(AssertUnwindSafe(&self.build)) {
             Ok(()) => "is accepted, so that it fails when a request comes, or never".to_owned(),
-            Err(payload) => match super::message(&*payload) {
+            Err(payload) => match super::suite::message(&*payload) {
                 Some(message) if message.contains(' ') => return None,
                 _ => "is refused without a sentence that says what to write".to_owned(),
             },
