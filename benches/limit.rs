@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
 
-use buttress_core::{Answer, Clock, KeyPart, Store};
+use buttress_core::{Answer, Clock, Decided, KeyPart, Store};
 use buttress_rate_limit::{Limit, Memory};
 use criterion::{Criterion, criterion_group, criterion_main};
 use governor::{Quota, RateLimiter};

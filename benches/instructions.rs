@@ -1,0 +1,201 @@
+//! How many instructions does one check take, ours and the peers'?
+//!
+//! `benches/instructions.sh` runs each case under callgrind for two counts; the difference, less that of the case's
+//! own loop, is what one operation takes.
+//!
+//!     instructions list         the cases, as the script reads them
+//!     instructions CASE COUNT   runs one
+
+use std::hint::black_box;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use buttress_core::{Clock, Store};
+use governor::RateLimiter;
+use governor::clock::{Clock as _, QuantaClock};
+
+mod sides;
+use sides::layers::{self, Api};
+use sides::{Fixed, Hello, KEYS, RATE, admitted, check, fixed};
+
+/// One line of the table: what, who, the loop that is not its own, the goal, and what runs.
+struct Case(&'static str, &'static str, &'static str, Option<u32>, fn(u64));
+
+/// Cases that stand for the work around the measured one.
+const LOOPS: &[(&str, fn(u64))] = &[
+    ("loop", |n| repeat(n, || true)),
+    ("loop u64", |n| by(n, &sides::numbers(KEYS), |_| true)),
+    ("loop address", |n| by(n, &sides::addresses(KEYS), |_| true)),
+    ("loop string", |n| by(n, &sides::names(KEYS), |_| true)),
+    ("request", |n| by(n, &sides::addresses(KEYS), |key| sides::request(*key))),
+    ("request and answer", |n| layer(n, Hello)),
+];
+
+const CASES: &[Case] = &[
+    Case("clock", "buttress", "loop", None, |n| {
+        let clock = Clock::monotonic();
+        repeat(n, || black_box(&clock).now());
+    }),
+    Case("clock", "governor", "loop", None, |n| {
+        let clock = QuantaClock::default();
+        repeat(n, || black_box(&clock).now());
+    }),
+    Case("one budget, without the clock", "buttress", "loop", Some(40), |n| {
+        let memory = sides::memory();
+        repeat(n, || admitted(&memory, memory.sink(), fixed()));
+    }),
+    Case("one budget, without the clock", "governor", "loop", None, |n| {
+        let limiter = RateLimiter::direct_with_clock(sides::quota(), Fixed);
+        repeat(n, || limiter.check().is_ok());
+    }),
+    Case("one budget", "buttress", "loop", None, |n| {
+        let (memory, clock) = (sides::memory(), Clock::monotonic());
+        repeat(n, || admitted(&memory, memory.sink(), clock.now()));
+    }),
+    Case("one budget", "governor", "loop", None, |n| {
+        let limiter = RateLimiter::direct(sides::quota());
+        repeat(n, || limiter.check().is_ok());
+    }),
+    Case("one budget, refused, without the clock", "buttress", "loop", None, |n| {
+        let memory = buttress_rate_limit::Memory::new(sides::tight());
+        repeat(n, || admitted(&memory, memory.sink(), fixed()));
+    }),
+    Case("one budget, refused, without the clock", "governor", "loop", None, |n| {
+        let limiter = RateLimiter::direct_with_clock(sides::tight_quota(), Fixed);
+        repeat(n, || limiter.check().is_ok());
+    }),
+    Case("by u64, without the clock", "buttress", "loop u64", None, |n| {
+        let memory = sides::memory();
+        by(n, &sides::numbers(KEYS), |key| check(&memory, fixed(), *key));
+    }),
+    Case("by u64, without the clock", "governor", "loop u64", None, |n| {
+        let limiter = RateLimiter::dashmap_with_clock(sides::quota(), Fixed);
+        by(n, &sides::numbers(KEYS), |key| limiter.check_key(key).is_ok());
+    }),
+    Case("by u64", "buttress", "loop u64", None, |n| {
+        let (memory, clock) = (sides::memory(), Clock::monotonic());
+        by(n, &sides::numbers(KEYS), |key| check(&memory, clock.now(), *key));
+    }),
+    Case("by u64", "governor", "loop u64", None, |n| {
+        let limiter = RateLimiter::dashmap(sides::quota());
+        by(n, &sides::numbers(KEYS), |key| limiter.check_key(key).is_ok());
+    }),
+    Case("by address, without the clock", "buttress", "loop address", Some(80), |n| {
+        let memory = sides::memory();
+        by(n, &sides::addresses(KEYS), |key| check(&memory, fixed(), *key));
+    }),
+    Case("by address, without the clock", "governor", "loop address", None, |n| {
+        let limiter = RateLimiter::dashmap_with_clock(sides::quota(), Fixed);
+        by(n, &sides::addresses(KEYS), |key| limiter.check_key(key).is_ok());
+    }),
+    Case("by address", "buttress", "loop address", None, |n| {
+        let (memory, clock) = (sides::memory(), Clock::monotonic());
+        by(n, &sides::addresses(KEYS), |key| check(&memory, clock.now(), *key));
+    }),
+    Case("by address", "governor", "loop address", None, |n| {
+        let limiter = RateLimiter::dashmap(sides::quota());
+        by(n, &sides::addresses(KEYS), |key| limiter.check_key(key).is_ok());
+    }),
+    Case("by string, without the clock", "buttress", "loop string", None, |n| {
+        let memory = sides::memory();
+        by(n, &sides::names(KEYS), |key| check(&memory, fixed(), key));
+    }),
+    Case("by string, without the clock", "governor", "loop string", None, |n| {
+        let limiter = RateLimiter::dashmap_with_clock(sides::quota(), Fixed);
+        by(n, &sides::names(KEYS), |key| limiter.check_key(key).is_ok());
+    }),
+    Case("by string", "buttress", "loop string", None, |n| {
+        let (memory, clock) = (sides::memory(), Clock::monotonic());
+        by(n, &sides::names(KEYS), |key| check(&memory, clock.now(), key));
+    }),
+    Case("by string", "governor", "loop string", None, |n| {
+        let limiter = RateLimiter::dashmap(sides::quota());
+        by(n, &sides::names(KEYS), |key| limiter.check_key(key).is_ok());
+    }),
+    Case("layer, allowed, no fields", "buttress", "request and answer", Some(400), |n| {
+        layer(n, layers::answered(roomy(), false));
+    }),
+    Case("layer, allowed, no fields", "tower_governor", "request and answer", None, |n| {
+        layer(n, layers::governor_silent(Duration::from_nanos(1), RATE));
+    }),
+    Case("layer, allowed, no fields", "tower-resilience", "request and answer", None, |n| {
+        layer(n, layers::resilience(RATE as usize, Duration::from_secs(1)));
+    }),
+    Case("layer, allowed, both fields", "buttress", "request and answer", Some(1500), |n| {
+        layer(n, layers::answered(roomy(), true));
+    }),
+    Case("layer, allowed, both fields", "tower_governor", "request and answer", None, |n| {
+        layer(n, layers::governor(Duration::from_nanos(1), RATE));
+    }),
+    Case("layer, refused, as an error", "buttress", "request", Some(600), |n| {
+        layer(n, layers::typed(sides::tight()));
+    }),
+    Case("layer, refused, as an error", "tower-resilience", "request", None, |n| {
+        layer(n, layers::resilience(1, Duration::from_secs(60)));
+    }),
+    Case("layer, refused, as a response", "buttress", "request", None, |n| {
+        layer(n, layers::answered(sides::tight(), false));
+    }),
+    Case("layer, refused, as a response", "tower_governor", "request", None, |n| {
+        layer(n, layers::governor(Duration::from_secs(60), 1));
+    }),
+];
+
+fn roomy() -> buttress_rate_limit::Limit {
+    buttress_rate_limit::Limit::per_second(RATE.into())
+}
+
+/// Callgrind counts inside functions called `measured` and nowhere else: a clock that calibrates itself first, for
+/// as many turns as that takes, is left out.
+#[inline(never)]
+fn measured_repeat<T>(n: u64, work: &mut impl FnMut() -> T) {
+    for _ in 0..n {
+        black_box(work());
+    }
+}
+
+#[inline(never)]
+fn measured_by<K, T>(n: u64, keys: &[K], work: &mut impl FnMut(&K) -> T) {
+    for i in 0..n {
+        black_box(work(black_box(&keys[i as usize % KEYS])));
+    }
+}
+
+fn repeat<T>(n: u64, mut work: impl FnMut() -> T) {
+    measured_repeat(n, &mut work);
+}
+
+fn by<K, T>(n: u64, keys: &[K], mut work: impl FnMut(&K) -> T) {
+    measured_by(n, keys, &mut work);
+}
+
+fn layer(n: u64, mut service: impl Api) {
+    let addresses: Vec<IpAddr> = sides::addresses(KEYS);
+    by(n, &addresses, |key| sides::call(&mut service, sides::request(*key)));
+}
+
+fn main() {
+    let mut args = std::env::args().skip(1);
+    let name = args.next().unwrap_or_default();
+    if name == "list" {
+        for (name, _) in LOOPS {
+            println!("{name}\t\t\t");
+        }
+        for Case(what, side, around, goal, _) in CASES {
+            println!("{what}\t{side}\t{around}\t{}", goal.map_or_else(String::new, |goal| goal.to_string()));
+        }
+        return;
+    }
+    let side = args.next().unwrap_or_default();
+    let count = args.next().and_then(|count| count.parse().ok()).unwrap_or(1);
+    let loops = LOOPS.iter().filter(|(loop_name, _)| *loop_name == name && side.is_empty());
+    let mut found = loops.map(|(_, run)| *run);
+    let case = CASES.iter().find(|case| case.0 == name && case.1 == side).map(|case| case.4);
+    match found.next().or(case) {
+        Some(run) => run(count),
+        None => {
+            eprintln!("there is no case '{name}' of '{side}'; see `instructions list`");
+            std::process::exit(2);
+        }
+    }
+}
