@@ -24,5 +24,5 @@ pub use on_call::{OnCall, OnCallFuture, Strict, Wrap};
 pub use outcome::{AtHead, Classify, End, ErrIsFailure, Finish, Guard, Outcome, OutcomeKind, Verdict};
 pub use reject::{Fail, Reject};
 pub use rejection::{Quota, Rejection, RejectionKind};
-pub use store::{Answer, Decision, Store};
+pub use store::{Answer, Decided, Store};
 pub use time::{Timestamp, nanos};

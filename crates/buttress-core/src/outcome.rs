@@ -21,6 +21,8 @@ pub struct Outcome {
     pub retry_after: Option<Duration>,
     /// Whether it is certain that the service did not begin to work on the request.
     pub unprocessed: bool,
+    /// Whether the service asked not to be sent the request again, whatever else would speak for it.
+    pub no_retry: bool,
 }
 
 /// The judgements of an [`Outcome`].
@@ -42,7 +44,7 @@ pub enum OutcomeKind {
 
 impl Outcome {
     const fn new(kind: OutcomeKind) -> Self {
-        Self { kind, retry_after: None, unprocessed: false }
+        Self { kind, retry_after: None, unprocessed: false, no_retry: false }
     }
 
     /// The service did its work.
@@ -72,7 +74,8 @@ impl Outcome {
     /// One of our layers refused the call; the rejection's wait is taken over.
     ///
     /// The service did not see the call, except where the refusal may have come while it worked: after a timeout, a
-    /// deadline, or a call made together with another.
+    /// deadline, or a call made together with another. A call that costs more than its limit ever allows is not to be
+    /// made again.
     #[must_use]
     pub fn rejected(rejection: Rejection) -> Self {
         let retry_after = rejection.retry_after;
@@ -80,7 +83,8 @@ impl Outcome {
             rejection.kind,
             RejectionKind::Timeout | RejectionKind::DeadlineExceeded | RejectionKind::Collapsed
         );
-        Self { kind: OutcomeKind::Rejected(rejection), retry_after, unprocessed }
+        let no_retry = rejection.kind == RejectionKind::CostTooHigh;
+        Self { kind: OutcomeKind::Rejected(rejection), retry_after, unprocessed, no_retry }
     }
 
     /// Adds how long the service asked us to wait.
@@ -94,6 +98,13 @@ impl Outcome {
     #[must_use]
     pub const fn with_unprocessed(mut self) -> Self {
         self.unprocessed = true;
+        self
+    }
+
+    /// Adds that the service asked not to be sent the request again.
+    #[must_use]
+    pub const fn with_no_retry(mut self) -> Self {
+        self.no_retry = true;
         self
     }
 }

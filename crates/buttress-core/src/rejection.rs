@@ -23,8 +23,11 @@ use crate::Name;
 pub struct Rejection {
     /// What kind of refusal it is.
     pub kind: RejectionKind,
-    /// The policy that refused, where it has a name.
+    /// The policy that refused, where it has a name; of several that refused at once, the one that binds: whose wait is
+    /// the longest.
     pub policy: Option<Name>,
+    /// The others that refused too, where several were asked at once.
+    pub also: Vec<Name>,
     /// How long to wait before the same call may pass; `None` when unknown, or when it never will.
     pub retry_after: Option<Duration>,
     /// Whether another endpoint might serve the call at once.
@@ -86,7 +89,7 @@ impl Rejection {
     /// Makes a rejection of `kind` that says nothing else yet.
     #[must_use]
     pub const fn new(kind: RejectionKind) -> Self {
-        Self { kind, policy: None, retry_after: None, elsewhere: false }
+        Self { kind, policy: None, also: Vec::new(), retry_after: None, elsewhere: false }
     }
 
     /// Names the policy that refused.
@@ -94,6 +97,25 @@ impl Rejection {
     pub fn with_policy(mut self, name: impl Into<Name>) -> Self {
         self.policy = Some(name.into());
         self
+    }
+
+    /// Names a further policy that refused the same call, beside the one that binds.
+    ///
+    /// ```
+    /// use buttress_core::{Rejection, RejectionKind};
+    ///
+    /// let rejection = Rejection::new(RejectionKind::RateLimited).with_policy("daily").with_also("burst");
+    /// assert_eq!(rejection.to_string(), "rate limited by `daily` and `burst`");
+    /// ```
+    #[must_use]
+    pub fn with_also(mut self, name: impl Into<Name>) -> Self {
+        self.also.push(name.into());
+        self
+    }
+
+    /// The policies that refused, the one that binds first.
+    pub fn policies(&self) -> impl Iterator<Item = &Name> {
+        self.policy.iter().chain(&self.also)
     }
 
     /// Says when the same call may pass.
@@ -114,8 +136,8 @@ impl Rejection {
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind.as_str())?;
-        if let Some(policy) = &self.policy {
-            write!(f, " by `{policy}`")?;
+        for (at, policy) in self.policies().enumerate() {
+            write!(f, " {} `{policy}`", if at == 0 { "by" } else { "and" })?;
         }
         if let Some(wait) = self.retry_after {
             write!(f, ", retry after {wait:?}")?;

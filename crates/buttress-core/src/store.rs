@@ -1,130 +1,90 @@
+use std::fmt;
 use std::time::Duration;
 
-use crate::{KeySink, Timestamp};
+use crate::{KeyPart, KeySink, Name, Quota, Timestamp};
 
-/// Where the state of a limit lives: in this process, or shared between many.
+/// Where the state of one or several limits lives: in this process, or shared between many.
 ///
 /// A local store answers at once, a remote one later. What happens when a remote store is down is the store's
-/// own policy, so either way the answer is a [`Decision`] and never an error.
+/// own policy, so either way the answer is a decision and never an error.
 pub trait Store: Clone {
     /// What a key is written into.
     type Sink: KeySink;
+    /// What is decided on a call, and kept as long as the decision may have to be corrected or reported.
+    type Decision: Decided;
     /// The future of an answer that comes later; [`std::future::Pending`] where none does.
-    type Wait: Future<Output = Decision>;
+    type Wait: Future<Output = Self::Decision>;
 
     /// An empty key.
     fn sink(&self) -> Self::Sink;
 
+    /// Chooses the set of limits that the call of this key is held to, where the store has several.
+    ///
+    /// By default the plan is a part of the key, so that a key has a budget of its own in each.
+    fn plan(&self, key: &mut Self::Sink, plan: usize) {
+        plan.write(key);
+    }
+
     /// Decides on a call of the given key and cost. A cost of 0 looks without taking anything.
-    fn decide(&self, key: Self::Sink, cost: u32, now: Timestamp) -> Answer<Self::Wait>;
+    fn decide(&self, key: Self::Sink, cost: u32, now: Timestamp) -> Answer<Self::Decision, Self::Wait>;
+
+    /// Corrects what an admitted call was charged to `actual`, once that is known; 0 gives all of it back.
+    ///
+    /// A call is settled at most once. Settling what was refused does nothing.
+    fn settle(&self, decision: &Self::Decision, actual: u32, now: Timestamp);
+
+    /// Reports what is left of each limit that the decision was about.
+    fn quotas(&self, decision: &Self::Decision, report: &mut dyn FnMut(Quota));
+
+    /// The name of the limit with this index, among those that the decision was about.
+    fn name(&self, decision: &Self::Decision, index: usize) -> Option<Name> {
+        let _ = (decision, index);
+        None
+    }
 }
 
 /// The answer of a [`Store`].
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::exhaustive_enums, reason = "now or later: there is no third")]
-pub enum Answer<F> {
+pub enum Answer<D, F> {
     /// The decision.
-    Now(Decision),
+    Now(D),
     /// The decision comes from this future.
     Later(F),
 }
 
-/// Whether a call may pass, and how much is left.
+/// What a [`Store`] has decided: whether a call may pass, and when it may be tried again.
 ///
-/// ```
-/// use buttress_core::Decision;
-/// use std::time::Duration;
-///
-/// let refused = Decision::refuse(100, Some(Duration::from_millis(10)));
-/// assert!(!refused.admitted());
-/// assert_eq!(refused.retry_after(), Some(Duration::from_millis(10)));
-/// assert_eq!(refused.remaining(), 0);
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Decision {
-    admitted: bool,
-    limit: u64,
-    remaining: u64,
-    reset: Duration,
-    window: Duration,
-    retry_after: Option<Duration>,
-}
-
-impl Decision {
-    /// The call passes and leaves `remaining` of `limit` units.
-    #[must_use]
-    pub const fn admit(limit: u64, remaining: u64) -> Self {
-        Self {
-            admitted: true,
-            limit,
-            remaining,
-            reset: Duration::ZERO,
-            window: Duration::ZERO,
-            retry_after: None,
-        }
-    }
-
-    /// The call is refused; the same call passes after `retry_after`, or never.
-    #[must_use]
-    pub const fn refuse(limit: u64, retry_after: Option<Duration>) -> Self {
-        Self {
-            admitted: false,
-            limit,
-            remaining: 0,
-            reset: Duration::ZERO,
-            window: Duration::ZERO,
-            retry_after,
-        }
-    }
-
-    /// Says how many units are left, which a refused call that cost more than one may leave.
-    #[must_use]
-    pub const fn with_remaining(mut self, remaining: u64) -> Self {
-        self.remaining = remaining;
-        self
-    }
-
-    /// Says when more units are there, and the time the limit is counted over.
-    #[must_use]
-    pub const fn with_reset(mut self, reset: Duration, window: Duration) -> Self {
-        self.reset = reset;
-        self.window = window;
-        self
-    }
-
+/// A store may hold a call to several limits at once. They are told apart by their index.
+pub trait Decided: fmt::Debug {
     /// Whether the call may pass.
-    #[must_use]
-    pub const fn admitted(&self) -> bool {
-        self.admitted
+    fn admitted(&self) -> bool;
+
+    /// How long an admitted call waits before it goes on, where calls are spaced out. Zero unless said otherwise.
+    fn delay(&self) -> Duration {
+        Duration::ZERO
     }
 
-    /// How many units the limit allows at once or in one window.
-    #[must_use]
-    pub const fn limit(&self) -> u64 {
-        self.limit
+    /// After how long a refused call passes if nothing else comes in between; `None` is never, and what an
+    /// admitted call has.
+    fn retry_after(&self) -> Option<Duration>;
+
+    /// Whether the call was refused for a cost above what a limit allows at once, so that waiting does not help.
+    fn never(&self) -> bool;
+
+    /// The limit that decided: of those that refuse, the one that does so for longest.
+    fn binding(&self) -> usize {
+        0
     }
 
-    /// How many units are left now.
-    #[must_use]
-    pub const fn remaining(&self) -> u64 {
-        self.remaining
+    /// Whether the limit with this index refuses the call.
+    fn violates(&self, index: usize) -> bool {
+        !self.admitted() && index == self.binding()
     }
 
-    /// How long until more units are there.
-    #[must_use]
-    pub const fn reset(&self) -> Duration {
-        self.reset
-    }
-
-    /// The time the limit is counted over.
-    #[must_use]
-    pub const fn window(&self) -> Duration {
-        self.window
-    }
-
-    /// After how long a refused call passes if nothing else comes in between; `None` is never.
-    #[must_use]
-    pub const fn retry_after(&self) -> Option<Duration> {
-        self.retry_after
+    /// Whether the limit with this index would refuse the call, were it not there to watch only.
+    fn shadowed(&self, index: usize) -> bool {
+        let _ = index;
+        false
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buttress_core::{
-    AtHead, BoxError, Cause, Classify, Clock, Costed, Decision, End, EndpointId, ErrIsFailure, Error, Facts,
+    AtHead, BoxError, Cause, Classify, Clock, Costed, Decided, End, EndpointId, ErrIsFailure, Error, Facts,
     Fail, Finish, FromRejection, Global, Guard, HasFacts, HashSink, Key, KeyPart, LiftErrors, ManualClock,
     Name, NothingSent, OnCall, Outcome, OutcomeKind, Reject, Rejection, RejectionKind, Sleep, Strict,
     Timestamp, Verdict, reject,
@@ -98,6 +98,17 @@ proptest! {
 fn a_rejection_says_what_refused_and_when_to_come_back() {
     assert_eq!(limited().to_string(), "rate limited by `burst`, retry after 2s");
     assert_eq!(Rejection::new(RejectionKind::NoEndpoint).with_elsewhere().to_string(), "no endpoint");
+    let several = limited().with_also("hourly").with_also(String::from("daily"));
+    assert_eq!(several.to_string(), "rate limited by `burst` and `hourly` and `daily`, retry after 2s");
+}
+
+#[test]
+fn a_rejection_names_all_policies_that_refused_the_binding_one_first() {
+    let none = Rejection::new(RejectionKind::Overloaded);
+    let several = limited().with_also("hourly").with_also("daily");
+
+    assert_eq!(none.policies().count(), 0);
+    assert!(several.policies().eq(&[Name::from("burst"), Name::from("hourly"), Name::from("daily")]));
 }
 
 #[test]
@@ -191,6 +202,13 @@ fn an_outcome_of_our_own_rejection_is_unprocessed_and_keeps_the_wait() {
 }
 
 #[test]
+fn an_outcome_of_a_cost_above_the_limit_is_not_to_be_retried() {
+    assert!(Outcome::rejected(Rejection::new(RejectionKind::CostTooHigh)).no_retry);
+    assert!(!Outcome::rejected(limited()).no_retry);
+    assert!(!Outcome::failure().no_retry && Outcome::failure().with_no_retry().no_retry);
+}
+
+#[test]
 fn an_outcome_of_a_refusal_while_the_service_worked_is_not_unprocessed() {
     for kind in [RejectionKind::Timeout, RejectionKind::DeadlineExceeded, RejectionKind::Collapsed] {
         assert!(!Outcome::rejected(Rejection::new(kind)).unprocessed, "{kind}");
@@ -242,13 +260,22 @@ fn a_request_type_without_a_place_for_facts_has_none() {
 }
 
 #[test]
-fn a_decision_keeps_what_it_is_given() {
-    let (reset, window) = (Duration::from_secs(1), Duration::from_secs(60));
-    let decision = Decision::admit(100, 99).with_reset(reset, window);
-    assert!(decision.admitted() && decision.retry_after().is_none());
-    assert_eq!((decision.limit(), decision.remaining()), (100, 99));
-    assert_eq!((decision.reset(), decision.window()), (reset, window));
-    assert_eq!(Decision::refuse(10, None).with_remaining(3).remaining(), 3);
+fn a_decision_is_about_one_limit_and_waits_for_nothing_unless_it_says_so() {
+    #[derive(Debug)]
+    struct Refused;
+    impl Decided for Refused {
+        fn admitted(&self) -> bool {
+            false
+        }
+        fn retry_after(&self) -> Option<Duration> {
+            None
+        }
+        fn never(&self) -> bool {
+            true
+        }
+    }
+    assert_eq!((Refused.delay(), Refused.binding()), (Duration::ZERO, 0));
+    assert!(Refused.violates(0) && !Refused.violates(1) && !Refused.shadowed(0));
 }
 
 #[test]
@@ -264,7 +291,7 @@ fn names_are_equal_by_their_text() {
 fn the_words_go_wherever_a_service_may_go() {
     fn auto<T: Send + Sync + Clone + Unpin + std::panic::UnwindSafe>() {}
     auto::<(Clock, ManualClock)>();
-    auto::<(Rejection, Facts, Outcome, Decision, Name)>();
+    auto::<(Rejection, Facts, Outcome, Name)>();
     auto::<(OnCall<()>, LiftErrors<()>, Strict<()>)>();
     auto::<(HashSink, Costed<Global, ()>, AtHead, Fail, ErrIsFailure)>();
     fn send<T: Send>() {}

@@ -1,4 +1,4 @@
-use buttress_core::{Decision, Name};
+use buttress_core::{Decided, Name};
 
 use crate::MissingKey;
 
@@ -15,8 +15,8 @@ pub enum RateLimitEvent<'a> {
         policy: &'a Name,
         /// What the call was charged.
         cost: u32,
-        /// What is left.
-        decision: Decision,
+        /// The decision.
+        decision: &'a dyn Decided,
     },
     /// The call is refused.
     #[non_exhaustive]
@@ -25,8 +25,8 @@ pub enum RateLimitEvent<'a> {
         policy: &'a Name,
         /// What the call would have cost.
         cost: u32,
-        /// What is left, and when the call may come again.
-        decision: Decision,
+        /// Which limit refuses, and when the call may come again.
+        decision: &'a dyn Decided,
     },
     /// The request has no key, and was allowed or refused for that. Under [`MissingKey::Shared`] the call is
     /// charged, and reported, like any other.

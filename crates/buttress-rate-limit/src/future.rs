@@ -3,7 +3,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use buttress_core::{Decision, Reject, Store};
+use buttress_core::{Decided, Reject, Store};
 use pin_project::pin_project;
 use tower_service::Service;
 
@@ -19,16 +19,25 @@ where
     St: Store,
 {
     #[pin]
-    state: State<S, Req, S::Future, St::Wait, Result<S::Response, S::Error>, Arc<Gate<K, J, St>>, J::Form>,
+    state: State<
+        S,
+        Req,
+        S::Future,
+        St::Wait,
+        St::Decision,
+        Result<S::Response, S::Error>,
+        Arc<Gate<K, J, St>>,
+        J::Form,
+    >,
 }
 
 #[pin_project(project = StateProj)]
-enum State<S, Req, F, W, R, G, Form> {
+enum State<S, Req, F, W, D, R, G, Form> {
     /// Allowed; the note is what to write into the response.
     Called {
         #[pin]
         future: F,
-        note: Option<(G, Form, Decision)>,
+        note: Option<(G, Form, D)>,
     },
     /// Refused: the answer is there.
     Refused { result: Option<R> },
@@ -51,7 +60,7 @@ where
     #[inline]
     pub(crate) const fn called(
         future: S::Future,
-        note: Option<(Arc<Gate<K, J, St>>, J::Form, Decision)>,
+        note: Option<(Arc<Gate<K, J, St>>, J::Form, St::Decision)>,
     ) -> Self {
         Self { state: State::Called { future, note } }
     }
@@ -89,7 +98,7 @@ where
                 StateProj::Called { future, note } => {
                     let mut result = ready!(future.poll(cx));
                     if let (Ok(res), Some((gate, form, decision))) = (&mut result, note.take()) {
-                        gate.annotate(form, res, decision);
+                        gate.annotate(form, res, &decision);
                     }
                     return Poll::Ready(result);
                 }
@@ -100,9 +109,9 @@ where
                     let decision = ready!(wait.poll(cx));
                     let (form, cost) = (*form, *cost);
                     let (mut service, req, gate) = call.take().expect("polled after it was ready");
-                    gate.report(cost, decision);
+                    gate.report(cost, &decision);
                     if !decision.admitted() {
-                        return Poll::Ready(gate.refuse(form, cost, decision));
+                        return Poll::Ready(gate.refuse(form, &decision));
                     }
                     let future = service.call(req);
                     let note = gate.annotate_success.then_some((gate, form, decision));

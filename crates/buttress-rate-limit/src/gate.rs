@@ -1,8 +1,9 @@
 //! The one place where a call is decided: at once in `call`, or later in the future.
 
+use std::slice;
 use std::sync::Arc;
 
-use buttress_core::{Answer, Clock, Decision, Key, Name, Quota, Reject, Rejection, RejectionKind, Store};
+use buttress_core::{Answer, Clock, Decided, Key, Name, Reject, Rejection, RejectionKind, Store};
 
 use crate::RateLimitEvent;
 use crate::tally::Tally;
@@ -37,9 +38,9 @@ pub(crate) struct Gate<K, J, St> {
 }
 
 /// What becomes of a call, as far as it is known in `call`.
-pub(crate) enum Ruling<W> {
+pub(crate) enum Course<D, W> {
     /// Counted, and allowed or refused.
-    Decided(u32, Decision),
+    Decided(D),
     /// The store answers later.
     Later(u32, W),
     /// Allowed without being counted.
@@ -77,7 +78,7 @@ impl<K, J, St> Gate<K, J, St> {
     }
 
     #[inline]
-    pub(crate) fn decide<Req>(&self, req: &Req) -> Ruling<St::Wait>
+    pub(crate) fn decide<Req>(&self, req: &Req) -> Course<St::Decision, St::Wait>
     where
         K: Key<Req>,
         St: Store,
@@ -95,25 +96,25 @@ impl<K, J, St> Gate<K, J, St> {
         let cost = self.key.cost(req);
         match self.store.decide(key, cost, self.clock.now()) {
             Answer::Now(decision) => {
-                self.report(cost, decision);
-                Ruling::Decided(cost, decision)
+                self.report(cost, &decision);
+                Course::Decided(decision)
             }
-            Answer::Later(wait) => Ruling::Later(cost, wait),
+            Answer::Later(wait) => Course::Later(cost, wait),
         }
     }
 
     #[cold]
-    fn unkeyed<W>(&self, admitted: bool) -> Ruling<W> {
+    fn unkeyed<D, W>(&self, admitted: bool) -> Course<D, W> {
         self.tally.decided(admitted);
         if let Some(observer) = &self.observer {
             observer(&RateLimitEvent::Unkeyed { policy: &self.name, rule: self.missing_key });
         }
-        if admitted { Ruling::Uncounted } else { Ruling::Denied }
+        if admitted { Course::Uncounted } else { Course::Denied }
     }
 
     /// Counts a decision and tells the observer.
     #[inline]
-    pub(crate) fn report(&self, cost: u32, decision: Decision) {
+    pub(crate) fn report(&self, cost: u32, decision: &impl Decided) {
         self.tally.decided(decision.admitted());
         if let Some(observer) = &self.observer {
             let policy = &self.name;
@@ -126,20 +127,12 @@ impl<K, J, St> Gate<K, J, St> {
     }
 
     /// The answer to a call that the limit refuses.
-    pub(crate) fn refuse<Req, Res, Err>(
-        &self,
-        form: J::Form,
-        cost: u32,
-        decision: Decision,
-    ) -> Result<Res, Err>
+    pub(crate) fn refuse<Req, Res, Err>(&self, form: J::Form, decision: &St::Decision) -> Result<Res, Err>
     where
         J: Reject<Req, Res, Err>,
+        St: Store,
     {
-        let kind = if u64::from(cost) > decision.limit() {
-            RejectionKind::CostTooHigh
-        } else {
-            RejectionKind::RateLimited
-        };
+        let kind = if decision.never() { RejectionKind::CostTooHigh } else { RejectionKind::RateLimited };
         let mut rejection = Rejection::new(kind).with_policy(self.name.clone());
         rejection.retry_after = decision.retry_after();
         let mut res = self.reject.reject(form, rejection)?;
@@ -157,17 +150,25 @@ impl<K, J, St> Gate<K, J, St> {
     }
 
     /// Writes what is left into a response.
-    pub(crate) fn annotate<Req, Res, Err>(&self, form: J::Form, res: &mut Res, decision: Decision)
+    pub(crate) fn annotate<Req, Res, Err>(&self, form: J::Form, res: &mut Res, decision: &St::Decision)
     where
         J: Reject<Req, Res, Err>,
+        St: Store,
     {
-        let quota = Quota::new(
-            self.name.clone(),
-            decision.limit(),
-            decision.remaining(),
-            decision.reset(),
-            decision.window(),
-        );
-        self.reject.annotate(form, res, &[quota]);
+        // Most often there is one, and then nothing is allocated.
+        let (mut first, mut all) = (None, Vec::new());
+        self.store.quotas(decision, &mut |quota| match &first {
+            None => first = Some(quota),
+            Some(_) => all.push(quota),
+        });
+        if let Some(mut quota) = first {
+            if all.is_empty() {
+                quota.name = self.name.clone();
+                self.reject.annotate(form, res, slice::from_ref(&quota));
+            } else {
+                all.insert(0, quota);
+                self.reject.annotate(form, res, &all);
+            }
+        }
     }
 }

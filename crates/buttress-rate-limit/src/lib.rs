@@ -18,9 +18,9 @@ pub use future::RateLimitFuture;
 pub use gate::MissingKey;
 pub use handle::{Handle, Snapshot};
 pub use layer::RateLimitLayer;
-pub use policy::{FixedWindow, Gcra, Limit, LimitError, Policy};
+pub use policy::{FixedWindow, Gcra, Left, Limit, LimitError, LimitState, Policy, Ruling};
 pub use service::RateLimit;
-pub use store::{KeyHash, Memory};
+pub use store::{Decision, KeyHash, Memory};
 
 #[cfg(feature = "http")]
 #[cfg_attr(docsrs, doc(cfg(feature = "http")))]

@@ -3,10 +3,10 @@ use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use buttress_core::{Fail, Global, Key, Reject, Store};
+use buttress_core::{Decided, Fail, Global, Key, Reject, Store};
 use tower_service::Service;
 
-use crate::gate::{Gate, Ruling};
+use crate::gate::{Course, Gate};
 use crate::{Memory, RateLimitFuture};
 
 /// Limits how often the service `S` is called. Made by [`RateLimitLayer`](crate::RateLimitLayer).
@@ -64,15 +64,15 @@ where
     fn call(&mut self, req: Req) -> Self::Future {
         let gate = &self.gate;
         match gate.decide(&req) {
-            Ruling::Decided(_, decision) if decision.admitted() => {
+            Course::Decided(decision) if decision.admitted() => {
                 let note =
                     gate.annotate_success.then(|| (Arc::clone(gate), gate.reject.form(&req), decision));
                 RateLimitFuture::called(self.inner.call(req), note)
             }
-            Ruling::Decided(cost, decision) => {
-                RateLimitFuture::refused(gate.refuse(gate.reject.form(&req), cost, decision))
+            Course::Decided(decision) => {
+                RateLimitFuture::refused(gate.refuse(gate.reject.form(&req), &decision))
             }
-            Ruling::Later(cost, wait) => {
+            Course::Later(cost, wait) => {
                 let form = gate.reject.form(&req);
                 let gate = Arc::clone(gate);
                 let fresh = self.inner.clone();
@@ -80,8 +80,8 @@ where
                 let ready = mem::replace(&mut self.inner, fresh);
                 RateLimitFuture::waiting(wait, ready, req, gate, form, cost)
             }
-            Ruling::Uncounted => RateLimitFuture::called(self.inner.call(req), None),
-            Ruling::Denied => RateLimitFuture::refused(gate.deny(gate.reject.form(&req))),
+            Course::Uncounted => RateLimitFuture::called(self.inner.call(req), None),
+            Course::Denied => RateLimitFuture::refused(gate.deny(gate.reject.form(&req))),
         }
     }
 }

@@ -1,18 +1,18 @@
 use std::fmt;
 use std::future::Pending;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError};
+use std::time::Duration;
 
-use buttress_core::{Answer, Decision, HashSink, KeySink, Store, Timestamp};
+use buttress_core::{Answer, Decided, HashSink, KeySink, Name, Quota, Store, Timestamp, nanos};
 
-use crate::policy::{Limit, Policy};
-use crate::sync::AtomicU64;
+use crate::policy::{Left, Limit, LimitState, Policy};
+use crate::sync::Mutex;
 use crate::table::Table;
 
 /// The state of a limit in this process, bounded by construction.
 ///
 /// A clone shares the state. Calls without a key ([`Global`](buttress_core::Global), or
-/// [`MissingKey::Shared`](crate::MissingKey::Shared)) are counted on one atomic word that is always there.
+/// [`MissingKey::Shared`](crate::MissingKey::Shared)) are counted on one state that is always there.
 ///
 /// # Memory
 ///
@@ -40,7 +40,7 @@ struct Shared {
     limit: Limit,
     capacity: usize,
     /// The state of calls without a key.
-    one: AtomicU64,
+    one: Mutex<LimitState>,
     table: OnceLock<Table>,
 }
 
@@ -73,7 +73,7 @@ impl Memory {
     }
 
     fn make(limit: Limit, capacity: usize) -> Self {
-        Self(Arc::new(Shared { limit, capacity, one: AtomicU64::new(0), table: OnceLock::new() }))
+        Self(Arc::new(Shared { limit, capacity, one: Mutex::default(), table: OnceLock::new() }))
     }
 
     /// A fresh state like this one, under another limit.
@@ -100,7 +100,7 @@ impl Memory {
     /// How many keys hold something at `now`. Walks the table: for a status page, not for each call.
     #[must_use]
     pub fn keys(&self, now: Timestamp) -> usize {
-        let one = self.0.limit.debt(self.0.one.load(Ordering::Relaxed), self.one_time(now)) > 0;
+        let one = self.with(None, now, |state| self.0.limit.debt(state, now + self.0.limit.shift(0)) > 0);
         usize::from(one) + self.0.table.get().map_or(0, |table| table.keys(&self.0.limit, now))
     }
 
@@ -112,7 +112,7 @@ impl Memory {
 
     /// Forgets every key: all budgets are fresh.
     pub fn reset(&self) {
-        self.0.one.store(0, Ordering::Relaxed);
+        *self.0.one.lock().unwrap_or_else(PoisonError::into_inner) = LimitState::default();
         if let Some(table) = self.0.table.get() {
             table.clear();
         }
@@ -123,31 +123,23 @@ impl Memory {
         self.0.table.get_or_init(|| Table::new(self.0.capacity))
     }
 
+    /// Gives `change` the state of the key with this hash, or the one for calls without a key.
     #[inline]
-    fn one_time(&self, now: Timestamp) -> Timestamp {
-        now + self.0.limit.shift(0)
+    fn with<T>(&self, hash: Option<u64>, now: Timestamp, change: impl FnOnce(&mut LimitState) -> T) -> T {
+        match hash {
+            None => change(&mut self.0.one.lock().unwrap_or_else(PoisonError::into_inner)),
+            Some(hash) => self.table().with(&self.0.limit, hash, now, change),
+        }
     }
 
-    #[inline]
-    fn decide_one(&self, cost: u32, now: Timestamp) -> Decision {
-        let now = self.one_time(now);
-        // The word is all there is to know, so no ordering with other memory is needed.
-        let mut state = self.0.one.load(Ordering::Relaxed);
-        loop {
-            let (next, decision) = self.0.limit.decide(state, now, cost);
-            if next == state {
-                return decision;
-            }
-            match self.0.one.compare_exchange_weak(state, next, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return decision,
-                Err(seen) => state = seen,
-            }
-        }
+    fn time(&self, hash: Option<u64>, now: Timestamp) -> Timestamp {
+        now + self.0.limit.shift(hash.unwrap_or(0))
     }
 }
 
 impl Store for Memory {
     type Sink = KeyHash;
+    type Decision = Decision;
     type Wait = Pending<Decision>;
 
     #[inline]
@@ -156,11 +148,70 @@ impl Store for Memory {
     }
 
     #[inline]
-    fn decide(&self, key: KeyHash, cost: u32, now: Timestamp) -> Answer<Self::Wait> {
-        Answer::Now(match key.0 {
-            None => self.decide_one(cost, now),
-            Some(hash) => self.table().decide(&self.0.limit, hash.finish(), cost, now),
+    fn decide(&self, key: KeyHash, cost: u32, now: Timestamp) -> Answer<Decision, Self::Wait> {
+        let limit = &self.0.limit;
+        let hash = key.0.map(HashSink::finish);
+        let local = self.time(hash, now);
+        let retry_after = self.with(hash, now, |state| {
+            if limit.charge(state, local, cost) { None } else { Some(limit.retry_after(state, local, cost)) }
+        });
+        Answer::Now(Decision {
+            hash,
+            at: now,
+            cost,
+            admitted: retry_after.is_none(),
+            wait: retry_after.map_or(0, |wait| wait.map_or(u64::MAX, nanos)),
         })
+    }
+
+    fn settle(&self, decision: &Decision, actual: u32, now: Timestamp) {
+        let limit = &self.0.limit;
+        if !decision.admitted || actual == decision.cost {
+            return;
+        }
+        let (at, local) = (self.time(decision.hash, decision.at), self.time(decision.hash, now));
+        self.with(decision.hash, now, |state| match decision.cost.checked_sub(actual) {
+            Some(less) => limit.refund(state, at, local, less),
+            None => limit.force(state, local, actual - decision.cost),
+        });
+    }
+
+    fn quotas(&self, decision: &Decision, report: &mut dyn FnMut(Quota)) {
+        let limit = &self.0.limit;
+        let local = self.time(decision.hash, decision.at);
+        let Left { remaining, reset } =
+            self.with(decision.hash, decision.at, |state| limit.left(state, local));
+        report(Quota::new(limit.name().clone(), limit.limit(), remaining, reset, limit.window()));
+    }
+
+    fn name(&self, _: &Decision, index: usize) -> Option<Name> {
+        (index == 0).then(|| self.0.limit.name().clone())
+    }
+}
+
+/// What [`Memory`] has decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    hash: Option<u64>,
+    at: Timestamp,
+    cost: u32,
+    admitted: bool,
+    /// Nanoseconds; the largest number is never.
+    wait: u64,
+}
+
+impl Decided for Decision {
+    #[inline]
+    fn admitted(&self) -> bool {
+        self.admitted
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        (!self.admitted && self.wait < u64::MAX).then(|| Duration::from_nanos(self.wait))
+    }
+
+    fn never(&self) -> bool {
+        !self.admitted && self.wait == u64::MAX
     }
 }
 

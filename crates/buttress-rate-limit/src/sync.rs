@@ -2,10 +2,6 @@
 
 #[cfg(buttress_loom)]
 pub(crate) use loom::sync::Mutex;
-#[cfg(buttress_loom)]
-pub(crate) use loom::sync::atomic::AtomicU64;
 
 #[cfg(not(buttress_loom))]
 pub(crate) use std::sync::Mutex;
-#[cfg(not(buttress_loom))]
-pub(crate) use std::sync::atomic::AtomicU64;

@@ -6,9 +6,9 @@
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use buttress_core::{Decision, Timestamp};
+use buttress_core::Timestamp;
 
-use crate::policy::{Limit, Policy};
+use crate::policy::{Limit, LimitState, Policy};
 use crate::sync::Mutex;
 
 /// With the lock, seven slots fill two cache lines.
@@ -27,14 +27,11 @@ pub(crate) struct Table {
 #[repr(align(128))]
 struct Group(Mutex<[Slot; SLOTS]>);
 
-#[cfg(all(target_os = "linux", not(buttress_loom)))]
-const _: () = assert!(size_of::<Group>() == 128);
-
 /// A key's hash and what is held against it. A slot never used has the fresh state, and so no debt.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 struct Slot {
     hash: u64,
-    state: u64,
+    state: LimitState,
 }
 
 impl Table {
@@ -44,23 +41,27 @@ impl Table {
         Self { groups: (0..groups).map(|_| Group::default()).collect(), evicted: AtomicU64::new(0) }
     }
 
+    /// Gives `change` the state of a key; a key that is not held has a fresh one, which is kept if it is changed.
     #[inline]
-    pub(crate) fn decide(&self, limit: &Limit, hash: u64, cost: u32, now: Timestamp) -> Decision {
+    pub(crate) fn with<T>(
+        &self,
+        limit: &Limit,
+        hash: u64,
+        now: Timestamp,
+        change: impl FnOnce(&mut LimitState) -> T,
+    ) -> T {
         let mut slots = self.group(hash).0.lock().unwrap_or_else(PoisonError::into_inner);
-        let local = now + limit.shift(hash);
-
         if let Some(slot) = slots.iter_mut().find(|slot| slot.hash == hash) {
-            let (state, decision) = limit.decide(slot.state, local, cost);
-            slot.state = state;
-            return decision;
+            return change(&mut slot.state);
         }
 
-        let (state, decision) = limit.decide(0, local, cost);
+        let mut state = LimitState::default();
+        let result = change(&mut state);
         // A peek, or a cost above the limit, leaves nothing to remember.
-        if state != 0 {
+        if state != LimitState::default() {
             let (debt, victim) = slots
                 .iter_mut()
-                .map(|slot| (limit.debt(slot.state, now + limit.shift(slot.hash)), slot))
+                .map(|slot| (limit.debt(&slot.state, now + limit.shift(slot.hash)), slot))
                 .min_by_key(|(debt, _)| *debt)
                 .expect("a group has slots");
             *victim = Slot { hash, state };
@@ -68,12 +69,12 @@ impl Table {
                 self.evicted.fetch_add(1, Ordering::Relaxed);
             }
         }
-        decision
+        result
     }
 
     /// Keys that something is held against. Takes one group's lock at a time.
     pub(crate) fn keys(&self, limit: &Limit, now: Timestamp) -> usize {
-        let live = |slot: &&Slot| limit.debt(slot.state, now + limit.shift(slot.hash)) > 0;
+        let live = |slot: &&Slot| limit.debt(&slot.state, now + limit.shift(slot.hash)) > 0;
         self.groups
             .iter()
             .map(|group| group.0.lock().unwrap_or_else(PoisonError::into_inner).iter().filter(live).count())

@@ -7,12 +7,12 @@ use std::task::Poll;
 use std::time::Duration;
 
 use buttress_core::{
-    Answer, BoxError, Cause, Clock, Decision, Error, Fail, Global, Key, KeyPart, KeySink, ManualClock, Quota,
+    Answer, BoxError, Cause, Clock, Decided, Error, Fail, Global, Key, KeyPart, KeySink, ManualClock, Quota,
     Reject, Rejection, RejectionKind, Store, Timestamp, reject,
 };
 use buttress_rate_limit::{
-    FixedWindow, Handle, Limit, Memory, MissingKey, Policy, RateLimit, RateLimitEvent, RateLimitFuture,
-    RateLimitLayer,
+    FixedWindow, Handle, Limit, LimitState, Memory, MissingKey, Policy, RateLimit, RateLimitEvent,
+    RateLimitFuture, RateLimitLayer, Ruling,
 };
 use buttress_testkit::{
     StrictHandle, StrictService, Task, allocations, assert_send, assert_send_sync_clone_unpin,
@@ -431,7 +431,7 @@ mod watching {
             .observe(move |event| {
                 log.lock().unwrap().push(match *event {
                     RateLimitEvent::Allowed { policy, cost, decision, .. } => {
-                        format!("{policy} allows {cost}, {} left", decision.remaining())
+                        format!("{policy} allows {cost}: {}", decision.admitted())
                     }
                     RateLimitEvent::Refused { policy, cost, decision, .. } => {
                         format!("{policy} refuses {cost} for {:?}", decision.retry_after().unwrap())
@@ -446,12 +446,8 @@ mod watching {
             let _ = call(&service, n);
         }
 
-        let expected = [
-            "api allows 1, 1 left",
-            "api allows 1, 0 left",
-            "api refuses 1 for 500ms",
-            "api has no key: Deny",
-        ];
+        let expected =
+            ["api allows 1: true", "api allows 1: true", "api refuses 1 for 500ms", "api has no key: Deny"];
         assert_eq!(*seen.lock().unwrap(), expected);
     }
 
@@ -575,7 +571,7 @@ mod remote_stores {
     #[derive(Clone)]
     struct Remote {
         limit: Limit,
-        state: Arc<Mutex<u64>>,
+        state: Arc<Mutex<LimitState>>,
         held: Arc<tokio::sync::Semaphore>,
     }
 
@@ -587,21 +583,31 @@ mod remote_stores {
 
     impl Store for Remote {
         type Sink = Vec<u8>;
-        type Wait = std::pin::Pin<Box<dyn Future<Output = Decision> + Send>>;
+        type Decision = Ruling;
+        type Wait = std::pin::Pin<Box<dyn Future<Output = Ruling> + Send>>;
 
         fn sink(&self) -> Vec<u8> {
             Vec::new()
         }
 
-        fn decide(&self, _: Vec<u8>, cost: u32, now: Timestamp) -> Answer<Self::Wait> {
+        fn decide(&self, _: Vec<u8>, cost: u32, now: Timestamp) -> Answer<Ruling, Self::Wait> {
             let this = self.clone();
             Answer::Later(Box::pin(async move {
                 let _turn = this.held.acquire().await.expect("it is never closed");
                 let mut state = this.state.lock().unwrap();
-                let (next, decision) = this.limit.decide(*state, now, cost);
-                *state = next;
-                decision
+                this.limit.decide(&mut state, now, cost)
             }))
+        }
+
+        fn settle(&self, decision: &Ruling, actual: u32, now: Timestamp) {
+            if decision.admitted() && actual == 0 {
+                self.limit.refund(&mut self.state.lock().unwrap(), now, now, 1);
+            }
+        }
+
+        fn quotas(&self, decision: &Ruling, report: &mut dyn FnMut(Quota)) {
+            let (limit, remaining) = (decision.limit(), decision.remaining());
+            report(Quota::new("remote", limit, remaining, decision.reset(), decision.window()));
         }
     }
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use buttress_core::{Answer, Decision, Store, Timestamp};
-use buttress_rate_limit::{FixedWindow, Limit, MissingKey, RateLimitLayer};
+use buttress_core::{Answer, Quota, Store, Timestamp};
+use buttress_rate_limit::{FixedWindow, Limit, MissingKey, RateLimitLayer, Ruling};
 use buttress_testkit::{Contract, Point, contract};
 
 const MANY: u64 = 1_000_000;
@@ -64,15 +64,20 @@ struct Far;
 
 impl Store for Far {
     type Sink = Vec<u8>;
-    type Wait = std::future::Ready<Decision>;
+    type Decision = Ruling;
+    type Wait = std::future::Ready<Ruling>;
 
     fn sink(&self) -> Vec<u8> {
         Vec::new()
     }
 
-    fn decide(&self, _: Vec<u8>, _: u32, _: Timestamp) -> Answer<Self::Wait> {
-        Answer::Later(std::future::ready(Decision::admit(1, 1)))
+    fn decide(&self, _: Vec<u8>, _: u32, _: Timestamp) -> Answer<Ruling, Self::Wait> {
+        Answer::Later(std::future::ready(Ruling::new(true, 1, 1)))
     }
+
+    fn settle(&self, _: &Ruling, _: u32, _: Timestamp) {}
+
+    fn quotas(&self, _: &Ruling, _: &mut dyn FnMut(Quota)) {}
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use buttress_core::{Answer, KeyPart, Store, Timestamp};
+use buttress_core::{Answer, Decided, KeyPart, Store, Timestamp};
 use buttress_rate_limit::{Limit, Memory};
 use loom::thread;
 

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use buttress_core::{Answer, Decision, KeyPart, Store, Timestamp};
-use buttress_rate_limit::{FixedWindow, Gcra, Limit, Memory, Policy};
+use buttress_core::{Answer, Decided, KeyPart, Store, Timestamp};
+use buttress_rate_limit::{FixedWindow, Gcra, Limit, LimitState, Memory, Policy, Ruling};
 use proptest::prelude::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -141,7 +141,7 @@ impl Player {
         (self.now, cost)
     }
 
-    fn heard(&mut self, decision: &Decision) {
+    fn heard(&mut self, decision: &Ruling) {
         self.told = decision.retry_after().unwrap_or_else(|| decision.reset());
         self.left = decision.remaining();
     }
@@ -246,8 +246,8 @@ struct Expected {
     retry_after: Option<u128>,
 }
 
-impl From<Decision> for Expected {
-    fn from(decision: Decision) -> Self {
+impl From<Ruling> for Expected {
+    fn from(decision: Ruling) -> Self {
         Self {
             admitted: decision.admitted(),
             remaining: u128::from(decision.remaining()),
@@ -257,6 +257,18 @@ impl From<Decision> for Expected {
     }
 }
 
+/// Charges `state`, and gives the state that follows beside the outcome.
+fn decide<P: Policy>(policy: &P, mut state: P::State, now: Timestamp, cost: u32) -> (P::State, Ruling) {
+    let ruling = policy.decide(&mut state, now, cost);
+    (state, ruling)
+}
+
+/// Gives back at once what was charged.
+fn refund<P: Policy>(policy: &P, mut state: P::State, now: Timestamp, cost: u32) -> P::State {
+    policy.refund(&mut state, now, now, cost);
+    state
+}
+
 /// Plays `steps` and gives each `(time, cost, state before, state after, decision)`.
 fn play<P: Policy<State = u64>>(
     policy: &P,
@@ -264,7 +276,7 @@ fn play<P: Policy<State = u64>>(
     window: Duration,
     start: u64,
     steps: Vec<Step>,
-) -> Vec<(u64, u32, u64, u64, Decision)> {
+) -> Vec<(u64, u32, u64, u64, Ruling)> {
     let mut player = Player::new(start, window, limit);
     let mut state = 0;
     steps
@@ -272,7 +284,7 @@ fn play<P: Policy<State = u64>>(
         .map(|step| {
             let (now, cost) = player.next(step);
             let before = state;
-            let (after, decision) = policy.decide(before, at(now), cost);
+            let (after, decision) = decide(policy, before, at(now), cost);
             player.heard(&decision);
             state = after;
             (now, cost, before, after, decision)
@@ -280,8 +292,8 @@ fn play<P: Policy<State = u64>>(
         .collect()
 }
 
-fn play_bucket(gcra: &Gcra, start: u64, steps: Vec<Step>) -> Vec<(u64, u32, u64, u64, Decision)> {
-    let full = gcra.decide(0, at(0), 0).1.window();
+fn play_bucket(gcra: &Gcra, start: u64, steps: Vec<Step>) -> Vec<(u64, u32, u64, u64, Ruling)> {
+    let full = decide(gcra, 0, at(0), 0).1.window();
     play(gcra, gcra.burst(), full, start, steps)
 }
 
@@ -310,7 +322,7 @@ mod token_bucket {
                 // I2
                 prop_assert!(after >= last);
                 if decision.admitted() && cost > 0 {
-                    let debt = gcra.debt(after, at(now));
+                    let debt = gcra.debt(&after, at(now));
                     prop_assert!(0 < debt && debt <= gcra.burst() * gcra.ticks_per_unit());
                 } else {
                     prop_assert_eq!(after, before);
@@ -335,7 +347,7 @@ mod token_bucket {
             for (step, jump) in steps.into_iter().zip(jumps) {
                 player.now = player.now.saturating_add_signed(jump);
                 let (now, cost) = player.next(step);
-                let (next, decision) = gcra.decide(state, at(now), cost);
+                let (next, decision) = decide(&gcra, state, at(now), cost);
                 player.heard(&decision);
                 state = next;
                 if decision.admitted() {
@@ -362,8 +374,8 @@ mod token_bucket {
             for (now, cost, _, state, decision) in play_bucket(&gcra, start, steps) {
                 if let Some(wait) = decision.retry_after() {
                     let then = at(now) + wait;
-                    prop_assert!(gcra.decide(state, then, cost).1.admitted());
-                    prop_assert!(!gcra.decide(state, then - Duration::from_nanos(1), cost).1.admitted());
+                    prop_assert!(decide(&gcra, state, then, cost).1.admitted());
+                    prop_assert!(!decide(&gcra, state, then - Duration::from_nanos(1), cost).1.admitted());
                 } else {
                     prop_assert!(decision.admitted() || u64::from(cost) > gcra.burst());
                 }
@@ -377,10 +389,10 @@ mod token_bucket {
         ) {
             for (now, _, _, state, decision) in play_bucket(&gcra, start, steps) {
                 let Ok(remaining) = u32::try_from(decision.remaining()) else { continue };
-                let (spent, all) = gcra.decide(state, at(now), remaining);
+                let (spent, all) = decide(&gcra, state, at(now), remaining);
                 prop_assert!(all.admitted());
                 prop_assert_eq!(all.remaining(), 0);
-                prop_assert!(!gcra.decide(spent, at(now), 1).1.admitted());
+                prop_assert!(!decide(&gcra, spent, at(now), 1).1.admitted());
             }
         }
 
@@ -391,11 +403,11 @@ mod token_bucket {
         ) {
             for (now, _, _, state, decision) in play_bucket(&gcra, start, steps) {
                 let later = at(now) + decision.window();
-                prop_assert_eq!(gcra.debt(state, later), 0);
-                prop_assert_eq!(gcra.decide(state, later, 0).1, gcra.decide(0, later, 0).1);
-                let (old, fresh) = (gcra.decide(state, later, cost), gcra.decide(0, later, cost));
+                prop_assert_eq!(gcra.debt(&state, later), 0);
+                prop_assert_eq!(decide(&gcra, state, later, 0).1, decide(&gcra, 0, later, 0).1);
+                let (old, fresh) = (decide(&gcra, state, later, cost), decide(&gcra, 0, later, cost));
                 prop_assert_eq!(old.1, fresh.1);
-                prop_assert_eq!(gcra.debt(old.0, later), gcra.debt(fresh.0, later));
+                prop_assert_eq!(gcra.debt(&old.0, later), gcra.debt(&fresh.0, later));
             }
         }
 
@@ -407,9 +419,9 @@ mod token_bucket {
             for (now, cost, before, after, decision) in play_bucket(&gcra, start, steps) {
                 if decision.admitted() {
                     let now = at(now);
-                    let refunded = gcra.refund(after, now, cost);
-                    prop_assert_eq!(gcra.debt(refunded, now), gcra.debt(before, now));
-                    prop_assert_eq!(gcra.decide(refunded, now, 1).1, gcra.decide(before, now, 1).1);
+                    let refunded = refund(&gcra, after, now, cost);
+                    prop_assert_eq!(gcra.debt(&refunded, now), gcra.debt(&before, now));
+                    prop_assert_eq!(decide(&gcra, refunded, now, 1).1, decide(&gcra, before, now, 1).1);
                 }
             }
         }
@@ -418,8 +430,8 @@ mod token_bucket {
         fn any_input_is_answered_without_a_panic(
             gcra in buckets(), state in 0..u64::MAX, now: u64, cost: u32,
         ) {
-            let (next, decision) = gcra.decide(state, at(now), cost);
-            let _ = (gcra.refund(next, at(now), cost), gcra.debt(next, at(now)));
+            let (next, decision) = decide(&gcra, state, at(now), cost);
+            let _ = (refund(&gcra, next, at(now), cost), gcra.debt(&next, at(now)));
             prop_assert!(decision.remaining() <= gcra.burst());
             prop_assert!(decision.admitted() || next == state);
         }
@@ -487,7 +499,7 @@ mod fixed_window {
             let (mut state, mut admitted, mut reached) = (0, 0_u128, std::collections::BTreeSet::new());
             let mut latest = 0;
             for now in times {
-                let (next, decision) = windows.decide(state, at(now), 1);
+                let (next, decision) = decide(&windows, state, at(now), 1);
                 state = next;
                 latest = latest.max(u128::from(now) / windows.window().as_nanos());
                 reached.insert(latest);
@@ -505,8 +517,8 @@ mod fixed_window {
             {
                 if let Some(wait) = decision.retry_after() {
                     let then = at(now) + wait;
-                    prop_assert!(windows.decide(state, then, cost).1.admitted());
-                    prop_assert!(!windows.decide(state, then - Duration::from_nanos(1), cost).1.admitted());
+                    prop_assert!(decide(&windows, state, then, cost).1.admitted());
+                    prop_assert!(!decide(&windows, state, then - Duration::from_nanos(1), cost).1.admitted());
                 } else {
                     prop_assert!(decision.admitted() || u64::from(cost) > windows.limit());
                 }
@@ -521,10 +533,10 @@ mod fixed_window {
                 play(&windows, windows.limit(), windows.window(), start, steps)
             {
                 let remaining = u32::try_from(decision.remaining()).expect("limits here fit 32 bits");
-                let (spent, all) = windows.decide(state, at(now), remaining);
+                let (spent, all) = decide(&windows, state, at(now), remaining);
                 prop_assert!(all.admitted());
                 prop_assert_eq!(all.remaining(), 0);
-                prop_assert!(!windows.decide(spent, at(now), 1).1.admitted());
+                prop_assert!(!decide(&windows, spent, at(now), 1).1.admitted());
             }
         }
 
@@ -536,8 +548,8 @@ mod fixed_window {
                 play(&windows, windows.limit(), windows.window(), start, steps)
             {
                 let later = at(now) + decision.reset();
-                prop_assert_eq!(windows.debt(state, later), 0);
-                prop_assert_eq!(windows.decide(state, later, cost).1, windows.decide(0, later, cost).1);
+                prop_assert_eq!(windows.debt(&state, later), 0);
+                prop_assert_eq!(decide(&windows, state, later, cost).1, decide(&windows, 0, later, cost).1);
             }
         }
 
@@ -550,9 +562,9 @@ mod fixed_window {
             {
                 if decision.admitted() {
                     let now = at(now);
-                    let refunded = windows.refund(after, now, cost);
-                    prop_assert_eq!(windows.debt(refunded, now), windows.debt(before, now));
-                    prop_assert_eq!(windows.decide(refunded, now, 1).1, windows.decide(before, now, 1).1);
+                    let refunded = refund(&windows, after, now, cost);
+                    prop_assert_eq!(windows.debt(&refunded, now), windows.debt(&before, now));
+                    prop_assert_eq!(decide(&windows, refunded, now, 1).1, decide(&windows, before, now, 1).1);
                 }
             }
         }
@@ -561,8 +573,8 @@ mod fixed_window {
         fn any_input_is_answered_without_a_panic(
             windows in windows(), state in 0..u64::MAX, now: u64, cost: u32,
         ) {
-            let (next, decision) = windows.decide(state, at(now), cost);
-            let _ = (windows.refund(next, at(now), cost), windows.debt(next, at(now)));
+            let (next, decision) = decide(&windows, state, at(now), cost);
+            let _ = (refund(&windows, next, at(now), cost), windows.debt(&next, at(now)));
             prop_assert!(decision.remaining() <= windows.limit());
             prop_assert!(decision.admitted() || next == state);
         }
@@ -590,7 +602,7 @@ mod table {
         ) {
             // Twenty keys in 286 groups of seven: that eight of them meet in one does not happen.
             let memory = Memory::with_capacity(limit.clone(), 1_000);
-            let mut alone = [0; 20];
+            let mut alone = [const { None::<LimitState> }; 20];
             let mut now = 0;
             for (key, wait, cost) in calls {
                 now += wait % 1_000_000_000;
@@ -600,9 +612,13 @@ mod table {
                     panic!("the answer of memory comes at once");
                 };
 
-                let (state, decision) = limit.decide(alone[key as usize], at(now), cost);
-                alone[key as usize] = state;
-                prop_assert_eq!(held, decision);
+                let state = alone[key as usize].get_or_insert_default();
+                let ruling = limit.decide(state, at(now), cost);
+                prop_assert_eq!(held.admitted(), ruling.admitted());
+                prop_assert_eq!(held.retry_after(), ruling.retry_after());
+                memory.quotas(&held, &mut |quota| {
+                    assert_eq!((quota.remaining, quota.reset), (ruling.remaining(), ruling.reset()));
+                });
             }
             prop_assert_eq!(memory.evicted(), 0);
         }

@@ -8,14 +8,15 @@
 //! ```
 //!
 //! The state is one word: the index of the window in the upper bits, the count in the lower, split so that the
-//! count holds the limit.
+//! count holds twice the limit, the most that calls which are settled upwards may bring it to. Such debt ends with
+//! its window.
 
 use std::time::{Duration, SystemTime};
 
-use buttress_core::{Decision, Timestamp, nanos};
+use buttress_core::{Timestamp, nanos};
 
 use super::gcra::HORIZON;
-use super::{LimitError, Policy};
+use super::{Left, LimitError, Policy};
 
 /// `limit` units in each window of a fixed grid.
 ///
@@ -76,7 +77,7 @@ impl FixedWindow {
         if Duration::from_nanos(nanos) != window || nanos > 1 << 62 {
             return Err(LimitError::new("window", window, "must be at most 146 years"));
         }
-        let count_bits = u64::BITS - limit.leading_zeros();
+        let count_bits = u64::BITS - limit.leading_zeros() + 1;
         let windows = HORIZON / nanos + 2;
         if count_bits + (u64::BITS - windows.leading_zeros()) > u64::BITS {
             return Err(LimitError::new(
@@ -134,11 +135,21 @@ impl FixedWindow {
         Duration::from_nanos(self.nanos)
     }
 
+    #[inline]
+    fn index(&self, now: Timestamp) -> u64 {
+        (now.as_nanos() / self.nanos).min(u64::MAX >> self.count_bits)
+    }
+
+    #[inline]
+    const fn word(&self, index: u64, count: u64) -> u64 {
+        index << self.count_bits | count
+    }
+
     /// The window that counts, and its count: the clock's, or a later one that was seen before the clock went
     /// back.
     #[inline]
     fn current(&self, state: u64, now: Timestamp) -> (u64, u64) {
-        let clock = (now.as_nanos() / self.nanos).min(u64::MAX >> self.count_bits);
+        let clock = self.index(now);
         let stored = state >> self.count_bits;
         if clock > stored { (clock, 0) } else { (stored, state & self.mask()) }
     }
@@ -160,42 +171,59 @@ impl Policy for FixedWindow {
     type State = u64;
 
     #[inline]
-    fn decide(&self, state: u64, now: Timestamp, cost: u32) -> (u64, Decision) {
-        let (index, count) = self.current(state, now);
-        let reset = self.until_end(index, now);
-        let window = self.window();
-
+    fn charge(&self, state: &mut u64, now: Timestamp, cost: u32) -> bool {
+        let (index, count) = self.current(*state, now);
         let after = count.saturating_add(u64::from(cost));
-        if cost == 0 {
-            // A lowered limit may stand below the count.
-            let remaining = self.limit.saturating_sub(count);
-            (state, Decision::admit(self.limit, remaining).with_reset(reset, window))
-        } else if after <= self.limit {
-            let charged = index << self.count_bits | after;
-            (charged, Decision::admit(self.limit, self.limit - after).with_reset(reset, window))
-        } else {
-            let retry_after = (u64::from(cost) <= self.limit).then_some(reset);
-            let remaining = self.limit.saturating_sub(count);
-            (
-                state,
-                Decision::refuse(self.limit, retry_after).with_remaining(remaining).with_reset(reset, window),
-            )
+        if cost > 0 && after <= self.limit {
+            *state = self.word(index, after);
+        }
+        cost == 0 || after <= self.limit
+    }
+
+    fn refund(&self, state: &mut u64, at: Timestamp, now: Timestamp, cost: u32) {
+        let (index, count) = self.current(*state, now);
+        let charged = self.index(at);
+        // Nothing for what was charged to a window that is over.
+        if index == *state >> self.count_bits && charged == index {
+            *state = self.word(index, count.saturating_sub(u64::from(cost)));
         }
     }
 
-    fn refund(&self, state: u64, now: Timestamp, cost: u32) -> u64 {
-        let (index, count) = self.current(state, now);
-        if index == state >> self.count_bits {
-            index << self.count_bits | count.saturating_sub(u64::from(cost))
-        } else {
-            // It was charged to a window that is over.
-            state
+    fn force(&self, state: &mut u64, now: Timestamp, cost: u32) {
+        let (index, count) = self.current(*state, now);
+        let after = count.saturating_add(u64::from(cost)).min(2 * self.limit);
+        if cost > 0 {
+            *state = self.word(index, after.max(count));
         }
+    }
+
+    fn left(&self, state: &u64, now: Timestamp) -> Left {
+        let (index, count) = self.current(*state, now);
+        Left { remaining: self.limit.saturating_sub(count), reset: self.until_end(index, now) }
+    }
+
+    fn retry_after(&self, state: &u64, now: Timestamp, cost: u32) -> Option<Duration> {
+        let (index, count) = self.current(*state, now);
+        (u64::from(cost) <= self.limit).then(|| {
+            if count.saturating_add(u64::from(cost)) <= self.limit {
+                Duration::ZERO
+            } else {
+                self.until_end(index, now)
+            }
+        })
     }
 
     #[inline]
-    fn debt(&self, state: u64, now: Timestamp) -> u64 {
-        self.current(state, now).1
+    fn debt(&self, state: &u64, now: Timestamp) -> u64 {
+        self.current(*state, now).1
+    }
+
+    fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    fn window(&self) -> Duration {
+        self.window()
     }
 
     #[inline]

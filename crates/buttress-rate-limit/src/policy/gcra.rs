@@ -19,9 +19,9 @@
 
 use std::time::Duration;
 
-use buttress_core::{Decision, Timestamp, nanos};
+use buttress_core::{Timestamp, nanos};
 
-use super::{LimitError, Policy};
+use super::{Left, LimitError, Policy};
 
 /// Ten years in nanoseconds: the uptime that no setting may fall short of.
 pub(super) const HORIZON: u64 = 10 * 365 * 86_400 * 1_000_000_000;
@@ -145,16 +145,9 @@ impl Gcra {
         Duration::from_nanos(nanos)
     }
 
-    /// What is left, and how long until there is one more, `debt` ticks from full.
     #[inline]
-    fn left(&self, debt: u64) -> (u64, Duration) {
-        if debt == 0 {
-            return (self.burst, Duration::ZERO);
-        }
-        let remaining = self.ticks_full.saturating_sub(debt) / self.ticks_per_unit;
-        // `remaining < burst`, so the product is at most L.
-        let target = self.ticks_full - (remaining + 1) * self.ticks_per_unit;
-        (remaining, self.time(debt.saturating_sub(target)))
+    fn cost(&self, cost: u32) -> u64 {
+        u64::from(cost).saturating_mul(self.ticks_per_unit)
     }
 }
 
@@ -162,45 +155,67 @@ impl Policy for Gcra {
     type State = u64;
 
     #[inline]
-    fn decide(&self, tat: u64, now: Timestamp, cost: u32) -> (u64, Decision) {
-        let now = self.ticks(now);
-        let debt = tat.saturating_sub(now);
+    fn charge(&self, tat: &mut u64, now: Timestamp, cost: u32) -> bool {
         if cost == 0 {
-            let (remaining, reset) = self.left(debt);
-            return (tat, Decision::admit(self.burst, remaining).with_reset(reset, self.window));
+            return true;
         }
-
-        let charge = u64::from(cost).saturating_mul(self.ticks_per_unit);
-        let after = debt.saturating_add(charge);
-        if after <= self.ticks_full
-            && let Some(charged) = tat.max(now).checked_add(charge)
-        {
-            let (remaining, reset) = self.left(after);
-            return (charged, Decision::admit(self.burst, remaining).with_reset(reset, self.window));
+        let now = self.ticks(now);
+        match (*tat).max(now).checked_add(self.cost(cost)) {
+            Some(charged) if charged - now <= self.ticks_full => {
+                *tat = charged;
+                true
+            }
+            // Too much, or the end of the clock.
+            _ => false,
         }
-
-        let (remaining, reset) = self.left(debt);
-        let retry_after = (u64::from(cost) <= self.burst).then(|| {
-            // At least a nanosecond also where the clock has come to its end and nothing is owed.
-            self.time(after.saturating_sub(self.ticks_full).max(1))
-        });
-        (
-            tat,
-            Decision::refuse(self.burst, retry_after)
-                .with_remaining(remaining)
-                .with_reset(reset, self.window),
-        )
     }
 
-    fn refund(&self, tat: u64, now: Timestamp, cost: u32) -> u64 {
-        let charge = u64::from(cost).saturating_mul(self.ticks_per_unit);
+    fn refund(&self, tat: &mut u64, _: Timestamp, now: Timestamp, cost: u32) {
         // Never below now: what was earned meanwhile would be earned twice. A TAT in the past stays.
-        tat.min(tat.saturating_sub(charge).max(self.ticks(now)))
+        *tat = (*tat).min(tat.saturating_sub(self.cost(cost)).max(self.ticks(now)));
+    }
+
+    fn force(&self, tat: &mut u64, now: Timestamp, cost: u32) {
+        let now = self.ticks(now);
+        let most = now.saturating_add(2 * self.ticks_full);
+        let charged = (*tat).max(now).saturating_add(self.cost(cost));
+        // A TAT that is further ahead, since the clock went back, stays.
+        *tat = (*tat).max(charged.min(most));
+    }
+
+    fn left(&self, tat: &u64, now: Timestamp) -> Left {
+        let debt = tat.saturating_sub(self.ticks(now));
+        if debt == 0 {
+            return Left { remaining: self.burst, reset: Duration::ZERO };
+        }
+        let remaining = self.ticks_full.saturating_sub(debt) / self.ticks_per_unit;
+        // `remaining < burst`, so the product is at most L.
+        let target = self.ticks_full - (remaining + 1) * self.ticks_per_unit;
+        Left { remaining, reset: self.time(debt.saturating_sub(target)) }
+    }
+
+    fn retry_after(&self, tat: &u64, now: Timestamp, cost: u32) -> Option<Duration> {
+        let now = self.ticks(now);
+        let charge = self.cost(cost);
+        let after = tat.saturating_sub(now).saturating_add(charge);
+        (u64::from(cost) <= self.burst).then(|| match after.saturating_sub(self.ticks_full) {
+            // Nothing is owed, but the clock has come to its end.
+            0 if (*tat).max(now).checked_add(charge).is_none() => self.time(1),
+            ticks => self.time(ticks),
+        })
     }
 
     #[inline]
-    fn debt(&self, tat: u64, now: Timestamp) -> u64 {
+    fn debt(&self, tat: &u64, now: Timestamp) -> u64 {
         tat.saturating_sub(self.ticks(now))
+    }
+
+    fn limit(&self) -> u64 {
+        self.burst
+    }
+
+    fn window(&self) -> Duration {
+        self.window
     }
 }
 

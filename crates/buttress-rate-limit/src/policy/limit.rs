@@ -1,8 +1,8 @@
 use std::time::Duration;
 
-use buttress_core::{Decision, Name, Timestamp};
+use buttress_core::{Name, Timestamp};
 
-use super::{FixedWindow, Gcra, LimitError, Policy};
+use super::{FixedWindow, Gcra, Left, LimitError, Policy};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -28,7 +28,7 @@ pub struct Limit {
     algorithm: Algorithm,
 }
 
-/// The algorithms whose state is one word.
+/// What a limit counts by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Algorithm {
     Gcra(Gcra),
@@ -153,33 +153,94 @@ impl From<FixedWindow> for Limit {
     }
 }
 
+/// What a [`Limit`] remembers of one key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LimitState(Held);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Held {
+    Word(u64),
+}
+
+impl Default for Held {
+    fn default() -> Self {
+        Self::Word(0)
+    }
+}
+
+impl LimitState {
+    fn word(&self) -> &u64 {
+        match &self.0 {
+            Held::Word(word) => word,
+        }
+    }
+
+    fn word_mut(&mut self) -> &mut u64 {
+        match &mut self.0 {
+            Held::Word(word) => word,
+        }
+    }
+}
+
 impl Policy for Limit {
-    type State = u64;
+    type State = LimitState;
 
-    #[inline]
-    fn decide(&self, state: u64, now: Timestamp, cost: u32) -> (u64, Decision) {
+    fn charge(&self, state: &mut LimitState, now: Timestamp, cost: u32) -> bool {
         match &self.algorithm {
-            Algorithm::Gcra(policy) => policy.decide(state, now, cost),
-            Algorithm::FixedWindow(policy) => policy.decide(state, now, cost),
+            Algorithm::Gcra(policy) => policy.charge(state.word_mut(), now, cost),
+            Algorithm::FixedWindow(policy) => policy.charge(state.word_mut(), now, cost),
         }
     }
 
-    fn refund(&self, state: u64, now: Timestamp, cost: u32) -> u64 {
+    fn refund(&self, state: &mut LimitState, at: Timestamp, now: Timestamp, cost: u32) {
         match &self.algorithm {
-            Algorithm::Gcra(policy) => policy.refund(state, now, cost),
-            Algorithm::FixedWindow(policy) => policy.refund(state, now, cost),
+            Algorithm::Gcra(policy) => policy.refund(state.word_mut(), at, now, cost),
+            Algorithm::FixedWindow(policy) => policy.refund(state.word_mut(), at, now, cost),
         }
     }
 
-    #[inline]
-    fn debt(&self, state: u64, now: Timestamp) -> u64 {
+    fn force(&self, state: &mut LimitState, now: Timestamp, cost: u32) {
         match &self.algorithm {
-            Algorithm::Gcra(policy) => policy.debt(state, now),
-            Algorithm::FixedWindow(policy) => policy.debt(state, now),
+            Algorithm::Gcra(policy) => policy.force(state.word_mut(), now, cost),
+            Algorithm::FixedWindow(policy) => policy.force(state.word_mut(), now, cost),
         }
     }
 
-    #[inline]
+    fn left(&self, state: &LimitState, now: Timestamp) -> Left {
+        match &self.algorithm {
+            Algorithm::Gcra(policy) => policy.left(state.word(), now),
+            Algorithm::FixedWindow(policy) => policy.left(state.word(), now),
+        }
+    }
+
+    fn retry_after(&self, state: &LimitState, now: Timestamp, cost: u32) -> Option<Duration> {
+        match &self.algorithm {
+            Algorithm::Gcra(policy) => policy.retry_after(state.word(), now, cost),
+            Algorithm::FixedWindow(policy) => policy.retry_after(state.word(), now, cost),
+        }
+    }
+
+    fn debt(&self, state: &LimitState, now: Timestamp) -> u64 {
+        match &self.algorithm {
+            Algorithm::Gcra(policy) => policy.debt(state.word(), now),
+            Algorithm::FixedWindow(policy) => policy.debt(state.word(), now),
+        }
+    }
+
+    fn limit(&self) -> u64 {
+        match &self.algorithm {
+            Algorithm::Gcra(policy) => policy.limit(),
+            Algorithm::FixedWindow(policy) => Policy::limit(policy),
+        }
+    }
+
+    fn window(&self) -> Duration {
+        match &self.algorithm {
+            Algorithm::Gcra(policy) => policy.window(),
+            Algorithm::FixedWindow(policy) => Policy::window(policy),
+        }
+    }
+
     fn shift(&self, hash: u64) -> Duration {
         match &self.algorithm {
             Algorithm::Gcra(policy) => policy.shift(hash),

@@ -4,15 +4,17 @@ mod error;
 mod fixed_window;
 mod gcra;
 mod limit;
+mod ruling;
 
 use std::time::Duration;
 
-use buttress_core::{Decision, Timestamp};
+use buttress_core::Timestamp;
 
 pub use error::LimitError;
 pub use fixed_window::FixedWindow;
 pub use gcra::Gcra;
-pub use limit::Limit;
+pub use limit::{Limit, LimitState};
+pub use ruling::{Left, Ruling};
 
 /// An algorithm that says whether a call may pass: a pure state machine, one [`State`](Self::State) per key.
 ///
@@ -24,32 +26,56 @@ pub use limit::Limit;
 /// use buttress_rate_limit::{Limit, Policy};
 ///
 /// let limit = Limit::per_second(1);
-/// let (state, decision) = limit.decide(0, Timestamp::ZERO, 1);
-/// assert!(decision.admitted());
-/// let (_, decision) = limit.decide(state, Timestamp::ZERO, 1);
-/// assert!(!decision.admitted());
+/// let mut state = Default::default();
+/// assert!(limit.charge(&mut state, Timestamp::ZERO, 1));
+/// assert!(!limit.charge(&mut state, Timestamp::ZERO, 1));
 /// ```
 pub trait Policy {
-    /// What one key needs remembered. A policy whose state is one `u64` fits [`Memory`](crate::Memory).
-    type State: Copy + Default;
+    /// What one key needs remembered.
+    type State: Default;
 
-    /// Decides on a call of `cost` units, and gives the state that follows.
+    /// Takes `cost` units and says `true`; or says `false` and leaves the state as it was.
     ///
-    /// A refused call leaves the state as it was. A cost of 0 is always admitted and only looks (a peek).
-    fn decide(&self, state: Self::State, now: Timestamp, cost: u32) -> (Self::State, Decision);
+    /// A cost of 0 always passes and changes nothing.
+    fn charge(&self, state: &mut Self::State, now: Timestamp, cost: u32) -> bool;
 
-    /// Gives `cost` units back that were charged before.
-    fn refund(&self, state: Self::State, now: Timestamp, cost: u32) -> Self::State;
+    /// Gives back `cost` units that were charged at the time `at`, as far as they were not earned again since.
+    fn refund(&self, state: &mut Self::State, at: Timestamp, now: Timestamp, cost: u32);
+
+    /// Takes `cost` units that are spent already, beyond the limit if need be: into debt, which ends at one more
+    /// full limit.
+    fn force(&self, state: &mut Self::State, now: Timestamp, cost: u32);
+
+    /// How many units are left, and when there are more.
+    fn left(&self, state: &Self::State, now: Timestamp) -> Left;
+
+    /// After how long a call of `cost` units passes if nothing else comes in between, rounded up to a nanosecond.
+    /// `None` when its cost is above the limit.
+    fn retry_after(&self, state: &Self::State, now: Timestamp, cost: u32) -> Option<Duration>;
 
     /// How much `state` still holds against its key, in a measure of the policy's own.
     ///
     /// At zero the state cannot be told from that of a key never seen, so it may be forgotten at no loss.
-    fn debt(&self, state: Self::State, now: Timestamp) -> u64;
+    fn debt(&self, state: &Self::State, now: Timestamp) -> u64;
+
+    /// The most units that may pass at once.
+    fn limit(&self) -> u64;
+
+    /// The time that [`limit`](Self::limit) is counted over.
+    fn window(&self) -> Duration;
 
     /// How far the times of the key with this hash are shifted, for policies whose keys do not all start anew
     /// at the same moment. The caller adds it to `now`.
     fn shift(&self, hash: u64) -> Duration {
         let _ = hash;
         Duration::ZERO
+    }
+
+    /// Charges a call and reports all there is to know of the outcome.
+    fn decide(&self, state: &mut Self::State, now: Timestamp, cost: u32) -> Ruling {
+        let admitted = self.charge(state, now, cost);
+        let Left { remaining, reset } = self.left(state, now);
+        let ruling = Ruling::new(admitted, self.limit(), remaining).with_reset(reset, self.window());
+        if admitted { ruling } else { ruling.with_retry_after(self.retry_after(state, now, cost)) }
     }
 }
