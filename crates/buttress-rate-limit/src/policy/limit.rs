@@ -26,11 +26,12 @@ const DAY: Duration = Duration::from_secs(86_400);
 pub struct Limit {
     name: Name,
     algorithm: Algorithm,
+    shadow: bool,
 }
 
 /// What a limit counts by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Algorithm {
+pub(crate) enum Algorithm {
     Gcra(Gcra),
     FixedWindow(FixedWindow),
 }
@@ -134,22 +135,44 @@ impl Limit {
         self
     }
 
+    /// Only watches: counts as ever, but a call that it would refuse passes and is told apart by
+    /// [`Decided::shadowed`](buttress_core::Decided::shadowed).
+    #[must_use]
+    pub const fn shadow(mut self) -> Self {
+        self.shadow = true;
+        self
+    }
+
+    /// Whether it only watches.
+    #[must_use]
+    pub const fn is_shadow(&self) -> bool {
+        self.shadow
+    }
+
     /// The name.
     #[must_use]
     pub const fn name(&self) -> &Name {
         &self.name
     }
+
+    pub(crate) const fn algorithm(&self) -> &Algorithm {
+        &self.algorithm
+    }
+
+    const fn of(algorithm: Algorithm) -> Self {
+        Self { name: Name::from_static("default"), algorithm, shadow: false }
+    }
 }
 
 impl From<Gcra> for Limit {
     fn from(gcra: Gcra) -> Self {
-        Self { name: Name::from_static("default"), algorithm: Algorithm::Gcra(gcra) }
+        Self::of(Algorithm::Gcra(gcra))
     }
 }
 
 impl From<FixedWindow> for Limit {
     fn from(window: FixedWindow) -> Self {
-        Self { name: Name::from_static("default"), algorithm: Algorithm::FixedWindow(window) }
+        Self::of(Algorithm::FixedWindow(window))
     }
 }
 
