@@ -13,10 +13,11 @@ use std::time::Duration;
 use buttress_core::{Clock, Store};
 use governor::RateLimiter;
 use governor::clock::{Clock as _, QuantaClock};
+use governor::middleware::StateInformationMiddleware;
 
 mod sides;
 use sides::layers::{self, Api};
-use sides::{Fixed, Hello, KEYS, RATE, admitted, check, fixed};
+use sides::{Fixed, Hello, KEYS, RATE, admitted, check, check_and_tell, fixed};
 
 /// One line of the table: what, who, the loop that is not its own, the goal, and what runs.
 struct Case(&'static str, &'static str, &'static str, Option<u32>, fn(u64));
@@ -95,6 +96,17 @@ const CASES: &[Case] = &[
     Case("by address", "governor", "loop address", None, |n| {
         let limiter = RateLimiter::dashmap(sides::quota());
         by(n, &sides::addresses(KEYS), |key| limiter.check_key(key).is_ok());
+    }),
+    Case("by address, and what is left, no clock", "buttress", "loop address", Some(110), |n| {
+        let memory = sides::memory();
+        by(n, &sides::addresses(KEYS), |key| check_and_tell(&memory, fixed(), *key));
+    }),
+    Case("by address, and what is left, no clock", "governor", "loop address", None, |n| {
+        let limiter = RateLimiter::dashmap_with_clock(sides::quota(), Fixed)
+            .with_middleware::<StateInformationMiddleware>();
+        by(n, &sides::addresses(KEYS), |key| {
+            limiter.check_key(key).map_or(0, |left| left.remaining_burst_capacity())
+        });
     }),
     Case("by string, without the clock", "buttress", "loop string", None, |n| {
         let memory = sides::memory();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use buttress_core::{Answer, KeyPart, Store, Timestamp};
+use buttress_core::{Answer, Decided, KeyPart, Store, Timestamp};
 use buttress_rate_limit::{Limit, Memory};
 use governor::Quota;
 use governor::clock::Clock;
@@ -45,6 +45,19 @@ pub(crate) fn check(memory: &Memory, now: Timestamp, key: impl KeyPart) -> bool 
     let mut sink = memory.sink();
     key.write(&mut sink);
     admitted(memory, sink, now)
+}
+
+/// A check, and a report of what is left.
+#[inline]
+pub(crate) fn check_and_tell(memory: &Memory, now: Timestamp, key: impl KeyPart) -> u64 {
+    let mut sink = memory.sink();
+    key.write(&mut sink);
+    let Answer::Now(decision) = memory.decide(sink, 1, now) else {
+        unreachable!("local state answers at once")
+    };
+    let mut left = 0;
+    memory.quotas(&decision, &mut |quota| left = quota.remaining + quota.reset.as_nanos() as u64);
+    left
 }
 
 pub(crate) fn quota() -> Quota {
@@ -173,6 +186,11 @@ pub(crate) mod layers {
             .on_reject(reject::respond())
             .annotate_success(fields)
             .layer(Hello)
+    }
+
+    /// Ours with one budget; a refusal is an error.
+    pub(crate) fn global(limit: Limit) -> impl Api {
+        RateLimitLayer::new(limit).layer(Hello)
     }
 
     /// `tower_governor` by address, with `use_headers`.

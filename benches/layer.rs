@@ -1,0 +1,79 @@
+//! How much of a peer's time does a call through the whole layer take: key, check, answer and fields?
+//!
+//! The service below answers at once. Requests are made before the clock starts, and answers dropped after it stops.
+
+use std::time::Duration;
+
+use http::Request;
+
+mod race;
+mod sides;
+use race::{Ask, Races, time};
+use sides::layers::{self, Api};
+use sides::{Hello, KEYS, RATE, call};
+
+const BATCH: usize = 256;
+
+fn main() {
+    let races = Races::new(Ask::from_args());
+    let nanosecond = Duration::from_nanos(1);
+    let minute = Duration::from_secs(60);
+    let roomy = || buttress_rate_limit::Limit::per_second(RATE.into());
+
+    races.row("no layer at all", "itself", None, 4096, calls(Hello), calls(Hello));
+    races.row(
+        "allowed, no fields",
+        "tower_governor",
+        None,
+        4096,
+        calls(layers::answered(roomy(), false)),
+        calls(layers::governor_silent(nanosecond, RATE)),
+    );
+    races.row(
+        "allowed, no fields, no key",
+        "tower-resilience",
+        None,
+        4096,
+        calls(layers::global(roomy())),
+        calls(layers::resilience(RATE as usize, Duration::from_secs(1))),
+    );
+    races.row(
+        "allowed, fields",
+        "tower_governor",
+        None,
+        4096,
+        calls(layers::answered(roomy(), true)),
+        calls(layers::governor(nanosecond, RATE)),
+    );
+    races.row(
+        "refused, as an error",
+        "tower-resilience",
+        None,
+        4096,
+        calls(layers::typed(sides::tight())),
+        calls(layers::resilience(1, minute)),
+    );
+    races.row(
+        "refused, as a response",
+        "tower_governor",
+        None,
+        4096,
+        calls(layers::answered(sides::tight(), false)),
+        calls(layers::governor(minute, 1)),
+    );
+}
+
+/// How long `count` calls take, from 1024 clients in turn.
+fn calls(mut service: impl Api) -> impl FnMut(u64) -> Duration {
+    let clients = sides::addresses(KEYS);
+    move |count| {
+        let mut spent = Duration::ZERO;
+        for batch in 0..count as usize / BATCH {
+            let requests: Vec<Request<()>> =
+                (0..BATCH).map(|i| sides::request(clients[(batch * BATCH + i) % KEYS])).collect();
+            let mut answers = Vec::with_capacity(BATCH);
+            spent += time(|| answers.extend(requests.into_iter().map(|request| call(&mut service, request))));
+        }
+        spent
+    }
+}
