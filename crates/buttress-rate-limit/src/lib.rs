@@ -18,7 +18,10 @@ pub use future::RateLimitFuture;
 pub use gate::MissingKey;
 pub use handle::{Handle, Snapshot};
 pub use layer::RateLimitLayer;
-pub use policy::{FixedWindow, Gcra, Left, Limit, LimitError, LimitState, Policy, Ruling};
+pub use policy::{
+    FixedWindow, Gcra, LeakyBucket, Left, Limit, LimitError, LimitState, Policy, Ruling, SlidingLog,
+    SlidingLogState, SlidingStrict, SlidingStrictState, SlidingWindow, SlidingWindowState,
+};
 pub use service::RateLimit;
 pub use store::{Decision, KeyHash, Memory};
 

@@ -133,13 +133,13 @@ impl Gcra {
     }
 
     #[inline]
-    fn ticks(&self, now: Timestamp) -> u64 {
+    pub(super) fn ticks(&self, now: Timestamp) -> u64 {
         now.as_nanos().saturating_mul(self.ticks_per_nano)
     }
 
     /// Rounds up, so that whoever waits that long has waited enough.
     #[inline]
-    fn time(&self, ticks: u64) -> Duration {
+    pub(super) fn time(&self, ticks: u64) -> Duration {
         // Most rates divide their period: one tick is one nanosecond.
         let nanos = if self.ticks_per_nano == 1 { ticks } else { ticks.div_ceil(self.ticks_per_nano) };
         Duration::from_nanos(nanos)

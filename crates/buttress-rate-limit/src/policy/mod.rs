@@ -1,10 +1,15 @@
 //! The algorithms: pure functions of a state, a time and a cost.
 
+mod check;
 mod error;
 mod fixed_window;
 mod gcra;
+mod leaky_bucket;
 mod limit;
 mod ruling;
+mod sliding_log;
+mod sliding_strict;
+mod sliding_window;
 
 use std::time::Duration;
 
@@ -13,8 +18,12 @@ use buttress_core::Timestamp;
 pub use error::LimitError;
 pub use fixed_window::FixedWindow;
 pub use gcra::Gcra;
+pub use leaky_bucket::LeakyBucket;
 pub use limit::{Limit, LimitState};
 pub use ruling::{Left, Ruling};
+pub use sliding_log::{SlidingLog, SlidingLogState};
+pub use sliding_strict::{SlidingStrict, SlidingStrictState};
+pub use sliding_window::{SlidingWindow, SlidingWindowState};
 
 /// An algorithm that says whether a call may pass: a pure state machine, one [`State`](Self::State) per key.
 ///
@@ -52,6 +61,13 @@ pub trait Policy {
     /// After how long a call of `cost` units passes if nothing else comes in between, rounded up to a nanosecond.
     /// `None` when its cost is above the limit.
     fn retry_after(&self, state: &Self::State, now: Timestamp, cost: u32) -> Option<Duration>;
+
+    /// How long a call that has just been charged `cost` at `now` has to wait before it goes: the shaping policies
+    /// admit calls for later. Zero for all others.
+    fn delay(&self, state: &Self::State, now: Timestamp, cost: u32) -> Duration {
+        let _ = (state, now, cost);
+        Duration::ZERO
+    }
 
     /// How much `state` still holds against its key, in a measure of the policy's own.
     ///

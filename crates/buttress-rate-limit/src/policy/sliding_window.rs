@@ -191,11 +191,8 @@ impl SlidingWindow {
         let (previous, current) = (u128::from(view.previous), u128::from(view.current));
         // In this window, once enough of the previous one has slid out ...
         let over = (previous + current + cost).saturating_sub(limit);
-        let into = if current + cost <= limit && previous > 0 {
-            (window * over).div_ceil(previous)
-        } else {
-            window
-        };
+        let into =
+            if current + cost <= limit && previous > 0 { (window * over).div_ceil(previous) } else { window };
         let into = if into < window {
             into
         } else {
@@ -227,8 +224,7 @@ impl Policy for SlidingWindow {
         }
         let view = self.view(state, now);
         let window = u128::from(self.nanos);
-        let fits =
-            self.weight(&view) + u128::from(cost) * window <= u128::from(self.limit) * window;
+        let fits = self.weight(&view) + u128::from(cost) * window <= u128::from(self.limit) * window;
         if fits {
             // The sum is at most the limit.
             *state = SlidingWindowState {
@@ -261,11 +257,8 @@ impl Policy for SlidingWindow {
         let view = self.view(state, now);
         let room = (u128::from(self.limit) * u128::from(self.nanos)).saturating_sub(self.weight(&view));
         let remaining = (room / u128::from(self.nanos)) as u64;
-        let reset = if remaining < self.limit {
-            self.wait(&view, now, remaining + 1)
-        } else {
-            Duration::ZERO
-        };
+        let reset =
+            if remaining < self.limit { self.wait(&view, now, remaining + 1) } else { Duration::ZERO };
         Left { remaining, reset }
     }
 
