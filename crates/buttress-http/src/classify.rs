@@ -16,14 +16,15 @@
 //! The other codes of gRPC (`INVALID_ARGUMENT`, `NOT_FOUND`, `CANCELLED`, …) are the client's doing: a client that asks
 //! for what is not there must not open anyone's breaker.
 //!
-//! The wait that a service asks for (`Retry-After`, `grpc-retry-pushback-ms`) goes into the outcome. An error under
-//! which nothing was sent makes the outcome unprocessed.
+//! The wait that a service asks for (`Retry-After`, `grpc-retry-pushback-ms`) goes into the outcome. A pushback that is
+//! negative or no number says not to try again, and so does the outcome. An error under which nothing was sent makes the
+//! outcome unprocessed.
 
 use buttress_core::{Cause, Classify, End, Outcome, Rejection, RejectionKind, Verdict};
 use http::{HeaderMap, Response, StatusCode};
 
 use crate::field;
-use crate::grpc::{self, Code};
+use crate::grpc::{self, Code, Pushback};
 
 /// Judges by the status: 5xx and errors fail, 429 is soft.
 ///
@@ -149,23 +150,25 @@ fn of_response<B>(response: &Response<B>) -> Option<Outcome> {
         status if status.is_server_error() => Outcome::failure(),
         _ => return None,
     };
-    Some(waiting(outcome, field::retry_after(response.headers())))
+    Some(match field::retry_after(response.headers()) {
+        Some(wait) => outcome.with_retry_after(wait),
+        None => outcome,
+    })
 }
 
 /// What `grpc-status` in `headers`, or in trailers, says.
 fn of_grpc(headers: &HeaderMap) -> Outcome {
-    match Code::of(headers).unwrap_or(Code::UNKNOWN) {
+    let outcome = match Code::of(headers).unwrap_or(Code::UNKNOWN) {
+        Code::OK => return Outcome::success(),
         Code::UNKNOWN | Code::DEADLINE_EXCEEDED | Code::INTERNAL | Code::UNAVAILABLE | Code::DATA_LOSS => {
-            waiting(Outcome::failure(), grpc::pushback(headers))
+            Outcome::failure()
         }
-        Code::RESOURCE_EXHAUSTED => waiting(Outcome::soft(), grpc::pushback(headers)),
+        Code::RESOURCE_EXHAUSTED => Outcome::soft(),
         _ => Outcome::success(),
-    }
-}
-
-fn waiting(outcome: Outcome, wait: Option<std::time::Duration>) -> Outcome {
-    match wait {
-        Some(wait) => outcome.with_retry_after(wait),
-        None => outcome,
+    };
+    match grpc::pushback(headers) {
+        Pushback::Unknown => outcome,
+        Pushback::After(wait) => outcome.with_retry_after(wait),
+        Pushback::Never => outcome.with_no_retry(),
     }
 }

@@ -18,6 +18,7 @@ const ENCODED: &AsciiSet = &CONTROLS.add(b'%');
 pub(crate) struct Code(u8);
 
 impl Code {
+    pub(crate) const OK: Self = Self(0);
     pub(crate) const UNKNOWN: Self = Self(2);
     const INVALID_ARGUMENT: Self = Self(3);
     pub(crate) const DEADLINE_EXCEEDED: Self = Self(4);
@@ -34,6 +35,10 @@ impl Code {
         let value = headers.get(STATUS)?;
         let code = value.to_str().ok().and_then(|text| text.parse().ok()).filter(|code| *code <= 16);
         Some(code.map_or(Self::UNKNOWN, Self))
+    }
+
+    pub(crate) const fn number(self) -> u8 {
+        self.0
     }
 
     /// The code that says what an HTTP status says.
@@ -86,8 +91,13 @@ pub(crate) fn write_reply(code: Code, message: &str, pushback: Pushback, headers
     }
 }
 
-/// Reads how long the server asks to wait; none where it asks not to try again.
-pub(crate) fn pushback(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get(PUSHBACK)?.to_str().ok()?;
-    crate::field::digits(value).map(Duration::from_millis)
+/// Reads what the server says of another try. What is no number of 32 bits asks not to try again, as a negative one
+/// does ([gRFC A6](https://github.com/grpc/proposal/blob/master/A6-client-retries.md#pushback)).
+pub(crate) fn pushback(headers: &HeaderMap) -> Pushback {
+    let Some(value) = headers.get(PUSHBACK) else { return Pushback::Unknown };
+    let millis = value.to_str().ok().and_then(|text| text.trim().parse::<i32>().ok());
+    match millis.map(u64::try_from) {
+        Some(Ok(millis)) => Pushback::After(Duration::from_millis(millis)),
+        _ => Pushback::Never,
+    }
 }

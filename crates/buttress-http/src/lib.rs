@@ -7,6 +7,7 @@ pub mod classify;
 #[cfg(feature = "reqwest")]
 #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
 pub mod client;
+mod details;
 pub mod field;
 mod grpc;
 pub mod key;

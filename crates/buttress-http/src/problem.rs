@@ -107,9 +107,14 @@ impl Problem {
 
     fn grpc_reply<B: ReplyBody>(&self, pushback: Pushback) -> Response<B> {
         let mut response = Response::new(B::reply(Bytes::new()));
-        let message = self.detail.as_ref().unwrap_or(&self.title);
-        grpc::write_reply(Code::of_status(self.status), message, pushback, response.headers_mut());
+        let (code, message) = self.grpc_status();
+        grpc::write_reply(code, message, pushback, response.headers_mut());
         response
+    }
+
+    /// What gRPC calls the status.
+    pub(crate) fn grpc_status(&self) -> (Code, &str) {
+        (Code::of_status(self.status), self.detail.as_ref().unwrap_or(&self.title))
     }
 
     fn to_json(&self) -> Bytes {
@@ -148,5 +153,9 @@ impl Form {
     /// The form that `request` asks for.
     pub fn of<B>(request: &Request<B>) -> Self {
         Self { grpc: field::is_grpc(request.headers()), head: request.method() == Method::HEAD }
+    }
+
+    pub(crate) const fn is_grpc(self) -> bool {
+        self.grpc
     }
 }

@@ -12,9 +12,14 @@
 //! | `Timeout`, `DeadlineExceeded` | 504 | DEADLINE_EXCEEDED |
 //! | `Collapsed` | 502 | UNAVAILABLE |
 //!
-//! How long to wait stands in `Retry-After` (whole seconds, rounded up, never 0) and for gRPC in
-//! `grpc-retry-pushback-ms`. The [`Rejection`] itself travels in the response's extensions, so that the layers above
+//! How long to wait stands in `Retry-After` (whole seconds, rounded up, never 0), and for gRPC in
+//! `grpc-retry-pushback-ms` and, as a `google.rpc.RetryInfo`, in `grpc-status-details-bin`. The rate limits that refused
+//! are named, the one with the longest wait first: in `violated-policies` of the problem, and for gRPC in a
+//! `google.rpc.QuotaFailure`. Whose budget it was is never told. The [`Rejection`] itself travels in the response's extensions, so that the layers above
 //! tell a refusal of ours from an answer of the service.
+//!
+//! What is left of the limits stands in the [`Fields`] of your choice, on refusals and, where a layer is asked to, on all
+//! answers.
 //!
 //! A refusal in your own words is a closure: [`with`].
 //!
@@ -34,16 +39,18 @@
 //! assert_eq!(response.unwrap().status(), 429);
 //! ```
 
-use buttress_core::{Quota, Reject, Rejection, RejectionKind};
+use buttress_core::{Clock, Quota, Reject, Rejection, RejectionKind};
 use http::header::RETRY_AFTER;
 use http::{Request, Response, StatusCode};
 
 use crate::body::ReplyBody;
+use crate::details::{DETAILS, details};
 use crate::field;
 use crate::grpc::Pushback;
-use crate::ratelimit;
+use crate::ratelimit::Sets;
 
 pub use crate::problem::Form;
+pub use crate::ratelimit::Fields;
 pub use buttress_core::reject::{With, with};
 
 /// Answers refused requests with a response.
@@ -51,35 +58,54 @@ pub use buttress_core::reject::{With, with};
 /// The response's body must be one that can be made of bytes ([`ReplyBody`]); others are lifted once at the bottom of
 /// the stack.
 #[must_use]
-pub const fn respond() -> Respond {
-    Respond { fields: Fields::IetfDraft11 }
+pub fn respond() -> Respond {
+    Respond { sets: Sets::of(Fields::default()), clock: Clock::default() }
 }
 
 /// Answers refused requests with a response. Made by [`respond()`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// | setting | default | why |
+/// |---|---|---|
+/// | `fields` | [`Fields::IetfDraft11`] | what is to become the standard |
+/// | `clock` | [`Clock::default`] | |
+#[derive(Clone, Debug)]
 pub struct Respond {
-    fields: Fields,
-}
-
-/// The fields that tell what is left of a rate limit, on answers and on refusals.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Fields {
-    /// None.
-    None,
-    /// `RateLimit` and `RateLimit-Policy` as of draft-ietf-httpapi-ratelimit-headers-11: the default. It is a draft
-    /// and may change; a later one gets a name of its own here.
-    ///
-    /// Each layer adds its own policies to those that are there.
-    #[default]
-    IetfDraft11,
+    sets: Sets,
+    clock: Clock,
 }
 
 impl Respond {
-    /// Chooses the fields that tell what is left of a rate limit.
+    /// Chooses the fields that tell what is left of a rate limit, instead of those chosen before.
     #[must_use]
-    pub const fn fields(mut self, fields: Fields) -> Self {
-        self.fields = fields;
+    pub fn fields(mut self, fields: Fields) -> Self {
+        self.sets = Sets::of(fields);
+        self
+    }
+
+    /// Adds a set of fields to those chosen before, for clients old and new.
+    ///
+    /// ```
+    /// use buttress_http::reject::{self, Fields};
+    ///
+    /// let respond = reject::respond().and_fields(Fields::XRateLimitEpoch);
+    /// # let _ = respond;
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When both [`XRateLimitDelta`](Fields::XRateLimitDelta) and [`XRateLimitEpoch`](Fields::XRateLimitEpoch) are
+    /// chosen: they are the same fields.
+    #[must_use]
+    #[track_caller]
+    pub fn and_fields(mut self, fields: Fields) -> Self {
+        self.sets = self.sets.and(fields);
+        self
+    }
+
+    /// Takes the date from `clock` instead of [`Clock::default`], for [`Fields::XRateLimitEpoch`].
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
         self
     }
 }
@@ -100,10 +126,7 @@ where
     }
 
     fn annotate(&self, _: Form, response: &mut Response<B>, quotas: &[Quota]) {
-        match self.fields {
-            Fields::None => {}
-            Fields::IetfDraft11 => ratelimit::write(quotas, response.headers_mut()),
-        }
+        self.sets.write(quotas, response.headers_mut(), &self.clock);
     }
 }
 
@@ -114,9 +137,21 @@ pub(crate) fn reply<B: ReplyBody>(form: Form, rejection: Rejection) -> Response<
         RejectionKind::Denied => Pushback::Unknown,
         _ => rejection.retry_after.map_or(Pushback::Unknown, Pushback::After),
     };
-    let mut response = problem(&rejection).reply_with(form, wait);
-    if let Pushback::After(wait) = wait {
-        response.headers_mut().insert(RETRY_AFTER, field::retry_after_value(wait));
+    let problem = problem(&rejection);
+    let mut response = problem.reply_with(form, wait);
+    let headers = response.headers_mut();
+    let wait = match wait {
+        Pushback::After(wait) => Some(wait),
+        _ => None,
+    };
+    if let Some(wait) = wait {
+        headers.insert(RETRY_AFTER, field::retry_after_value(wait));
+    }
+    if form.is_grpc() {
+        let (code, message) = problem.grpc_status();
+        if let Some(details) = details(code, message, wait, violated(&rejection)) {
+            headers.insert(DETAILS, details);
+        }
     }
     response.extensions_mut().insert(rejection);
     response
@@ -131,10 +166,8 @@ fn problem(rejection: &Rejection) -> crate::Problem {
                 "https://iana.org/assignments/http-problem-types#quota-exceeded",
                 "Request cannot be satisfied as assigned quota has been exceeded",
             );
-            match &rejection.policy {
-                Some(policy) => problem.with_member("violated-policies", [policy.as_str()]),
-                None => problem,
-            }
+            let violated: Vec<_> = violated(rejection).collect();
+            if violated.is_empty() { problem } else { problem.with_member("violated-policies", violated) }
         }
         StatusCode::SERVICE_UNAVAILABLE => problem.with_type(
             "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity",
@@ -142,6 +175,12 @@ fn problem(rejection: &Rejection) -> crate::Problem {
         ),
         _ => problem,
     }
+}
+
+/// The rate limits that refused. What is out of order inside is not named.
+fn violated(rejection: &Rejection) -> impl Iterator<Item = &str> {
+    let limited = matches!(rejection.kind, RejectionKind::RateLimited | RejectionKind::CostTooHigh);
+    rejection.policies().filter(move |_| limited).map(|policy| policy.as_str())
 }
 
 fn status(kind: RejectionKind) -> StatusCode {

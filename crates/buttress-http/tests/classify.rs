@@ -4,10 +4,12 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use buttress_core::{
-    BoxError, Cause, Classify, End, NothingSent, Outcome, Rejection, RejectionKind, Verdict,
+    BoxError, Cause, Classify, End, NothingSent, Outcome, Reject, Rejection, RejectionKind, Verdict,
 };
-use buttress_http::classify;
+use buttress_http::{classify, reject};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http_body_util::Full;
 
 fn response(status: u16, fields: &[(&'static str, &'static str)]) -> Response<()> {
     let mut response = Response::builder().status(status);
@@ -164,12 +166,58 @@ fn a_grpc_reply_that_breaks_off_or_has_no_code_is_a_failure() {
 }
 
 #[test]
-fn grpc_pushback_is_the_wait_and_a_negative_one_is_none() {
-    for (pushback, wait) in [("1500", Some(1500)), ("0", Some(0)), ("-1", None), ("soon", None)] {
-        let fields = headers(&[("grpc-status", "8"), ("grpc-retry-pushback-ms", pushback)]);
-        let outcome = at_end(End::Complete { trailers: Some(&fields) });
+fn grpc_pushback_is_the_wait() {
+    for (pushback, wait) in [("0", 0), ("1500", 1500), ("2147483647", 2_147_483_647)] {
+        for (code, outcome) in codes() {
+            let fields = headers(&[("grpc-status", code), ("grpc-retry-pushback-ms", pushback)]);
+            let told = at_end(End::Complete { trailers: Some(&fields) });
 
-        assert_eq!(outcome.retry_after, wait.map(Duration::from_millis), "{pushback}");
+            let wait = Duration::from_millis(wait);
+            let expected = if code == "0" { outcome } else { outcome.with_retry_after(wait) };
+            assert_eq!(told, expected, "{code} {pushback}");
+        }
+    }
+}
+
+#[test]
+fn a_grpc_pushback_that_is_negative_or_malformed_asks_not_to_retry() {
+    let strange = ["-1", "-2147483648", "2147483648", "99999999999999999999", "1.5", "1s", "soon", ""];
+    for pushback in strange {
+        for (code, outcome) in codes() {
+            let fields = [GRPC, ("grpc-status", code), ("grpc-retry-pushback-ms", pushback)];
+
+            let expected = if code == "0" { outcome } else { outcome.with_no_retry() };
+            let head = response(200, &fields);
+            assert_eq!(ok(classify::grpc(), &head), Verdict::Now(expected.clone()), "{code} {pushback}");
+            let trailers = headers(&fields);
+            assert_eq!(at_end(End::Complete { trailers: Some(&trailers) }), expected, "{code} {pushback}");
+        }
+    }
+}
+
+#[test]
+fn what_our_refusals_tell_grpc_clients_is_what_our_clients_read() {
+    for (rejection, outcome) in [
+        (
+            Rejection::new(RejectionKind::RateLimited).with_retry_after(Duration::from_millis(1500)),
+            Outcome::soft().with_retry_after(Duration::from_millis(1500)),
+        ),
+        (Rejection::new(RejectionKind::RateLimited), Outcome::soft()),
+        (Rejection::new(RejectionKind::CostTooHigh), Outcome::soft().with_no_retry()),
+        (
+            Rejection::new(RejectionKind::CircuitOpen).with_retry_after(secs(2)),
+            Outcome::failure().with_retry_after(secs(2)),
+        ),
+    ] {
+        let request = http::Request::builder().header(GRPC.0, GRPC.1).body(()).unwrap();
+        let form = reject::Form::of(&request);
+        let Ok::<Response<Full<Bytes>>, Infallible>(mut reply) =
+            Reject::<http::Request<()>, _, _>::reject(&reject::respond(), form, rejection);
+        // It does not travel over the wire.
+        reply.extensions_mut().clear();
+
+        let verdict = classify::grpc().classify(Ok::<_, &Infallible>(&reply));
+        assert_eq!(verdict, Verdict::Now(outcome));
     }
 }
 

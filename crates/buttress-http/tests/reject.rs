@@ -3,15 +3,14 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use buttress_core::{Quota, Reject, Rejection, RejectionKind};
+use buttress_core::{Reject, Rejection, RejectionKind};
 use buttress_http::Problem;
-use buttress_http::reject::{self, Fields, Form, Respond};
+use buttress_http::reject::{self, Form};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use sfv::{BareItem, List, ListEntry, Parser};
 
 type Reply = Response<Full<Bytes>>;
 
@@ -33,12 +32,6 @@ fn refuse(request: &Request<()>, rejection: Rejection) -> Reply {
     let form = Form::of(request);
     let Ok::<_, Infallible>(reply) = Reject::<Request<()>, _, _>::reject(&respond, form, rejection);
     reply
-}
-
-fn annotated(respond: Respond, quotas: &[Quota]) -> Reply {
-    let mut response = Reply::default();
-    Reject::<Request<()>, _, Infallible>::annotate(&respond, Form::of(&get()), &mut response, quotas);
-    response
 }
 
 async fn bytes(reply: Reply) -> Bytes {
@@ -95,6 +88,15 @@ async fn a_rate_limit_names_the_violated_policy() {
             "violated-policies": ["daily"],
         })
     );
+}
+
+#[tokio::test]
+async fn of_several_limits_all_that_refused_are_named_the_binding_one_first() {
+    let rejection = Rejection::new(RejectionKind::RateLimited).with_policy("daily").with_also("burst");
+
+    assert_eq!(json_of(refuse(&get(), rejection)).await["violated-policies"], json!(["daily", "burst"]));
+    let unnamed = json_of(refuse(&get(), Rejection::new(RejectionKind::RateLimited))).await;
+    assert_eq!(unnamed.get("violated-policies"), None);
 }
 
 #[tokio::test]
@@ -201,76 +203,9 @@ fn the_rejection_travels_with_the_response() {
 }
 
 #[test]
-fn quotas_are_told_as_the_draft_says() {
-    let quotas = [
-        Quota::new("burst", 100, 50, Duration::from_millis(29_001), Duration::from_secs(60)),
-        Quota::new("daily", 1000, 0, Duration::from_secs(3600), Duration::from_secs(86400)),
-    ];
-
-    let response = annotated(reject::respond(), &quotas);
-
-    assert_eq!(field(response.headers(), "ratelimit"), Some(r#""burst";r=50;t=30, "daily";r=0;t=3600"#));
-    let policy = field(response.headers(), "ratelimit-policy");
-    assert_eq!(policy, Some(r#""burst";q=100;w=60, "daily";q=1000;w=86400"#));
-}
-
-#[test]
-fn a_layer_adds_its_quotas_to_those_that_are_there() {
-    let quota = |name| Quota::new(name, 1, 1, Duration::ZERO, Duration::from_secs(1));
-    let mut response = annotated(reject::respond(), &[quota("inner")]);
-
-    let respond = reject::respond();
-    Reject::<Request<()>, _, Infallible>::annotate(
-        &respond,
-        Form::of(&get()),
-        &mut response,
-        &[quota("outer")],
-    );
-
-    let lines: Vec<_> = response.headers().get_all("ratelimit").iter().collect();
-    assert_eq!(lines, [r#""inner";r=1;t=0"#, r#""outer";r=1;t=0"#]);
-}
-
-#[test]
-fn both_fields_cost_two_allocations_where_the_map_has_room() {
-    let quotas = [Quota::new("burst", 100, 50, Duration::from_secs(29), Duration::from_secs(60))];
-    let respond = reject::respond();
-    let mut response = Reply::default();
-    response.headers_mut().reserve(8);
-
-    let allocations = buttress_testkit::allocations(|| {
-        Reject::<Request<()>, _, Infallible>::annotate(&respond, Form::of(&get()), &mut response, &quotas);
-    });
-
-    assert_eq!(response.headers().len(), 2);
-    assert!(allocations <= 2, "{allocations}");
-}
-
-#[test]
-fn without_fields_or_quotas_nothing_is_added() {
-    let quota = Quota::new("burst", 1, 1, Duration::ZERO, Duration::from_secs(1));
-
-    assert!(annotated(reject::respond().fields(Fields::None), &[quota]).headers().is_empty());
-    assert!(annotated(reject::respond(), &[]).headers().is_empty());
-}
-
-#[test]
 #[should_panic(expected = "`status` is a member that RFC 9457 defines")]
 fn a_problem_has_each_member_once() {
     let _ = Problem::new(StatusCode::BAD_REQUEST).with_member("status", 200);
-}
-
-fn items(response: &Reply, name: &str) -> Vec<(String, Vec<(String, i64)>)> {
-    let list: List = Parser::new(field(response.headers(), name).unwrap()).parse().unwrap();
-    list.into_iter()
-        .map(|entry| {
-            let ListEntry::Item(item) = entry else { panic!("inner list") };
-            let BareItem::String(name) = item.bare_item else { panic!("not a string") };
-            let number = |value: BareItem| i64::from(value.as_integer().unwrap());
-            let params = item.params.into_iter().map(|(key, value)| (key.into(), number(value))).collect();
-            (name.into(), params)
-        })
-        .collect()
 }
 
 fn any_duration() -> impl Strategy<Value = Duration> {
@@ -294,41 +229,6 @@ proptest! {
         // The greatest number of seconds cannot be rounded up any further.
         prop_assert!(Duration::from_secs(told) >= wait || told == u64::MAX);
         prop_assert!(told == 1 || Duration::from_secs(told - 1) < wait);
-    }
-
-    #[test]
-    fn every_field_is_a_structured_field_that_says_what_the_quota_says(
-        name in any::<String>(),
-        limit in any::<u64>(),
-        remaining in any::<u64>(),
-        reset in any_duration(),
-        window in any_duration(),
-    ) {
-        const MOST: u64 = 999_999_999_999_999;
-        let seconds = |duration: Duration| {
-            u64::try_from(duration.as_nanos().div_ceil(1_000_000_000)).unwrap_or(u64::MAX).min(MOST) as i64
-        };
-        let response = annotated(
-            reject::respond(),
-            &[Quota::new(name.clone(), limit, remaining, reset, window)],
-        );
-
-        let told: String = name.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect();
-        let params = |r, t| vec![r, t];
-        prop_assert_eq!(
-            items(&response, "ratelimit"),
-            vec![(
-                told.clone(),
-                params(("r".to_owned(), remaining.min(MOST) as i64), ("t".to_owned(), seconds(reset))),
-            )]
-        );
-        prop_assert_eq!(
-            items(&response, "ratelimit-policy"),
-            vec![(
-                told,
-                params(("q".to_owned(), limit.min(MOST) as i64), ("w".to_owned(), seconds(window).max(1))),
-            )]
-        );
     }
 
     #[test]
