@@ -142,13 +142,13 @@ impl LeakyBucket {
         Self::make(self.gcra, self.wait, queue).expect("a queue only makes the waits shorter")
     }
 
-    /// Lets what `gcra` refuses wait, within the defaults.
+    /// Lets what `gcra` would refuse wait for up to `wait`.
     ///
     /// # Errors
     ///
-    /// When the default wait and the burst are longer than 146 years together.
-    pub fn try_from_gcra(gcra: Gcra) -> Result<Self, LimitError> {
-        Self::make(gcra, Self::DEFAULT_WAIT, Self::DEFAULT_QUEUE)
+    /// When `wait` and the burst are longer than 146 years together.
+    pub fn from_gcra(gcra: Gcra, wait: Duration) -> Result<Self, LimitError> {
+        Self::make(gcra, wait, Self::DEFAULT_QUEUE)
     }
 
     fn make(gcra: Gcra, wait: Duration, queue: u32) -> Result<Self, LimitError> {

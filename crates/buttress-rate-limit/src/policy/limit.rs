@@ -2,7 +2,12 @@ use std::time::Duration;
 
 use buttress_core::{Name, Timestamp};
 
-use super::{FixedWindow, Gcra, Left, LimitError, Policy};
+use super::sliding_window::Packed;
+use super::state::{change, look};
+use super::{
+    FixedWindow, Gcra, LeakyBucket, Left, LimitError, LimitState, Policy, SlidingLog, SlidingStrict,
+    SlidingWindow,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -11,8 +16,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 /// One limit with a name: an algorithm and its numbers.
 ///
-/// [`Limit::per_second`] and its siblings make a token bucket ([`Gcra`]); `Limit::from(FixedWindow::new(..))` a
-/// fixed window. The burst is as large as the rate unless said otherwise: a client may spend a second's worth
+/// [`Limit::per_second`] and its siblings make a token bucket ([`Gcra`]), `Limit::from(FixedWindow::new(..))` a
+/// fixed window, and so on for [`SlidingWindow`], [`SlidingStrict`], [`SlidingLog`] and [`LeakyBucket`]. The burst is as large as the rate unless said otherwise: a client may spend a second's worth
 /// (a minute's, an hour's, a day's) at once, as the words "100 per second" are commonly read.
 ///
 /// ```
@@ -33,7 +38,13 @@ pub struct Limit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Algorithm {
     Gcra(Gcra),
+    LeakyBucket(LeakyBucket),
     FixedWindow(FixedWindow),
+    /// In one word.
+    Packed(Packed),
+    SlidingWindow(SlidingWindow),
+    SlidingStrict(SlidingStrict),
+    SlidingLog(SlidingLog),
 }
 
 impl Limit {
@@ -117,14 +128,45 @@ impl Limit {
     /// # Errors
     ///
     /// When `burst` is 0, or would take longer than 146 years to earn again, or when the algorithm has no burst
-    /// (a fixed window).
+    /// (a window, a log).
     pub fn try_burst(mut self, burst: u64) -> Result<Self, LimitError> {
         match &mut self.algorithm {
             Algorithm::Gcra(gcra) => *gcra = Gcra::new(gcra.rate(), gcra.period(), burst)?,
-            Algorithm::FixedWindow(_) => {
-                return Err(LimitError::new("burst", burst, "does not apply to a fixed window"));
-            }
+            Algorithm::LeakyBucket(bucket) => *bucket = bucket.try_burst(burst)?,
+            _ => return Err(LimitError::new("burst", burst, "does not apply to a window")),
         }
+        Ok(self)
+    }
+
+    /// Lets calls wait for up to `wait` where they come faster than the rate: the limit becomes a [`LeakyBucket`]
+    /// with the burst that it has.
+    ///
+    /// # Errors
+    ///
+    /// When `wait` and the burst are longer than 146 years together, or when the algorithm is a window or a log,
+    /// which have no order to wait in.
+    pub fn try_wait(mut self, wait: Duration) -> Result<Self, LimitError> {
+        self.algorithm = Algorithm::LeakyBucket(match self.algorithm {
+            Algorithm::Gcra(gcra) => LeakyBucket::from_gcra(gcra, wait)?,
+            Algorithm::LeakyBucket(bucket) => bucket.try_wait(wait)?,
+            _ => return Err(LimitError::new("wait", wait, "does not apply to a window")),
+        });
+        Ok(self)
+    }
+
+    /// Lets up to `queue` calls wait at a time, as [`LeakyBucket::queue`] does.
+    ///
+    /// # Errors
+    ///
+    /// When the algorithm is a window or a log, or [`LeakyBucket::DEFAULT_WAIT`] and the burst are longer than 146
+    /// years together.
+    pub fn try_queue(mut self, queue: u32) -> Result<Self, LimitError> {
+        let bucket = match self.algorithm {
+            Algorithm::Gcra(gcra) => LeakyBucket::from_gcra(gcra, LeakyBucket::DEFAULT_WAIT)?,
+            Algorithm::LeakyBucket(bucket) => bucket,
+            _ => return Err(LimitError::new("queue", queue, "does not apply to a window")),
+        };
+        self.algorithm = Algorithm::LeakyBucket(bucket.queue(queue));
         Ok(self)
     }
 
@@ -176,98 +218,91 @@ impl From<FixedWindow> for Limit {
     }
 }
 
-/// What a [`Limit`] remembers of one key.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LimitState(Held);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Held {
-    Word(u64),
-}
-
-impl Default for Held {
-    fn default() -> Self {
-        Self::Word(0)
+impl From<LeakyBucket> for Limit {
+    fn from(bucket: LeakyBucket) -> Self {
+        Self::of(Algorithm::LeakyBucket(bucket))
     }
 }
 
-impl LimitState {
-    fn word(&self) -> &u64 {
-        match &self.0 {
-            Held::Word(word) => word,
-        }
+impl From<SlidingWindow> for Limit {
+    fn from(window: SlidingWindow) -> Self {
+        Self::of(match Packed::new(window) {
+            Some(packed) => Algorithm::Packed(packed),
+            None => Algorithm::SlidingWindow(window),
+        })
     }
+}
 
-    fn word_mut(&mut self) -> &mut u64 {
-        match &mut self.0 {
-            Held::Word(word) => word,
-        }
+impl From<SlidingStrict> for Limit {
+    fn from(window: SlidingStrict) -> Self {
+        Self::of(Algorithm::SlidingStrict(window))
     }
+}
+
+impl From<SlidingLog> for Limit {
+    fn from(log: SlidingLog) -> Self {
+        Self::of(Algorithm::SlidingLog(log))
+    }
+}
+
+/// Hands a call on to the algorithm.
+macro_rules! each {
+    ($limit:ident, $policy:ident => $call:expr) => {
+        match &$limit.algorithm {
+            Algorithm::Gcra($policy) => $call,
+            Algorithm::LeakyBucket($policy) => $call,
+            Algorithm::FixedWindow($policy) => $call,
+            Algorithm::Packed($policy) => $call,
+            Algorithm::SlidingWindow($policy) => $call,
+            Algorithm::SlidingStrict($policy) => $call,
+            Algorithm::SlidingLog($policy) => $call,
+        }
+    };
 }
 
 impl Policy for Limit {
     type State = LimitState;
 
+    #[inline]
     fn charge(&self, state: &mut LimitState, now: Timestamp, cost: u32) -> bool {
-        match &self.algorithm {
-            Algorithm::Gcra(policy) => policy.charge(state.word_mut(), now, cost),
-            Algorithm::FixedWindow(policy) => policy.charge(state.word_mut(), now, cost),
-        }
+        each!(self, policy => change(policy, state, |policy, state| policy.charge(state, now, cost)))
     }
 
     fn refund(&self, state: &mut LimitState, at: Timestamp, now: Timestamp, cost: u32) {
-        match &self.algorithm {
-            Algorithm::Gcra(policy) => policy.refund(state.word_mut(), at, now, cost),
-            Algorithm::FixedWindow(policy) => policy.refund(state.word_mut(), at, now, cost),
-        }
+        each!(self, policy => change(policy, state, |policy, state| policy.refund(state, at, now, cost)));
     }
 
     fn force(&self, state: &mut LimitState, now: Timestamp, cost: u32) {
-        match &self.algorithm {
-            Algorithm::Gcra(policy) => policy.force(state.word_mut(), now, cost),
-            Algorithm::FixedWindow(policy) => policy.force(state.word_mut(), now, cost),
-        }
+        each!(self, policy => change(policy, state, |policy, state| policy.force(state, now, cost)));
     }
 
     fn left(&self, state: &LimitState, now: Timestamp) -> Left {
-        match &self.algorithm {
-            Algorithm::Gcra(policy) => policy.left(state.word(), now),
-            Algorithm::FixedWindow(policy) => policy.left(state.word(), now),
-        }
+        each!(self, policy => look(policy, state, |policy, state| policy.left(state, now)))
     }
 
     fn retry_after(&self, state: &LimitState, now: Timestamp, cost: u32) -> Option<Duration> {
-        match &self.algorithm {
-            Algorithm::Gcra(policy) => policy.retry_after(state.word(), now, cost),
-            Algorithm::FixedWindow(policy) => policy.retry_after(state.word(), now, cost),
-        }
+        each!(self, policy => look(policy, state, |policy, state| policy.retry_after(state, now, cost)))
+    }
+
+    #[inline]
+    fn delay(&self, state: &LimitState, now: Timestamp, cost: u32) -> Duration {
+        each!(self, policy => look(policy, state, |policy, state| policy.delay(state, now, cost)))
     }
 
     fn debt(&self, state: &LimitState, now: Timestamp) -> u64 {
-        match &self.algorithm {
-            Algorithm::Gcra(policy) => policy.debt(state.word(), now),
-            Algorithm::FixedWindow(policy) => policy.debt(state.word(), now),
-        }
+        each!(self, policy => look(policy, state, |policy, state| policy.debt(state, now)))
     }
 
     fn limit(&self) -> u64 {
-        match &self.algorithm {
-            Algorithm::Gcra(policy) => policy.limit(),
-            Algorithm::FixedWindow(policy) => Policy::limit(policy),
-        }
+        each!(self, policy => Policy::limit(policy))
     }
 
     fn window(&self) -> Duration {
-        match &self.algorithm {
-            Algorithm::Gcra(policy) => policy.window(),
-            Algorithm::FixedWindow(policy) => Policy::window(policy),
-        }
+        each!(self, policy => Policy::window(policy))
     }
 
+    #[inline]
     fn shift(&self, hash: u64) -> Duration {
-        match &self.algorithm {
-            Algorithm::Gcra(policy) => policy.shift(hash),
-            Algorithm::FixedWindow(policy) => policy.shift(hash),
-        }
+        each!(self, policy => policy.shift(hash))
     }
 }

@@ -10,6 +10,7 @@ mod ruling;
 mod sliding_log;
 mod sliding_strict;
 mod sliding_window;
+mod state;
 
 use std::time::Duration;
 
@@ -19,11 +20,12 @@ pub use error::LimitError;
 pub use fixed_window::FixedWindow;
 pub use gcra::Gcra;
 pub use leaky_bucket::LeakyBucket;
-pub use limit::{Limit, LimitState};
+pub use limit::Limit;
 pub use ruling::{Left, Ruling};
 pub use sliding_log::{SlidingLog, SlidingLogState};
 pub use sliding_strict::{SlidingStrict, SlidingStrictState};
 pub use sliding_window::{SlidingWindow, SlidingWindowState};
+pub use state::LimitState;
 
 /// An algorithm that says whether a call may pass: a pure state machine, one [`State`](Self::State) per key.
 ///

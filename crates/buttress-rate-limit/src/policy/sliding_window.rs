@@ -114,23 +114,19 @@ impl SlidingWindow {
         SlidingStrict::try_new(limit, window, parts)
     }
 
-    /// Whether the state fits one word, as [`to_word`](Self::to_word) writes it.
+    /// Whether the state of a key fits one word, index and counts beside each other.
     #[must_use]
     pub const fn fits_word(&self) -> bool {
         self.count_bits > 0
     }
 
-    /// Packs a state into one word. Only where it [fits](Self::fits_word).
     #[inline]
-    #[must_use]
-    pub const fn to_word(&self, state: SlidingWindowState) -> u64 {
+    const fn to_word(&self, state: SlidingWindowState) -> u64 {
         (state.index << self.count_bits | state.previous as u64) << self.count_bits | state.current as u64
     }
 
-    /// Reads a state from the word that [`to_word`](Self::to_word) wrote.
     #[inline]
-    #[must_use]
-    pub const fn from_word(&self, word: u64) -> SlidingWindowState {
+    const fn from_word(&self, word: u64) -> SlidingWindowState {
         let mask = (1 << self.count_bits) - 1;
         SlidingWindowState {
             index: word >> self.count_bits >> self.count_bits,
@@ -286,5 +282,67 @@ impl Policy for SlidingWindow {
     #[inline]
     fn shift(&self, hash: u64) -> Duration {
         check::spread(hash, self.nanos)
+    }
+}
+
+/// A counter whose state is packed into one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Packed(SlidingWindow);
+
+impl Packed {
+    /// `None` where it does not fit.
+    pub(super) fn new(window: SlidingWindow) -> Option<Self> {
+        window.fits_word().then_some(Self(window))
+    }
+
+    #[inline]
+    fn change<T>(&self, word: &mut u64, change: impl FnOnce(&mut SlidingWindowState) -> T) -> T {
+        let mut state = self.0.from_word(*word);
+        let result = change(&mut state);
+        *word = self.0.to_word(state);
+        result
+    }
+}
+
+impl Policy for Packed {
+    type State = u64;
+
+    #[inline]
+    fn charge(&self, word: &mut u64, now: Timestamp, cost: u32) -> bool {
+        self.change(word, |state| self.0.charge(state, now, cost))
+    }
+
+    fn refund(&self, word: &mut u64, at: Timestamp, now: Timestamp, cost: u32) {
+        self.change(word, |state| self.0.refund(state, at, now, cost));
+    }
+
+    fn force(&self, word: &mut u64, now: Timestamp, cost: u32) {
+        self.change(word, |state| self.0.force(state, now, cost));
+    }
+
+    fn left(&self, word: &u64, now: Timestamp) -> Left {
+        self.0.left(&self.0.from_word(*word), now)
+    }
+
+    fn retry_after(&self, word: &u64, now: Timestamp, cost: u32) -> Option<Duration> {
+        self.0.retry_after(&self.0.from_word(*word), now, cost)
+    }
+
+    #[inline]
+    fn debt(&self, word: &u64, now: Timestamp) -> u64 {
+        self.0.debt(&self.0.from_word(*word), now)
+    }
+
+    fn limit(&self) -> u64 {
+        self.0.limit
+    }
+
+    fn window(&self) -> Duration {
+        self.0.window()
+    }
+
+    #[inline]
+    fn shift(&self, hash: u64) -> Duration {
+        self.0.shift(hash)
     }
 }
