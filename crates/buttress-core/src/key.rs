@@ -29,7 +29,8 @@ use crate::Name;
 /// # check((tenant, |req: &Request<String>| Some(req.method().clone())));
 /// ```
 ///
-/// A tuple of keys is the key of both together.
+/// A tuple of keys is the key of all of them together. It costs the most that any of them asks; 1, which is what a key
+/// asks that has nothing to say on cost, gives way to every other cost, 0 among them.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a key of `{Req}`",
     note = "a closure is a key when its argument's type is written out and it gives an optional part: \
@@ -132,6 +133,11 @@ impl<K: fmt::Debug, F> fmt::Debug for Costed<K, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Costed").field("key", &self.key).finish_non_exhaustive()
     }
+}
+
+/// The cost of two keys together: 1 is the cost of those that say nothing.
+const fn dearer(one: u32, other: u32) -> u32 {
+    if one == 1 || (other != 1 && other > one) { other } else { one }
 }
 
 /// Hashes a key to 64 bits, with seeds that are drawn once per process.
@@ -253,6 +259,13 @@ macro_rules! parts {
                 #[expect(non_snake_case, reason = "the names of the types serve as those of the values")]
                 let ($($name,)*) = self;
                 $($name.key(req, to))&&*
+            }
+
+            #[inline]
+            fn cost(&self, req: &Req) -> u32 {
+                #[expect(non_snake_case, reason = "the names of the types serve as those of the values")]
+                let ($($name,)*) = self;
+                [$($name.cost(req)),*].into_iter().fold(1, dearer)
             }
         }
     };

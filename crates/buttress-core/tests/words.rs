@@ -77,6 +77,19 @@ fn a_closure_a_pair_and_a_cost_make_a_key() {
     assert_eq!(Key::<http::Request<()>>::cost(&Global, &with), 1);
 }
 
+#[test]
+fn a_tuple_costs_what_its_dearest_part_asks() {
+    let costing = |cost: u32| Costed::new(Global, move |&(): &()| cost);
+
+    assert_eq!((Global, costing(5)).cost(&()), 5);
+    assert_eq!((costing(5), Global).cost(&()), 5);
+    assert_eq!((costing(3), costing(7), costing(4)).cost(&()), 7);
+    assert_eq!((Global, (Global, costing(5)), Global, Global).cost(&()), 5);
+    assert_eq!((Global, costing(0)).cost(&()), 0, "a part without a cost does not make it dearer");
+    assert_eq!((costing(0), costing(2)).cost(&()), 2);
+    assert_eq!((Global, Global).cost(&()), 1);
+}
+
 proptest! {
     #[test]
     fn the_bytes_of_a_key_tell_its_parts(a: Vec<u8>, b: Vec<u8>, c: Vec<u8>, d: Vec<u8>) {
