@@ -141,17 +141,22 @@ impl FixedWindow {
     }
 
     #[inline]
-    const fn word(&self, index: u64, count: u64) -> u64 {
+    pub(super) const fn word(&self, index: u64, count: u64) -> u64 {
         index << self.count_bits | count
     }
 
     /// The window that counts, and its count: the clock's, or a later one that was seen before the clock went
     /// back.
     #[inline]
-    fn current(&self, state: u64, now: Timestamp) -> (u64, u64) {
+    pub(super) fn current(&self, state: u64, now: Timestamp) -> (u64, u64) {
         let clock = self.index(now);
         let stored = state >> self.count_bits;
         if clock > stored { (clock, 0) } else { (stored, state & self.mask()) }
+    }
+
+    /// Whether the windows of both are the same stretches of time.
+    pub(super) fn same_grid(&self, other: &Self) -> bool {
+        (self.nanos, self.grid) == (other.nanos, other.grid)
     }
 
     #[inline]

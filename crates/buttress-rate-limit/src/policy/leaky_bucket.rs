@@ -63,7 +63,7 @@ pub struct LeakyBucket {
     queue: u32,
     /// L: the burst in ticks.
     ticks_burst: u64,
-    /// The longest wait in ticks, by time and by number.
+    /// The longest wait in ticks.
     ticks_wait: u64,
 }
 
@@ -138,8 +138,9 @@ impl LeakyBucket {
     ///
     /// With 0 nobody waits, and this is a [`Gcra`].
     #[must_use]
-    pub fn queue(self, queue: u32) -> Self {
-        Self::make(self.gcra, self.wait, queue).expect("a queue only makes the waits shorter")
+    pub const fn queue(mut self, queue: u32) -> Self {
+        self.queue = queue;
+        self
     }
 
     /// Lets what `gcra` would refuse wait for up to `wait`.
@@ -161,8 +162,14 @@ impl LeakyBucket {
         {
             return Err(too_long());
         }
-        let by_number = unit.saturating_mul(u64::from(queue));
-        Ok(Self { gcra, wait, queue, ticks_burst, ticks_wait: by_number.min(by_time as u64) })
+        Ok(Self { gcra, wait, queue, ticks_burst, ticks_wait: by_time as u64 })
+    }
+
+    /// The longest wait, by time and by number.
+    #[inline]
+    const fn ticks_wait(&self) -> u64 {
+        let by_number = self.gcra.ticks_per_unit().saturating_mul(self.queue as u64);
+        if by_number < self.ticks_wait { by_number } else { self.ticks_wait }
     }
 
     /// Units per period.
@@ -184,7 +191,7 @@ impl LeakyBucket {
 
     /// The burst and the longest wait, in ticks.
     pub(super) const fn ticks_full(&self) -> u64 {
-        self.ticks_burst + self.ticks_wait
+        self.ticks_burst + self.ticks_wait()
     }
 
     #[inline]
@@ -210,7 +217,7 @@ impl Policy for LeakyBucket {
         let (now, units) = (self.gcra.ticks(now), self.units(cost));
         match (*next).max(now).checked_add(units) {
             Some(charged)
-                if units <= self.ticks_full() && self.turn(charged - now, units) <= self.ticks_wait =>
+                if units <= self.ticks_full() && self.turn(charged - now, units) <= self.ticks_wait() =>
             {
                 *next = charged;
                 true
@@ -259,7 +266,7 @@ impl Policy for LeakyBucket {
         let wait = self.turn(self.debt(next, now).saturating_add(units), units);
         (units <= self.ticks_full()).then(|| {
             let ends = (*next).max(self.gcra.ticks(now)).checked_add(units).is_none();
-            self.gcra.time(wait.saturating_sub(self.ticks_wait).max(u64::from(ends && cost > 0)))
+            self.gcra.time(wait.saturating_sub(self.ticks_wait()).max(u64::from(ends && cost > 0)))
         })
     }
 

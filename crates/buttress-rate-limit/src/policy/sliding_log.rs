@@ -151,7 +151,7 @@ impl SlidingLogState {
     }
 
     /// The moments at which the units leave the window, from the newest back, as long as they are later than `now`.
-    pub(super) fn newest_first(&self, now: Timestamp) -> impl ExactSizeIterator<Item = u64> {
+    pub(super) fn newest_first(&self, now: Timestamp) -> impl ExactSizeIterator<Item = u64> + Clone {
         let len = self.expiries.len();
         (0..self.live(now)).map(move |back| self.nth(len - 1 - back))
     }

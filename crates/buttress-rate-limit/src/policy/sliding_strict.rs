@@ -50,9 +50,7 @@ const MOST_PARTS: u32 = 4096;
 pub struct SlidingStrict {
     limit: u64,
     nanos: u64,
-    /// As asked for.
-    asked: u32,
-    /// How many parts cover the window.
+    /// How many cover the window.
     parts: u32,
     /// The length of one.
     part_nanos: u64,
@@ -102,13 +100,13 @@ impl SlidingStrict {
         // Rounded up, so that the parts cover the window; then fewer of them may do.
         let part_nanos = nanos.div_ceil(u64::from(parts));
         let needed = nanos.div_ceil(part_nanos) as u32;
-        Ok(Self { limit, nanos, asked: parts, parts: needed, part_nanos })
+        Ok(Self { limit, nanos, parts: needed, part_nanos })
     }
 
-    /// In how many sub-windows it counts.
+    /// In how many sub-windows it counts: as asked for, or fewer where whole nanoseconds make them longer.
     #[must_use]
     pub const fn parts(&self) -> u32 {
-        self.asked
+        self.parts
     }
 
     #[inline]

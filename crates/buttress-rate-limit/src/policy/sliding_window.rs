@@ -120,21 +120,6 @@ impl SlidingWindow {
         self.count_bits > 0
     }
 
-    #[inline]
-    const fn to_word(&self, state: SlidingWindowState) -> u64 {
-        (state.index << self.count_bits | state.previous as u64) << self.count_bits | state.current as u64
-    }
-
-    #[inline]
-    const fn from_word(&self, word: u64) -> SlidingWindowState {
-        let mask = (1 << self.count_bits) - 1;
-        SlidingWindowState {
-            index: word >> self.count_bits >> self.count_bits,
-            previous: (word >> self.count_bits & mask) as u32,
-            current: (word & mask) as u32,
-        }
-    }
-
     /// The last window that a state can name.
     #[inline]
     const fn last(&self) -> u64 {
@@ -295,11 +280,34 @@ impl Packed {
         window.fits_word().then_some(Self(window))
     }
 
+    pub(super) const fn window(&self) -> &SlidingWindow {
+        &self.0
+    }
+
+    /// The word that stands for `state`.
+    #[inline]
+    pub(super) const fn pack(&self, state: SlidingWindowState) -> u64 {
+        let bits = self.0.count_bits;
+        (state.index << bits | state.previous as u64) << bits | state.current as u64
+    }
+
+    /// The state that `word` stands for.
+    #[inline]
+    pub(super) const fn unpack(&self, word: u64) -> SlidingWindowState {
+        let bits = self.0.count_bits;
+        let mask = (1 << bits) - 1;
+        SlidingWindowState {
+            index: word >> bits >> bits,
+            previous: (word >> bits & mask) as u32,
+            current: (word & mask) as u32,
+        }
+    }
+
     #[inline]
     fn change<T>(&self, word: &mut u64, change: impl FnOnce(&mut SlidingWindowState) -> T) -> T {
-        let mut state = self.0.from_word(*word);
+        let mut state = self.unpack(*word);
         let result = change(&mut state);
-        *word = self.0.to_word(state);
+        *word = self.pack(state);
         result
     }
 }
@@ -321,16 +329,16 @@ impl Policy for Packed {
     }
 
     fn left(&self, word: &u64, now: Timestamp) -> Left {
-        self.0.left(&self.0.from_word(*word), now)
+        self.0.left(&self.unpack(*word), now)
     }
 
     fn retry_after(&self, word: &u64, now: Timestamp, cost: u32) -> Option<Duration> {
-        self.0.retry_after(&self.0.from_word(*word), now, cost)
+        self.0.retry_after(&self.unpack(*word), now, cost)
     }
 
     #[inline]
     fn debt(&self, word: &u64, now: Timestamp) -> u64 {
-        self.0.debt(&self.0.from_word(*word), now)
+        self.0.debt(&self.unpack(*word), now)
     }
 
     fn limit(&self) -> u64 {

@@ -52,9 +52,14 @@ pub(super) fn change<P: Policy<State: Part>, T>(
     change: impl FnOnce(&P, &mut P::State) -> T,
 ) -> T {
     if P::State::get(state).is_none() {
-        *state = P::State::default().hold();
+        *state = hold(P::State::default());
     }
     change(policy, Part::get_mut(state).expect("it has just been made one"))
+}
+
+/// A state that holds `part`.
+pub(super) fn hold(part: impl Part) -> LimitState {
+    part.hold()
 }
 
 impl Part for u64 {
