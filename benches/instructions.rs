@@ -17,7 +17,7 @@ use governor::middleware::StateInformationMiddleware;
 
 mod sides;
 use sides::layers::{self, Api};
-use sides::{Fixed, Hello, KEYS, RATE, admitted, check, check_and_tell, fixed};
+use sides::{AMPLE, Fixed, Hello, KEYS, RATE, admitted, check, check_and_tell, fixed};
 
 /// One line of the table: what, who, the loop that is not its own, the goal, and what runs.
 struct Case(&'static str, &'static str, &'static str, Option<u32>, fn(u64));
@@ -125,19 +125,19 @@ const CASES: &[Case] = &[
         by(n, &sides::names(KEYS), |key| limiter.check_key(key).is_ok());
     }),
     Case("layer, allowed, no fields", "buttress", "request and answer", Some(400), |n| {
-        layer(n, layers::answered(roomy(), false));
+        layer(n, layers::answered(sides::ample(), false));
     }),
     Case("layer, allowed, no fields", "tower_governor", "request and answer", None, |n| {
-        layer(n, layers::governor_silent(Duration::from_nanos(1), RATE));
+        layer(n, layers::governor_silent(Duration::from_micros(1), AMPLE));
     }),
     Case("layer, allowed, no fields", "tower-resilience", "request and answer", None, |n| {
         layer(n, layers::resilience(RATE as usize, Duration::from_secs(1)));
     }),
     Case("layer, allowed, both fields", "buttress", "request and answer", Some(1500), |n| {
-        layer(n, layers::answered(roomy(), true));
+        layer(n, layers::answered(sides::ample(), true));
     }),
     Case("layer, allowed, both fields", "tower_governor", "request and answer", None, |n| {
-        layer(n, layers::governor(Duration::from_nanos(1), RATE));
+        layer(n, layers::governor(Duration::from_micros(1), AMPLE));
     }),
     Case("layer, refused, as an error", "buttress", "request", Some(600), |n| {
         layer(n, layers::typed(sides::tight()));
@@ -152,10 +152,6 @@ const CASES: &[Case] = &[
         layer(n, layers::governor(Duration::from_secs(60), 1));
     }),
 ];
-
-fn roomy() -> buttress_rate_limit::Limit {
-    buttress_rate_limit::Limit::per_second(RATE.into())
-}
 
 /// Callgrind counts inside functions called `measured` and nowhere else: a clock that calibrates itself first, for
 /// as many turns as that takes, is left out.

@@ -10,15 +10,16 @@ mod race;
 mod sides;
 use race::{Ask, Races, time};
 use sides::layers::{self, Api};
-use sides::{Hello, KEYS, RATE, call};
+use sides::{AMPLE, Hello, KEYS, RATE, call};
 
 const BATCH: usize = 256;
 
 fn main() {
     let races = Races::new(Ask::from_args());
-    let nanosecond = Duration::from_nanos(1);
+    let microsecond = Duration::from_micros(1);
     let minute = Duration::from_secs(60);
-    let roomy = || buttress_rate_limit::Limit::per_second(RATE.into());
+    // Without a key all calls count together.
+    let most = || buttress_rate_limit::Limit::per_second(RATE.into());
 
     races.row("no layer at all", "itself", None, 4096, calls(Hello), calls(Hello));
     races.row(
@@ -26,15 +27,15 @@ fn main() {
         "tower_governor",
         None,
         4096,
-        calls(layers::answered(roomy(), false)),
-        calls(layers::governor_silent(nanosecond, RATE)),
+        calls(layers::answered(sides::ample(), false)),
+        calls(layers::governor_silent(microsecond, AMPLE)),
     );
     races.row(
         "allowed, no fields, no key",
         "tower-resilience",
         None,
         4096,
-        calls(layers::global(roomy())),
+        calls(layers::global(most())),
         calls(layers::resilience(RATE as usize, Duration::from_secs(1))),
     );
     races.row(
@@ -42,8 +43,8 @@ fn main() {
         "tower_governor",
         None,
         4096,
-        calls(layers::answered(roomy(), true)),
-        calls(layers::governor(nanosecond, RATE)),
+        calls(layers::answered(sides::ample(), true)),
+        calls(layers::governor(microsecond, AMPLE)),
     );
     races.row(
         "refused, as an error",

@@ -1,9 +1,11 @@
 //! Who is compared: our limiter and its peers, under one limit that never refuses and one that always does.
 #![allow(dead_code, reason = "each bench takes what it compares")]
 
+use std::future::{Ready, ready};
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
+use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -23,8 +25,15 @@ pub(crate) const RATE: u32 = 1_000_000_000;
 /// A power of two, so that walking round the keys is a mask.
 pub(crate) const KEYS: usize = 1024;
 
+/// What the layers by key allow: more than comes, in numbers of the usual length.
+pub(crate) const AMPLE: u32 = 1_000_000;
+
 pub(crate) fn memory() -> Memory {
     Memory::new(Limit::per_second(RATE.into()))
+}
+
+pub(crate) fn ample() -> Limit {
+    Limit::per_second(AMPLE.into())
 }
 
 /// Passes one call of each key, then none for a minute.
@@ -119,7 +128,7 @@ pub(crate) struct Hello;
 impl Service<Request<()>> for Hello {
     type Response = Response<Body>;
     type Error = Error;
-    type Future = std::future::Ready<Result<Response<Body>, Error>>;
+    type Future = Ready<Result<Response<Body>, Error>>;
 
     #[inline]
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -130,7 +139,27 @@ impl Service<Request<()>> for Hello {
     fn call(&mut self, _: Request<()>) -> Self::Future {
         let mut response = Response::new(Body::from("hello"));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-        std::future::ready(Ok(response))
+        ready(Ok(response))
+    }
+}
+
+/// A service that does nothing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unit;
+
+impl Service<()> for Unit {
+    type Response = ();
+    type Error = Error;
+    type Future = Ready<Result<(), Error>>;
+
+    #[inline]
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    #[inline]
+    fn call(&mut self, (): ()) -> Self::Future {
+        ready(Ok(()))
     }
 }
 
@@ -149,9 +178,15 @@ where
 {
     let cx = &mut Context::from_waker(Waker::noop());
     assert!(service.poll_ready(cx).is_ready());
-    match std::pin::pin!(service.call(req)).poll(cx) {
-        Poll::Ready(answer) => answer,
-        Poll::Pending => unreachable!("the service answers at once"),
+    poll(service.call(req))
+}
+
+/// The output of a future that does not wait.
+#[inline]
+pub(crate) fn poll<F: Future>(future: F) -> F::Output {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => unreachable!("the answer is there at once"),
     }
 }
 
