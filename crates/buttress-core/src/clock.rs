@@ -22,8 +22,10 @@ use crate::{Timestamp, nanos};
 /// | [`Clock::tokio`] | tests under `tokio::time::pause`, simulations | ns |
 /// | [`ManualClock`] | tests of anything that may also see the time jump back | ns |
 ///
-/// All system clocks of a process count from one origin, so their timestamps compare. Reading a clock never
-/// blocks, and only a [`ManualClock`] ever goes back.
+/// The system clocks of a process count from one origin, so their timestamps compare, and none reads less than that
+/// origin. They are as monotonic as the counter that they read: where the counters of two CPUs are out of step, a thread
+/// may see a moment a little earlier than one that another thread has seen. The tokio clock never goes back; a
+/// [`ManualClock`] goes back when it is told to. Policies take all of this. Reading a clock never blocks.
 ///
 /// ```
 /// use buttress_core::{Clock, ManualClock};
@@ -172,6 +174,7 @@ struct Monotonic {
 }
 
 impl Monotonic {
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     fn get() -> &'static Self {
         static MONOTONIC: OnceLock<Monotonic> = OnceLock::new();
         MONOTONIC.get_or_init(|| {
@@ -182,7 +185,9 @@ impl Monotonic {
         })
     }
 
+    /// Where the counter reads less than at the origin, this is the origin.
     #[inline]
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     fn now(&self) -> Timestamp {
         Timestamp::from_nanos(self.counter.delta_as_nanos(self.origin, self.counter.raw()))
     }
@@ -195,6 +200,7 @@ impl Monotonic {
         })
     }
 
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     fn recent(&self) -> Timestamp {
         let since = self.counter.recent().saturating_duration_since(self.origin_instant);
         Timestamp::from_nanos(nanos(since))
@@ -232,7 +238,7 @@ fn add_saturating(origin: SystemTime, now: Timestamp) -> SystemTime {
 
 /// The hands of a clock that moves only when it is told to, for tests.
 ///
-/// It may also be set back, which no system clock does: that is how a test shows that a policy survives it.
+/// It may also be set back, further than any system clock goes: that is how a test shows that a policy survives it.
 /// Its date starts at 2026-01-01T00:00:00Z.
 ///
 /// ```
@@ -379,6 +385,8 @@ impl Sleep {
     }
 
     /// Moves the moment at which it completes, without a new timer where that can be avoided.
+    ///
+    /// Poll it again afterwards: whoever waited for the former moment need not be woken for the new one.
     pub fn reset(self: Pin<&mut Self>, deadline: Timestamp) {
         let mut this = self.project();
         if let (TimerProj::Manual(place), Source::Manual(source)) =
