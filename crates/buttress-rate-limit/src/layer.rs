@@ -92,7 +92,7 @@ impl<K, J> RateLimitLayer<K, J, Memory> {
     #[must_use]
     #[track_caller]
     pub fn burst(mut self, burst: u64) -> Self {
-        let limit = self.gate.store.limit().clone().burst(burst);
+        let limit = self.gate.store.limit().burst(burst);
         self.gate.restart(|store| store.relimit(limit));
         self
     }
@@ -106,7 +106,7 @@ impl<K, J> RateLimitLayer<K, J, Memory> {
     #[must_use]
     #[track_caller]
     pub fn capacity(mut self, keys: usize) -> Self {
-        self.gate.restart(|store| Memory::with_capacity(store.limit().clone(), keys));
+        self.gate.restart(|store| store.clone().capacity_for(keys));
         self
     }
 }

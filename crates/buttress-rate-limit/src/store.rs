@@ -1,33 +1,38 @@
 use std::fmt;
 use std::future::Pending;
-use std::sync::{Arc, OnceLock, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
-use buttress_core::{Answer, Decided, HashSink, KeySink, Name, Quota, Store, Timestamp, nanos};
+use buttress_core::{Answer, HashSink, KeySink, Name, Quota, Store, Timestamp};
 
-use crate::policy::{Left, Limit, LimitState, Policy};
-use crate::sync::Mutex;
-use crate::table::Table;
+use crate::decision::Decision;
+use crate::plan::Plan;
+use crate::policy::{CarryOver, Limit, LimitError};
+use crate::set;
 
-/// The state of a limit in this process, bounded by construction.
+/// The state of one or several limits in this process, bounded by construction.
 ///
 /// A clone shares the state. Calls without a key ([`Global`](buttress_core::Global), or
-/// [`MissingKey::Shared`](crate::MissingKey::Shared)) are counted on one state that is always there.
+/// [`MissingKey::Shared`](crate::MissingKey::Shared)) are counted on one budget that is always there.
+///
+/// # Several limits
+///
+/// [`all`](Self::all) holds a key to several limits at once. A call passes when each of them lets it pass, and
+/// charges them all; when one refuses, none is charged. Of those that refuse, the one that does so for longest is
+/// reported. [`plans`](Self::plans) keeps several such sets apart, of which each call takes one.
 ///
 /// # Memory
 ///
 /// The table for keys has a fixed size, made when the first key comes (or at once by
-/// [`with_capacity`](Self::with_capacity)): 37 bytes per key of the capacity, 2.4 MB at the default of 65 536
-/// keys. That is one busy /16 of clients, and little beside what a server holds for as many. Nothing is allocated
-/// per key or per call, and there is no janitor.
+/// [`with_capacity`](Self::with_capacity)). There is no janitor.
 ///
 /// # At the bound
 ///
 /// A key that holds nothing any more (its bucket is full again, its window is over) leaves its place to the next
-/// at no loss. Where all seven places that a new key may take hold something, the key that holds the least makes
-/// way, and is counted in [`Snapshot::evicted`](crate::Snapshot::evicted). It comes back with a fresh budget, so
-/// a flood of random keys can give a key back at most what it had spent; limits hold per key *while it is held*.
-/// At full capacity about one key in a hundred is displaced so; at half of it, almost none.
+/// at no loss. Where all places that a new key may take hold something, [`WhenFull`] says what happens. By default
+/// the key that holds the least makes way, and is counted in [`Snapshot::evicted`](crate::Snapshot::evicted). It
+/// comes back with a fresh budget, so a flood of random keys can give a key back at most what it had spent; limits
+/// hold per key *while it is held*. At full capacity about one key in a hundred is displaced so; at half of it,
+/// almost none.
 ///
 /// # Hashes
 ///
@@ -37,103 +42,232 @@ use crate::table::Table;
 pub struct Memory(Arc<Shared>);
 
 struct Shared {
-    limit: Limit,
-    capacity: usize,
-    /// The state of calls without a key.
-    one: Mutex<LimitState>,
-    table: OnceLock<Table>,
+    first: Plan,
+    more: Box<[Plan]>,
+    setup: Setup,
+}
+
+/// What a state is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    pub(crate) plans: Vec<Vec<Limit>>,
+    pub(crate) capacity: usize,
+    /// Whether the tables are made at once.
+    pub(crate) at_once: bool,
+    pub(crate) when_full: WhenFull,
+}
+
+/// What happens to a new key when every place that it may take is held by a key with a debt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum WhenFull {
+    /// The key that holds the least makes way, and is fresh when it comes back. No caller is refused for others,
+    /// and a flood of keys gives a key back at most what it had spent.
+    #[default]
+    EvictLeastDebt,
+    /// The new key is refused until there is a place: no key ever gets more than its limit, and a flood of keys
+    /// shuts new ones out.
+    Refuse,
+    /// The new key shares one budget, of the size of a key's, with all others that find no place in its group: no
+    /// key ever gets more than its limit, and a flood slows new keys down.
+    Shared,
 }
 
 impl Memory {
     /// How many keys are held unless said otherwise.
     pub const DEFAULT_CAPACITY: usize = 65_536;
 
-    /// Holds up to 65 536 keys, in a table that is made when the first of them comes.
+    /// Holds keys to one limit: up to 65 536 keys, in a table that is made when the first of them comes.
     #[must_use]
     pub fn new(limit: impl Into<Limit>) -> Self {
-        Self::make(limit.into(), Self::DEFAULT_CAPACITY)
+        Self::make(Setup::new(vec![vec![limit.into()]]))
     }
 
-    /// Holds up to `capacity` keys, in a table that is made now.
+    /// Holds keys to one limit: up to `capacity` keys, in a table that is made now.
     ///
     /// # Panics
     ///
-    /// When `capacity` is 0, or above 2³² (157 GB).
+    /// When `capacity` is 0, or above 2³².
     #[must_use]
     #[track_caller]
     pub fn with_capacity(limit: impl Into<Limit>, capacity: usize) -> Self {
-        assert!(capacity > 0, "rate limit with `capacity` = 0: must be at least 1 key");
-        assert!(
-            capacity as u64 <= 1 << 32,
-            "rate limit with `capacity` = {capacity}: must be at most 4294967296 keys"
-        );
-        let memory = Self::make(limit.into(), capacity);
-        memory.table();
-        memory
+        Self::new(limit).capacity_for(capacity)
     }
 
-    fn make(limit: Limit, capacity: usize) -> Self {
-        Self(Arc::new(Shared { limit, capacity, one: Mutex::default(), table: OnceLock::new() }))
-    }
-
-    /// A fresh state like this one, under another limit.
-    pub(crate) fn relimit(&self, limit: Limit) -> Self {
-        let memory = Self::make(limit, self.0.capacity);
-        if self.0.table.get().is_some() {
-            memory.table();
-        }
-        memory
-    }
-
-    /// The limit that is enforced.
+    /// Holds keys to several limits at once, all or nothing.
+    ///
+    /// # Panics
+    ///
+    /// When [`try_plans`](Self::try_plans) fails.
     #[must_use]
-    pub fn limit(&self) -> &Limit {
-        &self.0.limit
+    #[track_caller]
+    pub fn all(limits: impl IntoIterator<Item = impl Into<Limit>>) -> Self {
+        Self::plans([limits])
     }
 
-    /// How many keys it is made for.
+    /// Keeps several sets of limits, of which each call takes one by its index ([`Store::plan`]). A call with an
+    /// index that there is no set for takes the first.
+    ///
+    /// A set has a table of its own, so the memory is that of one set times the number of sets in use, and a key
+    /// that changes its plan begins with a fresh budget.
+    ///
+    /// # Panics
+    ///
+    /// When [`try_plans`](Self::try_plans) fails.
+    #[must_use]
+    #[track_caller]
+    pub fn plans<Limits>(plans: impl IntoIterator<Item = Limits>) -> Self
+    where
+        Limits: IntoIterator<Item: Into<Limit>>,
+    {
+        Self::try_plans(plans).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Keeps several sets of limits; for sets that come from a configuration file.
+    ///
+    /// # Errors
+    ///
+    /// When there is no set, when a set is empty or has more than 16 limits, or two of the same name.
+    pub fn try_plans<Limits>(plans: impl IntoIterator<Item = Limits>) -> Result<Self, LimitError>
+    where
+        Limits: IntoIterator<Item: Into<Limit>>,
+    {
+        let plans: Vec<Vec<Limit>> =
+            plans.into_iter().map(|plan| plan.into_iter().map(Into::into).collect()).collect();
+        if plans.is_empty() || plans.len() > usize::from(u16::MAX) {
+            return Err(LimitError::new("plans", plans.len(), "must be at least 1 and at most 65535"));
+        }
+        plans.iter().try_for_each(|limits| set::check(limits))?;
+        Ok(Self::make(Setup::new(plans)))
+    }
+
+    /// Holds up to `keys` keys in each plan, in tables that are made now. Begins a new state.
+    ///
+    /// # Panics
+    ///
+    /// When `keys` is 0, or above 2³².
+    #[must_use]
+    #[track_caller]
+    pub fn capacity_for(self, keys: usize) -> Self {
+        assert!(keys > 0, "rate limit with `capacity` = 0: must be at least 1 key");
+        assert!(
+            keys as u64 <= 1 << 32,
+            "rate limit with `capacity` = {keys}: must be at most 4294967296 keys"
+        );
+        self.rebuild(|setup| (setup.capacity, setup.at_once) = (keys, true))
+    }
+
+    /// Says what happens to a new key when there is no place for it. The default is
+    /// [`WhenFull::EvictLeastDebt`]. Begins a new state.
+    #[must_use]
+    pub fn when_full(self, rule: WhenFull) -> Self {
+        self.rebuild(|setup| setup.when_full = rule)
+    }
+
+    fn make(setup: Setup) -> Self {
+        let mut plans = setup.plans.iter().map(|limits| {
+            let plan = Plan::new(limits, setup.capacity, setup.when_full);
+            if setup.at_once {
+                plan.table();
+            }
+            plan
+        });
+        let first = plans.next().expect("there is a plan");
+        let more = plans.collect();
+        Self(Arc::new(Shared { first, more, setup }))
+    }
+
+    /// A fresh state that is made like this one but for `change`.
+    pub(crate) fn rebuild(&self, change: impl FnOnce(&mut Setup)) -> Self {
+        let mut setup = self.0.setup.clone();
+        change(&mut setup);
+        Self::make(setup)
+    }
+
+    /// Puts `limit` in the place of the limit with this index in this plan, while calls go on. What is held
+    /// against each key is carried over by `rule`.
+    ///
+    /// The table is walked, one group's lock at a time; each key changes over when its group's turn comes. A call
+    /// that is settled after the change gives back, or takes, units of the new limit.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such plan or limit, or when two limits of the plan would have the same name.
+    pub fn set_limit(
+        &self,
+        plan: usize,
+        index: usize,
+        limit: impl Into<Limit>,
+        rule: CarryOver,
+        now: Timestamp,
+    ) -> Result<(), LimitError> {
+        let plan = self
+            .all_plans()
+            .nth(plan)
+            .ok_or_else(|| LimitError::new("plan", plan, "must be that of a plan which is there"))?;
+        plan.change(index, &limit.into(), rule, now)
+    }
+
+    /// A fresh state of the same size for one limit.
+    pub(crate) fn relimit(&self, limit: Limit) -> Self {
+        self.rebuild(|setup| setup.plans = vec![vec![limit]])
+    }
+
+    /// The limits of the plan with this index, as they are now.
+    #[must_use]
+    pub fn limits(&self, plan: usize) -> Arc<[Limit]> {
+        self.plan_at(plan).limits()
+    }
+
+    /// The limit that is enforced: the first, where there are several.
+    #[must_use]
+    pub fn limit(&self) -> Limit {
+        self.limits(0)[0].clone()
+    }
+
+    /// How many keys each plan is made for.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.0.capacity
+        self.0.setup.capacity
     }
 
     /// How many keys hold something at `now`. Walks the table: for a status page, not for each call.
     #[must_use]
     pub fn keys(&self, now: Timestamp) -> usize {
-        let one = self.with(None, now, |state| self.0.limit.debt(state, now + self.0.limit.shift(0)) > 0);
-        usize::from(one) + self.0.table.get().map_or(0, |table| table.keys(&self.0.limit, now))
+        self.all_plans().map(|plan| plan.keys(now)).sum()
     }
 
     /// How many keys had to make way although they still held something.
     #[must_use]
     pub fn evicted(&self) -> u64 {
-        self.0.table.get().map_or(0, Table::evicted)
+        self.all_plans().map(Plan::evicted).sum()
+    }
+
+    /// How many calls found no place for their key, under [`WhenFull::Refuse`] and [`WhenFull::Shared`].
+    #[must_use]
+    pub fn crowded(&self) -> u64 {
+        self.all_plans().map(Plan::crowded).sum()
     }
 
     /// Forgets every key: all budgets are fresh.
     pub fn reset(&self) {
-        *self.0.one.lock().unwrap_or_else(PoisonError::into_inner) = LimitState::default();
-        if let Some(table) = self.0.table.get() {
-            table.clear();
-        }
+        self.all_plans().for_each(Plan::clear);
+    }
+
+    fn all_plans(&self) -> impl Iterator<Item = &Plan> {
+        [&self.0.first].into_iter().chain(&self.0.more)
     }
 
     #[inline]
-    fn table(&self) -> &Table {
-        self.0.table.get_or_init(|| Table::new(self.0.capacity))
+    fn plan_at(&self, plan: usize) -> &Plan {
+        if plan == 0 { &self.0.first } else { self.0.more.get(plan - 1).unwrap_or(&self.0.first) }
     }
+}
 
-    /// Gives `change` the state of the key with this hash, or the one for calls without a key.
-    #[inline]
-    fn with<T>(&self, hash: Option<u64>, now: Timestamp, change: impl FnOnce(&mut LimitState) -> T) -> T {
-        match hash {
-            None => change(&mut self.0.one.lock().unwrap_or_else(PoisonError::into_inner)),
-            Some(hash) => self.table().with(&self.0.limit, hash, now, change),
-        }
-    }
-
-    fn time(&self, hash: Option<u64>, now: Timestamp) -> Timestamp {
-        now + self.0.limit.shift(hash.unwrap_or(0))
+impl Setup {
+    fn new(plans: Vec<Vec<Limit>>) -> Self {
+        let (capacity, when_full) = (Memory::DEFAULT_CAPACITY, WhenFull::default());
+        Self { plans, capacity, at_once: false, when_full }
     }
 }
 
@@ -144,99 +278,63 @@ impl Store for Memory {
 
     #[inline]
     fn sink(&self) -> KeyHash {
-        KeyHash(None)
+        KeyHash { plan: 0, hash: None }
+    }
+
+    #[inline]
+    fn plan(&self, key: &mut KeyHash, plan: usize) {
+        key.plan = if plan <= self.0.more.len() { plan as u16 } else { 0 };
     }
 
     #[inline]
     fn decide(&self, key: KeyHash, cost: u32, now: Timestamp) -> Answer<Decision, Self::Wait> {
-        let limit = &self.0.limit;
-        let hash = key.0.map(HashSink::finish);
-        let local = self.time(hash, now);
-        let retry_after = self.with(hash, now, |state| {
-            if limit.charge(state, local, cost) { None } else { Some(limit.retry_after(state, local, cost)) }
-        });
-        Answer::Now(Decision {
-            hash,
-            at: now,
-            cost,
-            admitted: retry_after.is_none(),
-            wait: retry_after.map_or(0, |wait| wait.map_or(u64::MAX, nanos)),
-        })
+        let KeyHash { plan, hash } = key;
+        let hash = hash.map(HashSink::finish);
+        let outcome = self.plan_at(plan.into()).charge(hash, cost, now);
+        let keyed = hash.is_some();
+        Answer::Now(Decision { hash: hash.unwrap_or(0), at: now, cost, plan, keyed, outcome })
     }
 
     fn settle(&self, decision: &Decision, actual: u32, now: Timestamp) {
-        let limit = &self.0.limit;
-        if !decision.admitted || actual == decision.cost {
-            return;
+        if decision.outcome.refused == 0 && actual != decision.cost {
+            self.plan_at(decision.plan.into()).settle(decision, actual, now);
         }
-        let (at, local) = (self.time(decision.hash, decision.at), self.time(decision.hash, now));
-        self.with(decision.hash, now, |state| match decision.cost.checked_sub(actual) {
-            Some(less) => limit.refund(state, at, local, less),
-            None => limit.force(state, local, actual - decision.cost),
-        });
     }
 
     fn quotas(&self, decision: &Decision, report: &mut dyn FnMut(Quota)) {
-        let limit = &self.0.limit;
-        let local = self.time(decision.hash, decision.at);
-        let Left { remaining, reset } =
-            self.with(decision.hash, decision.at, |state| limit.left(state, local));
-        report(Quota::new(limit.name().clone(), limit.limit(), remaining, reset, limit.window()));
+        self.plan_at(decision.plan.into()).quotas(decision, report);
     }
 
-    fn name(&self, _: &Decision, index: usize) -> Option<Name> {
-        (index == 0).then(|| self.0.limit.name().clone())
-    }
-}
-
-/// What [`Memory`] has decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Decision {
-    hash: Option<u64>,
-    at: Timestamp,
-    cost: u32,
-    admitted: bool,
-    /// Nanoseconds; the largest number is never.
-    wait: u64,
-}
-
-impl Decided for Decision {
-    #[inline]
-    fn admitted(&self) -> bool {
-        self.admitted
-    }
-
-    fn retry_after(&self) -> Option<Duration> {
-        (!self.admitted && self.wait < u64::MAX).then(|| Duration::from_nanos(self.wait))
-    }
-
-    fn never(&self) -> bool {
-        !self.admitted && self.wait == u64::MAX
+    fn name(&self, decision: &Decision, index: usize) -> Option<Name> {
+        self.limits(decision.plan.into()).get(index).map(|limit| limit.name().clone())
     }
 }
 
 impl fmt::Debug for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Memory")
-            .field("limit", &self.0.limit)
-            .field("capacity", &self.0.capacity)
+            .field("plans", &self.all_plans().map(Plan::limits).collect::<Vec<_>>())
+            .field("capacity", &self.capacity())
             .field("evicted", &self.evicted())
             .finish_non_exhaustive()
     }
 }
 
-/// The hash of a key, as [`Memory`] takes it; of nothing, until the first part is written.
+/// The key of a call as [`Memory`] takes it: its hash, or nothing until the first part is written, and its plan.
 #[derive(Clone, Debug, Default)]
-pub struct KeyHash(Option<HashSink>);
+pub struct KeyHash {
+    plan: u16,
+    hash: Option<HashSink>,
+}
 
 impl KeySink for KeyHash {
     #[inline]
     fn bytes(&mut self, part: &[u8]) {
-        self.0.get_or_insert_with(HashSink::new).bytes(part);
+        self.hash.get_or_insert_with(HashSink::new).bytes(part);
     }
 
     #[inline]
     fn fixed<const N: usize>(&mut self, part: [u8; N]) {
-        self.0.get_or_insert_with(HashSink::new).fixed(part);
+        self.hash.get_or_insert_with(HashSink::new).fixed(part);
     }
 }

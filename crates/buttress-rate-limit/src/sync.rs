@@ -1,7 +1,7 @@
 //! What threads share, replaced by loom's under `--cfg buttress_loom`.
 
 #[cfg(buttress_loom)]
-pub(crate) use loom::sync::Mutex;
+pub(crate) use loom::sync::{Mutex, MutexGuard};
 
 #[cfg(not(buttress_loom))]
-pub(crate) use std::sync::Mutex;
+pub(crate) use std::sync::{Mutex, MutexGuard};

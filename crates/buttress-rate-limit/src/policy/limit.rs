@@ -197,6 +197,11 @@ impl Limit {
         &self.name
     }
 
+    /// Whether it lets calls wait for their turn.
+    pub(crate) const fn is_queue(&self) -> bool {
+        matches!(self.algorithm, Algorithm::LeakyBucket(_))
+    }
+
     pub(crate) const fn algorithm(&self) -> &Algorithm {
         &self.algorithm
     }

@@ -1,5 +1,6 @@
 //! The algorithms: pure functions of a state, a time and a cost.
 
+mod carry;
 mod check;
 mod error;
 mod fixed_window;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use buttress_core::Timestamp;
 
+pub use carry::CarryOver;
 pub use error::LimitError;
 pub use fixed_window::FixedWindow;
 pub use gcra::Gcra;

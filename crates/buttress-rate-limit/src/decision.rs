@@ -1,0 +1,62 @@
+use std::time::Duration;
+
+use buttress_core::{Decided, Timestamp};
+
+use crate::set::{NEVER, Outcome};
+
+/// What [`Memory`](crate::Memory) has decided on a call.
+///
+/// It knows whose budget was charged and how much, so that the charge can be corrected, and what is left be
+/// reported, as long as it is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The key's, where it is keyed.
+    pub(crate) hash: u64,
+    pub(crate) at: Timestamp,
+    pub(crate) cost: u32,
+    pub(crate) plan: u16,
+    pub(crate) keyed: bool,
+    pub(crate) outcome: Outcome,
+}
+
+impl Decision {
+    pub(crate) fn hash(&self) -> Option<u64> {
+        self.keyed.then_some(self.hash)
+    }
+}
+
+impl Decided for Decision {
+    #[inline]
+    fn admitted(&self) -> bool {
+        self.outcome.refused == 0
+    }
+
+    fn delay(&self) -> Duration {
+        if self.admitted() { Duration::from_nanos(self.outcome.wait) } else { Duration::ZERO }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        let Outcome { wait, .. } = self.outcome;
+        (!self.admitted() && wait < NEVER).then(|| Duration::from_nanos(wait))
+    }
+
+    fn never(&self) -> bool {
+        !self.admitted() && self.outcome.wait == NEVER
+    }
+
+    fn binding(&self) -> usize {
+        self.outcome.binding.into()
+    }
+
+    fn violates(&self, index: usize) -> bool {
+        bit(self.outcome.refused, index)
+    }
+
+    fn shadowed(&self, index: usize) -> bool {
+        bit(self.outcome.shadowed, index)
+    }
+}
+
+fn bit(bits: u16, index: usize) -> bool {
+    index < u16::BITS as usize && bits & 1 << index != 0
+}

@@ -1,0 +1,153 @@
+//! Several limits on one key, all or nothing. The caller holds the lock of the states.
+
+use std::time::Duration;
+
+use buttress_core::{Quota, Timestamp, nanos};
+
+use crate::policy::{Left, Limit, LimitError, LimitState, Policy};
+
+/// The most limits that one key may be held to, since decisions keep a bit for each.
+pub(crate) const MOST: usize = 16;
+
+/// A wait that does not end.
+pub(crate) const NEVER: u64 = u64::MAX;
+
+/// What a set of limits says of a call: which refuse it, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// A bit for each limit.
+    pub(crate) refused: u16,
+    pub(crate) shadowed: u16,
+    /// The limit that refuses for longest.
+    pub(crate) binding: u8,
+    /// How long that is, or how long an admitted call waits for its turn, in nanoseconds.
+    pub(crate) wait: u64,
+}
+
+impl Outcome {
+    pub(crate) const ADMITTED: Self = Self { refused: 0, shadowed: 0, binding: 0, wait: 0 };
+}
+
+/// Charges every limit, or none when one refuses. A limit that only watches is left out where it would refuse.
+#[inline]
+pub(crate) fn charge(
+    limits: &[Limit],
+    states: &mut [LimitState],
+    hash: u64,
+    now: Timestamp,
+    cost: u32,
+) -> Outcome {
+    let mut outcome = Outcome::ADMITTED;
+    for (index, (limit, state)) in limits.iter().zip(states.iter_mut()).enumerate() {
+        let local = now + limit.shift(hash);
+        if limit.charge(state, local, cost) {
+            outcome.wait = outcome.wait.max(nanos(limit.delay(state, local, cost)));
+        } else if limit.is_shadow() {
+            outcome.shadowed |= 1 << index;
+        } else {
+            roll_back(&limits[..index], states, outcome.shadowed, hash, now, cost);
+            return refuse(limits, states, hash, now, cost);
+        }
+    }
+    outcome
+}
+
+#[cold]
+fn roll_back(
+    charged: &[Limit],
+    states: &mut [LimitState],
+    shadowed: u16,
+    hash: u64,
+    now: Timestamp,
+    cost: u32,
+) {
+    for (index, (limit, state)) in charged.iter().zip(states).enumerate().rev() {
+        if shadowed & 1 << index == 0 {
+            let now = now + limit.shift(hash);
+            let turn = now + limit.delay(state, now, cost);
+            limit.refund(state, turn, now, cost);
+        }
+    }
+}
+
+/// Asks each limit on its own for how long it refuses.
+#[cold]
+fn refuse(limits: &[Limit], states: &[LimitState], hash: u64, now: Timestamp, cost: u32) -> Outcome {
+    let mut outcome = Outcome::ADMITTED;
+    for (index, (limit, state)) in limits.iter().zip(states).enumerate() {
+        let wait = limit.retry_after(state, now + limit.shift(hash), cost).map_or(NEVER, nanos);
+        if wait > 0 {
+            if limit.is_shadow() {
+                outcome.shadowed |= 1 << index;
+                continue;
+            }
+            outcome.refused |= 1 << index;
+            if wait > outcome.wait {
+                (outcome.wait, outcome.binding) = (wait, index as u8);
+            }
+        }
+    }
+    outcome
+}
+
+/// Corrects a charge from `cost` to `actual`. It was made at `at`, for a call whose turn came `wait` later.
+pub(crate) fn settle(
+    limits: &[Limit],
+    states: &mut [LimitState],
+    hash: u64,
+    charged: (Timestamp, u64, u32),
+    shadowed: u16,
+    actual: u32,
+    now: Timestamp,
+) {
+    let (at, wait, cost) = charged;
+    for (index, (limit, state)) in limits.iter().zip(states).enumerate() {
+        let shift = limit.shift(hash);
+        match cost.checked_sub(actual) {
+            // What was not charged is not given back.
+            Some(_) if shadowed & 1 << index != 0 => {}
+            Some(less) => {
+                // Where calls wait, a slot is found by the moment it is for.
+                let at = if limit.is_queue() { at + Duration::from_nanos(wait) } else { at };
+                limit.refund(state, at + shift, now + shift, less);
+            }
+            None => limit.force(state, now + shift, actual - cost),
+        }
+    }
+}
+
+pub(crate) fn quotas(
+    limits: &[Limit],
+    states: &[LimitState],
+    hash: u64,
+    now: Timestamp,
+    report: &mut dyn FnMut(Quota),
+) {
+    for (limit, state) in limits.iter().zip(states) {
+        let Left { remaining, reset } = limit.left(state, now + limit.shift(hash));
+        report(Quota::new(limit.name().clone(), limit.limit(), remaining, reset, limit.window()));
+    }
+}
+
+/// What all of the states hold against the key.
+pub(crate) fn debt(limits: &[Limit], states: &[LimitState], hash: u64, now: Timestamp) -> u64 {
+    limits
+        .iter()
+        .zip(states)
+        .map(|(limit, state)| limit.debt(state, now + limit.shift(hash)))
+        .fold(0, u64::saturating_add)
+}
+
+/// Whether the limits can be held together.
+pub(crate) fn check(limits: &[Limit]) -> Result<(), LimitError> {
+    if limits.is_empty() || limits.len() > MOST {
+        return Err(LimitError::new("limits", limits.len(), "must be at least 1 and at most 16"));
+    }
+    for (index, limit) in limits.iter().enumerate() {
+        if limits[..index].iter().any(|other| other.name() == limit.name()) {
+            let rule = "must differ from those of the other limits in the set";
+            return Err(LimitError::new("name", &**limit.name(), rule));
+        }
+    }
+    Ok(())
+}
