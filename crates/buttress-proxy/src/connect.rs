@@ -1,3 +1,4 @@
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use hyper::client::conn::http1;
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 
 use crate::address::Place;
+use crate::age::watch_age;
 use crate::body::RequestBody;
 use crate::connection::{Checkout, Permit, connection};
 use crate::io::{Io, Link};
@@ -92,6 +94,22 @@ where
         .await
         .map_err(|error| Error::unsent(ErrorKind::Connect, error))?;
     // What goes wrong in the driver is told to the request or the body that it serves.
-    let driver = tokio::spawn(async move { drop(driver.await) }).abort_handle();
+    let watch = watch_age(Arc::downgrade(pool), pool.options(), link.clone());
+    let driver = tokio::spawn(drive(async move { drop(driver.await) }, watch)).abort_handle();
     Ok(connection(sender, driver, link, Arc::downgrade(pool), permit))
+}
+
+/// The task of one connection. It is aborted when the connection is dropped.
+async fn drive(socket: impl Future<Output = ()>, watch: impl Future<Output = Infallible>) {
+    let (mut socket, mut watch) = (pin!(socket), pin!(watch));
+    let mut open = true;
+    poll_fn(|cx| {
+        if let Poll::Ready(never) = watch.as_mut().poll(cx) {
+            match never {}
+        }
+        // A connection that the upstream has closed stays in the pool until it is looked at, or too old.
+        open = open && socket.as_mut().poll(cx).is_pending();
+        Poll::Pending
+    })
+    .await
 }

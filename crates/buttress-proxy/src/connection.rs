@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
-use buttress_core::BoxError;
+use buttress_core::{BoxError, Timestamp};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
@@ -40,6 +40,9 @@ pub(crate) trait Lease: Send + Sync {
     fn wrote(&self) -> bool;
 
     fn upstream(&self) -> Option<Address>;
+
+    /// Tells the task that drives the socket from when on it is idle.
+    fn idle_since(&self, since: Timestamp);
 
     /// Gives the connection back to its pool once the answer has been read to its end; where the request has not
     /// been sent to its end, the connection is closed.
@@ -136,6 +139,10 @@ where
 
     fn upstream(&self) -> Option<Address> {
         self.pool.upgrade().map(|pool| pool.address().clone())
+    }
+
+    fn idle_since(&self, since: Timestamp) {
+        self.link.set_idle(since);
     }
 
     fn check_in(self: Pin<Box<Self>>) {

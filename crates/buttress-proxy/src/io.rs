@@ -1,24 +1,50 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
+use buttress_core::Timestamp;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 /// What the socket and the request's body tell the call they serve.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Link {
     wrote: AtomicBool,
     request_done: AtomicBool,
+    /// In nanoseconds; [`IN_USE`] while a request is under way.
+    idle_since: AtomicU64,
+}
+
+const IN_USE: u64 = u64::MAX;
+
+impl Default for Link {
+    fn default() -> Self {
+        Self {
+            wrote: AtomicBool::new(false),
+            request_done: AtomicBool::new(false),
+            idle_since: AtomicU64::new(IN_USE),
+        }
+    }
 }
 
 impl Link {
     pub(crate) fn begin(&self) {
         self.wrote.store(false, Ordering::Release);
         self.request_done.store(false, Ordering::Release);
+        self.idle_since.store(IN_USE, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_idle(&self, since: Timestamp) {
+        self.idle_since.store(since.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// Since when no request is under way. A hint: whether the connection is in the pool, its lock alone tells.
+    pub(crate) fn idle_since(&self) -> Option<Timestamp> {
+        let since = self.idle_since.load(Ordering::Relaxed);
+        (since != IN_USE).then(|| Timestamp::from_nanos(since))
     }
 
     /// Whether a byte of the present request was handed to the socket.

@@ -12,7 +12,7 @@ use crate::options::Options;
 /// The connections to one upstream.
 ///
 /// The idle ones are a stack: the one used last is used next, so those that a quiet hour does not need grow old at
-/// the bottom and leave there. Age is looked at when a connection is taken, so no task watches over it.
+/// the bottom and leave there. Age is looked at when a connection is taken, and by the task that drives it.
 pub(crate) struct Pool<B> {
     address: Address,
     host: HeaderValue,
@@ -75,11 +75,7 @@ impl<B> Pool<B> {
         // Connections are dropped after the lock is: that wakes their tasks.
         let mut gone = Vec::new();
         let mut idle = self.idle();
-        while let Some(oldest) = idle.front()
-            && now - oldest.since >= self.options.idle_timeout
-        {
-            gone.extend(idle.pop_front());
-        }
+        self.remove_old(&mut idle, now, &mut gone);
         let mut place = idle.len();
         let mut found = None;
         while found.is_none() && place > 0 {
@@ -95,9 +91,28 @@ impl<B> Pool<B> {
         found.map(|idle| idle.connection)
     }
 
+    /// Closes the connections that have been idle too long. None that is being taken is among them.
+    pub(crate) fn close_old(&self, now: Timestamp) {
+        let mut gone = Vec::new();
+        self.remove_old(&mut self.idle(), now, &mut gone);
+        drop(gone);
+    }
+
+    fn remove_old(&self, idle: &mut VecDeque<Idle<B>>, now: Timestamp, gone: &mut Vec<Idle<B>>) {
+        while let Some(oldest) = idle.front()
+            && now - oldest.since >= self.options.idle_timeout
+        {
+            gone.extend(idle.pop_front());
+        }
+    }
+
     /// Keeps a connection for the next request; the oldest makes room for it.
     pub(crate) fn put(&self, connection: Checkout<B>) {
+        if self.options.idle_timeout.is_zero() {
+            return;
+        }
         let since = self.options.clock.now();
+        connection.idle_since(since);
         let mut idle = self.idle();
         idle.push_back(Idle { connection, since });
         let oldest = if idle.len() > self.options.max_idle { idle.pop_front() } else { None };

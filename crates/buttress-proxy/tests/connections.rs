@@ -153,6 +153,89 @@ async fn requests_at_the_same_time_have_a_connection_each_and_the_spare_ones_gro
 }
 
 #[tokio::test]
+async fn an_idle_connection_is_closed_at_its_time_though_no_request_comes() {
+    let time = ManualClock::new();
+    let (upstream, mut closed) = keeping().await;
+    let proxy = upstream.proxy().clock(time.clock()).idle_timeout(Duration::from_secs(10));
+    ok(&proxy).await;
+    settle().await;
+    // Used again in between: its time counts from the last request.
+    time.advance(Duration::from_secs(6));
+    ok(&proxy).await;
+    settle().await;
+
+    for second in 1..10 {
+        time.advance(Duration::from_secs(1));
+        settle().await;
+        assert_eq!(proxy.connections().idle, 1, "{second} s after the last request");
+    }
+    time.advance(Duration::from_secs(1));
+
+    closed.recv().await.unwrap();
+    assert_eq!((proxy.connections().open, proxy.connections().idle), (0, 0));
+    assert_eq!(upstream.accepted(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_in_use_is_never_too_old() {
+    let time = ManualClock::new();
+    let (upstream, mut closed) = keeping().await;
+    let proxy = upstream.proxy().clock(time.clock()).idle_timeout(Duration::from_secs(10));
+    ok(&proxy).await;
+    settle().await;
+
+    let answer = send(&proxy, get("/")).await.unwrap();
+    for _ in 0..5 {
+        time.advance(Duration::from_secs(10));
+        settle().await;
+    }
+
+    assert_eq!((proxy.connections().open, proxy.connections().idle), (1, 0));
+    assert_eq!(text(answer).await, "ok");
+    assert!(closed.try_recv().is_err());
+    settle().await;
+    assert_eq!(proxy.connections().idle, 1);
+}
+
+#[tokio::test]
+async fn one_that_the_upstream_closed_while_idle_leaves_the_pool_at_its_time_too() {
+    let time = ManualClock::new();
+    let close = Arc::new(tokio::sync::Notify::new());
+    let told = close.clone();
+    let upstream = Upstream::start(move |_, mut wire| {
+        let told = told.clone();
+        async move {
+            wire.head().await;
+            wire.send(OK).await;
+            told.notified().await;
+        }
+    })
+    .await;
+    let proxy = upstream.proxy().clock(time.clock()).idle_timeout(Duration::from_secs(10));
+    ok(&proxy).await;
+    settle().await;
+    close.notify_one();
+    settle().await;
+    assert_eq!(proxy.connections().idle, 1);
+
+    time.advance(Duration::from_secs(10));
+    settle().await;
+
+    assert_eq!((proxy.connections().open, proxy.connections().idle), (0, 0));
+}
+
+#[tokio::test]
+async fn with_an_idle_timeout_of_zero_no_connection_is_kept() {
+    let upstream = Upstream::answering(OK).await;
+    let proxy = upstream.proxy().idle_timeout(Duration::ZERO);
+
+    ok(&proxy).await;
+    settle().await;
+
+    assert_eq!((proxy.connections().open, proxy.connections().idle), (0, 0));
+}
+
+#[tokio::test]
 async fn no_more_connections_are_kept_idle_than_allowed() {
     let upstream = Upstream::answering(OK).await;
     for max in [0, 1] {
@@ -303,6 +386,22 @@ async fn watched(answer: &'static str) -> (Upstream, tokio::sync::mpsc::Unbounde
             wire.send(answer).await;
             let (read, _) = wire.rest().await;
             tell.send(read).unwrap();
+        }
+    })
+    .await;
+    (upstream, told)
+}
+
+/// An upstream that answers request after request, and says when a connection has ended.
+async fn keeping() -> (Upstream, tokio::sync::mpsc::UnboundedReceiver<()>) {
+    let (tell, told) = tokio::sync::mpsc::unbounded_channel();
+    let upstream = Upstream::start(move |_, mut wire| {
+        let tell = tell.clone();
+        async move {
+            while wire.head().await.is_some() {
+                wire.send(OK).await;
+            }
+            tell.send(()).unwrap();
         }
     })
     .await;
