@@ -4,6 +4,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use buttress_core::{BoxError, Clock};
+use buttress_http::key::Net;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tower_service::Service;
@@ -11,7 +12,7 @@ use tower_service::Service;
 use crate::body::RequestBody;
 use crate::connect::connect;
 use crate::future::State;
-use crate::options::Options;
+use crate::options::{Forwarding, Options};
 use crate::policy::{Via, forward_request};
 use crate::pool::Pool;
 use crate::{Address, AddressError, Body, Connections, Error, ErrorKind, ResponseFuture, XForwarded};
@@ -75,8 +76,7 @@ impl<B> Proxy<B> {
         self.with(|options| options.connect_timeout = timeout)
     }
 
-    /// Closes a connection that was idle for `timeout`, when the next one is asked for. Default: 4 s; with zero none is
-    /// used again.
+    /// Closes a connection that has been idle for `timeout`. Default: 4 s; with zero none is used again.
     ///
     /// Make it shorter than the upstream's own: a connection that the upstream closes in the moment a request is
     /// written fails that request with [`ErrorKind::Closed`].
@@ -147,13 +147,33 @@ impl<B> Proxy<B> {
         self.with(|options| options.preserve_host = preserve)
     }
 
-    /// What happens to `X-Forwarded-For`, `-Proto` and `-Host`. Default: [`XForwarded::Keep`].
+    /// What happens to `X-Forwarded-For`, `-Proto` and `-Host`, and to `Forwarded` and `X-Real-IP`. Default:
+    /// [`XForwarded::Keep`].
     ///
     /// The peer is the request's [`Peer`](buttress_http::Peer); where there is none the entry is `unknown`. The scheme
     /// is `http`.
     #[must_use]
     pub fn x_forwarded(self, mode: XForwarded) -> Self {
-        self.with(|options| options.x_forwarded = mode)
+        self.with(|options| options.x_forwarded = Forwarding::Same(mode))
+    }
+
+    /// [`Append`](XForwarded::Append)s for a peer in one of `nets`, which are the proxies in front, and
+    /// [`Replace`](XForwarded::Replace)s for every other, and where the peer is not known.
+    ///
+    /// It takes the place of [`x_forwarded`](Self::x_forwarded): the one called last counts. With no networks at all
+    /// it is `Replace`.
+    ///
+    /// # Panics
+    ///
+    /// When one of `nets` is not a network. Parse [`Net`]s for those that come from a file.
+    #[must_use]
+    pub fn x_forwarded_behind<N>(self, nets: impl IntoIterator<Item = N>) -> Self
+    where
+        N: TryInto<Net, Error: fmt::Display>,
+    {
+        let parse = |net: N| net.try_into().unwrap_or_else(|error| panic!("x_forwarded_behind: {error}"));
+        let nets = nets.into_iter().map(parse).collect();
+        self.with(|options| options.x_forwarded = Forwarding::Behind(nets))
     }
 
     /// The name of this proxy in `Via`, in requests and in answers. Default: `buttress`.

@@ -176,6 +176,55 @@ async fn x_forwarded_fields_are_kept_appended_or_replaced() {
 }
 
 #[tokio::test]
+async fn what_a_client_says_of_itself_in_other_fields_goes_where_its_x_forwarded_goes() {
+    let request = || {
+        let mut request = with_forwarded(Some("198.51.100.7:5000"));
+        request.headers_mut().append("forwarded", "for=192.0.2.66".parse().unwrap());
+        request.headers_mut().append("forwarded", "for=192.0.2.67".parse().unwrap());
+        request.headers_mut().append("x-real-ip", "192.0.2.68".parse().unwrap());
+        request
+    };
+
+    for mode in [XForwarded::Keep, XForwarded::Append] {
+        let sent_on = seen(|proxy| proxy.x_forwarded(mode), request()).await;
+        for theirs in
+            ["forwarded: for=192.0.2.66\r\nforwarded: for=192.0.2.67\r\n", "x-real-ip: 192.0.2.68\r\n"]
+        {
+            assert!(sent_on.contains(theirs), "{mode:?}: {sent_on}");
+        }
+    }
+    let replaced = seen(|proxy| proxy.x_forwarded(XForwarded::Replace), request()).await;
+    assert!(!replaced.contains("192.0.2."), "{replaced}");
+}
+
+#[tokio::test]
+async fn a_list_is_continued_for_a_trusted_peer_and_begun_for_every_other() {
+    let behind = |proxy: Proxy<_>| proxy.x_forwarded_behind(["198.51.100.0/24", "2001:db8::/32"]);
+
+    for trusted in ["198.51.100.7:5000", "[::ffff:198.51.100.7]:5000", "[2001:db8::7]:5000"] {
+        let head = seen(behind, with_forwarded(Some(trusted))).await;
+        assert!(head.contains("x-forwarded-for: 192.0.2.1, 192.0.2.2, "), "{trusted}: {head}");
+    }
+    for (other, entry) in [(Some("203.0.113.7:5000"), "203.0.113.7"), (None, "unknown")] {
+        let head = seen(behind, with_forwarded(other)).await;
+        assert!(head.contains(&format!("x-forwarded-for: {entry}\r\n")), "{other:?}: {head}");
+        assert!(head.contains("x-forwarded-proto: http\r\n"), "{other:?}: {head}");
+    }
+    let nobody = seen(
+        |proxy| proxy.x_forwarded_behind([] as [buttress_http::key::Net; 0]),
+        with_forwarded(Some("198.51.100.7:5000")),
+    )
+    .await;
+    assert!(nobody.contains("x-forwarded-for: 198.51.100.7\r\n"), "{nobody}");
+}
+
+#[test]
+#[should_panic(expected = "x_forwarded_behind: ")]
+fn a_network_that_is_none_is_refused_when_it_is_set() {
+    let _ = Proxy::<TestBody>::to("127.0.0.1:1").unwrap().x_forwarded_behind(["10.0.0.0/33"]);
+}
+
+#[tokio::test]
 async fn what_cannot_be_sent_on_is_refused_before_anything_is_sent() {
     let upstream = Upstream::echoing_heads().await;
     let mut two_hosts = get("/");

@@ -1,12 +1,13 @@
 use std::net::IpAddr;
 
-use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
+use http::header::{FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue};
 
 use crate::XForwarded;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// Says on behalf of whom the request is sent on. `Host` must still be the one that the client asked for.
 ///
@@ -17,6 +18,11 @@ pub(crate) fn set_x_forwarded(mode: XForwarded, fields: &mut HeaderMap, peer: Op
         return;
     }
     let keep = mode == XForwarded::Append;
+    if !keep {
+        // They say the same in other words, and an upstream may read them first.
+        fields.remove(FORWARDED);
+        fields.remove(REAL_IP);
+    }
     let peer = match peer {
         Some(peer) => {
             HeaderValue::try_from(peer.to_canonical().to_string()).expect("an address is visible ASCII")

@@ -10,7 +10,7 @@ use super::hop_by_hop::remove_hop_by_hop;
 use super::length::settle_content_length;
 use crate::XForwarded;
 use crate::error::Unusable;
-use crate::options::Options;
+use crate::options::{Forwarding, Options};
 
 /// Makes of a request as it was received the request as an HTTP/1.1 upstream gets it.
 pub(crate) fn forward_request<B: Body>(
@@ -39,7 +39,7 @@ pub(crate) fn forward_request<B: Body>(
     settle_content_length(request.headers_mut(), said.transfer_encoding);
     frame(request);
     let peer = match options.x_forwarded {
-        XForwarded::Keep => None,
+        Forwarding::Same(XForwarded::Keep) => None,
         _ => Peer::of(request).map(|peer| peer.0.ip()),
     };
 
@@ -49,7 +49,7 @@ pub(crate) fn forward_request<B: Body>(
     if received == Version::HTTP_2 {
         join_cookies(fields);
     }
-    set_x_forwarded(options.x_forwarded, fields, peer);
+    set_x_forwarded(options.x_forwarded.of(peer), fields, peer);
     if !options.preserve_host || !fields.contains_key(HOST) {
         fields.insert(HOST, upstream_host.clone());
     }
