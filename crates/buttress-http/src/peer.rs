@@ -4,8 +4,7 @@ use http::{Extensions, Request};
 
 /// The address of the other end of the connection: a request extension.
 ///
-/// `buttress-proxy`'s server and the gateway insert it. With another server, insert it where a connection is
-/// accepted:
+/// Whoever accepts the connection inserts it; of axum's and tonic's servers their own extensions are read instead:
 ///
 /// ```
 /// use buttress_http::Peer;
