@@ -41,11 +41,11 @@ const CASES: &[Case] = &[
         let clock = QuantaClock::default();
         repeat(n, || black_box(&clock).now());
     }),
-    Case("one budget, without the clock", "buttress", "loop", Some(40), |n| {
+    Case("one budget without the clock", "buttress", "loop", Some(40), |n| {
         let memory = sides::memory();
         repeat(n, || admitted(&memory, memory.sink(), fixed()));
     }),
-    Case("one budget, without the clock", "governor", "loop", None, |n| {
+    Case("one budget without the clock", "governor", "loop", None, |n| {
         let limiter = RateLimiter::direct_with_clock(sides::quota(), Fixed);
         repeat(n, || limiter.check().is_ok());
     }),
@@ -57,19 +57,19 @@ const CASES: &[Case] = &[
         let limiter = RateLimiter::direct(sides::quota());
         repeat(n, || limiter.check().is_ok());
     }),
-    Case("one budget, refused, without the clock", "buttress", "loop", None, |n| {
+    Case("one budget refused without the clock", "buttress", "loop", None, |n| {
         let memory = buttress_rate_limit::Memory::new(sides::tight());
         repeat(n, || admitted(&memory, memory.sink(), fixed()));
     }),
-    Case("one budget, refused, without the clock", "governor", "loop", None, |n| {
+    Case("one budget refused without the clock", "governor", "loop", None, |n| {
         let limiter = RateLimiter::direct_with_clock(sides::tight_quota(), Fixed);
         repeat(n, || limiter.check().is_ok());
     }),
-    Case("by u64, without the clock", "buttress", "loop u64", None, |n| {
+    Case("by u64 without the clock", "buttress", "loop u64", None, |n| {
         let memory = sides::memory();
         by(n, &sides::numbers(KEYS), |key| check(&memory, fixed(), *key));
     }),
-    Case("by u64, without the clock", "governor", "loop u64", None, |n| {
+    Case("by u64 without the clock", "governor", "loop u64", None, |n| {
         let limiter = RateLimiter::dashmap_with_clock(sides::quota(), Fixed);
         by(n, &sides::numbers(KEYS), |key| limiter.check_key(key).is_ok());
     }),
@@ -81,11 +81,11 @@ const CASES: &[Case] = &[
         let limiter = RateLimiter::dashmap(sides::quota());
         by(n, &sides::numbers(KEYS), |key| limiter.check_key(key).is_ok());
     }),
-    Case("by address, without the clock", "buttress", "loop address", Some(80), |n| {
+    Case("by address without the clock", "buttress", "loop address", Some(80), |n| {
         let memory = sides::memory();
         by(n, &sides::addresses(KEYS), |key| check(&memory, fixed(), *key));
     }),
-    Case("by address, without the clock", "governor", "loop address", None, |n| {
+    Case("by address without the clock", "governor", "loop address", None, |n| {
         let limiter = RateLimiter::dashmap_with_clock(sides::quota(), Fixed);
         by(n, &sides::addresses(KEYS), |key| limiter.check_key(key).is_ok());
     }),
@@ -97,22 +97,22 @@ const CASES: &[Case] = &[
         let limiter = RateLimiter::dashmap(sides::quota());
         by(n, &sides::addresses(KEYS), |key| limiter.check_key(key).is_ok());
     }),
-    Case("by address, and what is left, no clock", "buttress", "loop address", Some(110), |n| {
+    Case("by address and what is left without the clock", "buttress", "loop address", Some(110), |n| {
         let memory = sides::memory();
         by(n, &sides::addresses(KEYS), |key| check_and_tell(&memory, fixed(), *key));
     }),
-    Case("by address, and what is left, no clock", "governor", "loop address", None, |n| {
+    Case("by address and what is left without the clock", "governor", "loop address", None, |n| {
         let limiter = RateLimiter::dashmap_with_clock(sides::quota(), Fixed)
             .with_middleware::<StateInformationMiddleware>();
         by(n, &sides::addresses(KEYS), |key| {
             limiter.check_key(key).map_or(0, |left| left.remaining_burst_capacity())
         });
     }),
-    Case("by string, without the clock", "buttress", "loop string", None, |n| {
+    Case("by string without the clock", "buttress", "loop string", None, |n| {
         let memory = sides::memory();
         by(n, &sides::names(KEYS), |key| check(&memory, fixed(), key));
     }),
-    Case("by string, without the clock", "governor", "loop string", None, |n| {
+    Case("by string without the clock", "governor", "loop string", None, |n| {
         let limiter = RateLimiter::dashmap_with_clock(sides::quota(), Fixed);
         by(n, &sides::names(KEYS), |key| limiter.check_key(key).is_ok());
     }),
@@ -124,31 +124,31 @@ const CASES: &[Case] = &[
         let limiter = RateLimiter::dashmap(sides::quota());
         by(n, &sides::names(KEYS), |key| limiter.check_key(key).is_ok());
     }),
-    Case("layer, allowed, no fields", "buttress", "request and answer", Some(400), |n| {
+    Case("layer: allowed without fields", "buttress", "request and answer", Some(400), |n| {
         layer(n, layers::answered(sides::ample(), false));
     }),
-    Case("layer, allowed, no fields", "tower_governor", "request and answer", None, |n| {
+    Case("layer: allowed without fields", "tower_governor", "request and answer", None, |n| {
         layer(n, layers::governor_silent(Duration::from_micros(1), AMPLE));
     }),
-    Case("layer, allowed, no fields", "tower-resilience", "request and answer", None, |n| {
+    Case("layer: allowed without fields", "tower-resilience", "request and answer", None, |n| {
         layer(n, layers::resilience(RATE as usize, Duration::from_secs(1)));
     }),
-    Case("layer, allowed, both fields", "buttress", "request and answer", Some(1500), |n| {
+    Case("layer: allowed with both fields", "buttress", "request and answer", Some(1500), |n| {
         layer(n, layers::answered(sides::ample(), true));
     }),
-    Case("layer, allowed, both fields", "tower_governor", "request and answer", None, |n| {
+    Case("layer: allowed with both fields", "tower_governor", "request and answer", None, |n| {
         layer(n, layers::governor(Duration::from_micros(1), AMPLE));
     }),
-    Case("layer, refused, as an error", "buttress", "request", Some(600), |n| {
+    Case("layer: refused as an error", "buttress", "request", Some(600), |n| {
         layer(n, layers::typed(sides::tight()));
     }),
-    Case("layer, refused, as an error", "tower-resilience", "request", None, |n| {
+    Case("layer: refused as an error", "tower-resilience", "request", None, |n| {
         layer(n, layers::resilience(1, Duration::from_secs(60)));
     }),
-    Case("layer, refused, as a response", "buttress", "request", None, |n| {
+    Case("layer: refused as a response", "buttress", "request", None, |n| {
         layer(n, layers::answered(sides::tight(), false));
     }),
-    Case("layer, refused, as a response", "tower_governor", "request", None, |n| {
+    Case("layer: refused as a response", "tower_governor", "request", None, |n| {
         layer(n, layers::governor(Duration::from_secs(60), 1));
     }),
 ];

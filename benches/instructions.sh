@@ -37,7 +37,7 @@ each() {
 
 declare -A around
 missed=0
-printf '%-40s %-17s %8s %6s\n' "one operation" "" Ir goal
+printf '%-46s %-17s %8s %6s\n' "one operation" "" Ir goal
 while IFS='|' read -r what side inside goal; do
     [[ -n $side && $what == *"${1:-}"* ]] || continue
     [[ -n ${around[$inside]:-} ]] || around[$inside]=$(each "$inside" "")
@@ -47,6 +47,6 @@ while IFS='|' read -r what side inside goal; do
         note=missed
         missed=1
     fi
-    printf '%-40s %-17s %6d.%d %6s %s\n' "$what" "$side" $((count / 100)) $((count / 10 % 10)) "$goal" "$note"
+    printf '%-46s %-17s %6d.%d %6s %s\n' "$what" "$side" $((count / 100)) $((count / 10 % 10)) "$goal" "$note"
 done < <("$program" list | tr '\t' '|')
 exit "$missed"

@@ -23,7 +23,7 @@ fn main() {
 
     races.row("no layer at all", "itself", None, 4096, calls(Hello), calls(Hello));
     races.row(
-        "allowed, no fields",
+        "allowed without fields",
         "tower_governor",
         None,
         4096,
@@ -31,7 +31,7 @@ fn main() {
         calls(layers::governor_silent(microsecond, AMPLE)),
     );
     races.row(
-        "allowed, no fields, no key",
+        "allowed without fields or key",
         "tower-resilience",
         None,
         4096,
@@ -39,7 +39,7 @@ fn main() {
         calls(layers::resilience(RATE as usize, Duration::from_secs(1))),
     );
     races.row(
-        "allowed, fields",
+        "allowed with fields",
         "tower_governor",
         None,
         4096,
@@ -47,7 +47,7 @@ fn main() {
         calls(layers::governor(microsecond, AMPLE)),
     );
     races.row(
-        "refused, as an error",
+        "refused as an error",
         "tower-resilience",
         None,
         4096,
@@ -55,7 +55,7 @@ fn main() {
         calls(layers::resilience(1, minute)),
     );
     races.row(
-        "refused, as a response",
+        "refused as a response",
         "tower_governor",
         None,
         4096,

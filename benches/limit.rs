@@ -54,7 +54,7 @@ fn one_budget(races: &Races) {
 fn alone(races: &Races) {
     let (memory, limiter) = (sides::memory(), RateLimiter::direct_with_clock(sides::quota(), Fixed));
     races.row(
-        "one budget, alone",
+        "one budget alone",
         GOVERNOR,
         None,
         20_000,
@@ -65,7 +65,7 @@ fn alone(races: &Races) {
     let governor = || RateLimiter::dashmap_with_clock(sides::quota(), Fixed);
     let (keys, memory, limiter) = (sides::numbers(KEYS), sides::memory(), governor());
     races.row(
-        "by u64, alone",
+        "by u64 alone",
         GOVERNOR,
         Some(0.25),
         20_000,
@@ -76,7 +76,7 @@ fn alone(races: &Races) {
     let governor = || RateLimiter::dashmap_with_clock(sides::quota(), Fixed);
     let (keys, memory, limiter) = (sides::addresses(KEYS), sides::memory(), governor());
     races.row(
-        "by address, alone",
+        "by address alone",
         GOVERNOR,
         Some(0.30),
         20_000,
@@ -87,7 +87,7 @@ fn alone(races: &Races) {
     let governor = || RateLimiter::dashmap_with_clock(sides::quota(), Fixed);
     let (keys, memory, limiter) = (sides::names(KEYS), sides::memory(), governor());
     races.row(
-        "by string, alone",
+        "by string alone",
         GOVERNOR,
         None,
         20_000,
@@ -146,7 +146,7 @@ fn many_keys(races: &Races, count: u64) {
         let _ = limiter.check_key(&scatter(i));
     }
     races.row(
-        "1 M keys, by u64",
+        "1 M keys by u64",
         GOVERNOR,
         Some(0.50),
         100_000,
@@ -167,7 +167,7 @@ fn many_keys(races: &Races, count: u64) {
         let _ = limiter.check_key(&address(scatter(i)));
     }
     races.row(
-        "1 M keys, by address",
+        "1 M keys by address",
         GOVERNOR,
         Some(0.50),
         100_000,
@@ -202,7 +202,7 @@ fn two_threads(races: &Races) {
 
     let (memory, limiter) = (sides::memory(), RateLimiter::dashmap(sides::quota()));
     races.row(
-        "two threads, one key",
+        "two threads on one key",
         GOVERNOR,
         Some(1.0),
         50_000,
@@ -212,7 +212,7 @@ fn two_threads(races: &Races) {
 
     let (memory, limiter) = (sides::memory(), RateLimiter::dashmap(sides::quota()));
     races.row(
-        "two threads, 1000 keys",
+        "two threads on 1000 keys",
         GOVERNOR,
         Some(0.50),
         50_000,
@@ -225,7 +225,7 @@ fn two_threads(races: &Races) {
 fn first_sight(races: &Races) {
     let clock = Clock::monotonic();
     races.row(
-        "first sight, 100 000 keys",
+        "first sight of 100 000 keys",
         GOVERNOR,
         Some(0.30),
         100_000,

@@ -36,7 +36,7 @@ fn main() {
         return;
     }
     println!("{:<24} {:>12} {:>10} {:>24}", "", "keys", "bytes/key", format!("{flood} more, MB"));
-    for side in ["buttress", "governor, u64", "governor, address", "governor, string"] {
+    for side in ["buttress", "governor by u64", "governor by address", "governor by string"] {
         if !ask.wants(side) {
             continue;
         }
@@ -53,11 +53,11 @@ fn measure(side: &str, fill: u64, flood: u64) {
             let memory = Memory::with_capacity(Limit::per_minute(1), fill as usize);
             report(side, start, fill, flood, |i| check(&memory, now(i), scatter(i)));
         }
-        "governor, u64" => {
+        "governor by u64" => {
             let limiter = RateLimiter::dashmap_with_clock(sides::quota(), Fixed);
             report(side, start, fill, fill, |i| limiter.check_key(&scatter(i)).is_ok());
         }
-        "governor, address" => {
+        "governor by address" => {
             let limiter = RateLimiter::dashmap_with_clock(sides::quota(), Fixed);
             let address = |i| IpAddr::V4(Ipv4Addr::from_bits(scatter(i) as u32));
             report(side, start, fill, fill, |i| limiter.check_key(&address(i)).is_ok());
