@@ -42,7 +42,10 @@ fn main() {
         threads.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 limiter.retain_recent();
-                #[expect(clippy::disallowed_methods, reason = "governor's own upkeep, at the pace it asks for")]
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "governor's own upkeep, at the pace it asks for"
+                )]
                 thread::park_timeout(Duration::from_millis(50));
             }
         });
