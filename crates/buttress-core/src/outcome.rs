@@ -119,10 +119,10 @@ pub trait Classify<Res, Err> {
 
     /// Judges by how the body ended, after [`Verdict::AtEnd`].
     ///
-    /// Where a layer does not follow the body, it is called at the head with a complete end without trailers.
+    /// Where a layer does not follow the body, it is called at the head, with [`End::Head`].
     fn at_end(&self, end: &End<'_>) -> Outcome {
         match end {
-            End::Complete { .. } => Outcome::success(),
+            End::Head | End::Complete { .. } => Outcome::success(),
             End::Aborted => Outcome::ignored(),
             End::Failed => Outcome::failure(),
         }
@@ -139,11 +139,13 @@ pub enum Verdict {
     AtEnd,
 }
 
-/// How the body of a response ended.
+/// How a call ended: with the body of its response, or at the head where no one follows the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum End<'a> {
-    /// All of it was handed out.
+    /// At the head: the body is not followed, or the request was HEAD and there is none. What comes after is not known.
+    Head,
+    /// All of the body was handed out.
     Complete {
         /// The trailers, where there were any.
         trailers: Option<&'a HeaderMap>,
@@ -226,7 +228,7 @@ impl<Req, Res, G: Guard> Finish<Req, Res, G> for AtHead {
 
     #[inline]
     fn finish(&self, (): (), res: Res, mut guard: G) -> Res {
-        guard.end(&End::Complete { trailers: None });
+        guard.end(&End::Head);
         res
     }
 }

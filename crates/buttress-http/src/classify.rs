@@ -11,6 +11,7 @@
 //! | `UNKNOWN`, `DEADLINE_EXCEEDED`, `INTERNAL`, `UNAVAILABLE`, `DATA_LOSS` | – | failure |
 //! | `RESOURCE_EXHAUSTED` | – | soft |
 //! | any other `grpc-status` | – | success |
+//! | a gRPC body that ends without trailers | – | failure |
 //! | the body breaks | – (failure [`at_end`](Status::at_end)) | failure |
 //!
 //! The other codes of gRPC (`INVALID_ARGUMENT`, `NOT_FOUND`, `CANCELLED`, …) are the client's doing: a client that asks
@@ -76,8 +77,8 @@ impl<B, E: Cause> Classify<Response<B>, E> for Status {
 /// Judges by `grpc-status`: in the head where the reply is nothing but its head, else in the trailers.
 ///
 /// The trailers are seen by layers that follow the body, with `body::AtEnd`; in others a reply whose head says nothing
-/// is a success. A body that ends with trailers but without a `grpc-status` is a failure. A response that is not gRPC
-/// is judged by its status, as by [`status()`].
+/// is a success. A body that is followed to its end and has no `grpc-status` there is a failure: the reply is broken. A
+/// response that is not gRPC is judged by its status, as by [`status()`].
 ///
 /// ```
 /// use buttress_core::{Classify, Outcome, Verdict};
@@ -117,7 +118,7 @@ impl<B, E: Cause> Classify<Response<B>, E> for Grpc {
     fn at_end(&self, end: &End<'_>) -> Outcome {
         match end {
             End::Complete { trailers: Some(trailers) } => of_grpc(trailers),
-            End::Complete { trailers: None } => Outcome::success(),
+            End::Head => Outcome::success(),
             End::Aborted => Outcome::ignored(),
             _ => Outcome::failure(),
         }

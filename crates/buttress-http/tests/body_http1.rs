@@ -119,7 +119,7 @@ async fn full_is_complete() {
 }
 
 #[tokio::test]
-async fn the_answer_to_head_is_complete_whatever_its_body() {
+async fn the_answer_to_head_is_over_at_the_head_whatever_its_body() {
     for response in [
         Response::new(body([Step::Fail])),
         Response::new(body([Step::Data("abc"), Step::Fail]).exact(3)),
@@ -129,7 +129,7 @@ async fn the_answer_to_head_is_complete_whatever_its_body() {
 
         assert_eq!(read_body(&mut client).await, "");
 
-        assert_eq!(record.all().await, [Told::Complete]);
+        assert_eq!(record.all().await, [Told::Head]);
         server.await.unwrap().unwrap();
     }
 }
@@ -248,10 +248,10 @@ async fn a_client_sees_a_chunked_upstream_complete_with_its_trailers() {
 }
 
 #[tokio::test]
-async fn a_client_sees_the_answer_to_head_complete() {
+async fn a_client_sees_the_answer_to_head_over_at_the_head() {
     let (_response, record) = answered("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n", Method::HEAD).await;
 
-    assert_eq!(record.all().await, [Told::Complete]);
+    assert_eq!(record.all().await, [Told::Head]);
 }
 
 #[tokio::test]

@@ -95,12 +95,12 @@ async fn a_stream_with_a_declared_length_is_complete_though_the_client_has_no_wi
 }
 
 #[tokio::test]
-async fn the_answer_to_head_is_complete() {
+async fn the_answer_to_head_is_over_at_the_head() {
     let response = Response::new(Either::Left(Full::new(Bytes::from_static(b"hello"))));
 
     let (_response, record, _client) = request(Method::HEAD, response).await;
 
-    assert_eq!(record.all().await, [Told::Complete]);
+    assert_eq!(record.all().await, [Told::Head]);
 }
 
 #[tokio::test]

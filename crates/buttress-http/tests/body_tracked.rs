@@ -201,6 +201,17 @@ fn announced_trailers_that_no_one_reads_leave_the_body_complete() {
 }
 
 #[test]
+fn a_grpc_body_that_is_left_before_its_trailers_is_aborted() {
+    let fields = [("content-length", "1"), ("content-type", "application/grpc"), ("trailer", "x-end")];
+    let (mut body, mut record) = response(fields, body([Step::Data("a"), Step::Trailers("done")]));
+
+    data(&mut body);
+    drop(body);
+
+    assert_eq!(record.so_far(), Some(vec![Told::Aborted]));
+}
+
+#[test]
 fn trailers_behind_a_known_length_pass_even_if_not_announced() {
     for content_type in ["text/plain", "application/grpc-web"] {
         let fields = [("content-length", "1"), ("content-type", content_type)];
@@ -215,21 +226,21 @@ fn trailers_behind_a_known_length_pass_even_if_not_announced() {
 }
 
 #[test]
-fn no_body_is_complete_at_the_head() {
-    for (method, status) in [
-        (Method::HEAD, 200),
-        (Method::HEAD, 404),
-        (Method::GET, 103),
-        (Method::GET, 204),
-        (Method::GET, 304),
-        (Method::CONNECT, 304),
+fn no_body_is_over_at_the_head() {
+    for (method, status, told) in [
+        (Method::HEAD, 200, Told::Head),
+        (Method::HEAD, 404, Told::Head),
+        (Method::GET, 103, Told::Complete),
+        (Method::GET, 204, Told::Complete),
+        (Method::GET, 304, Told::Complete),
+        (Method::CONNECT, 304, Told::Complete),
     ] {
         let (guard, mut record) = recorder();
         let response = Response::builder().status(status).header("content-length", "9");
 
         let finished = finish(&method, response.body(body([Step::Stall])).unwrap(), guard);
 
-        assert_eq!(record.so_far(), Some(vec![Told::Complete]), "{method} {status}");
+        assert_eq!(record.so_far(), Some(vec![told]), "{method} {status}");
         assert_eq!(finished.headers()["content-length"], "9", "the head stays");
     }
 }

@@ -89,6 +89,7 @@ fn a_success_may_wait_for_the_end_of_the_body() {
     assert_eq!(ok(by_body, &response(200, &[])), Verdict::AtEnd);
     assert_eq!(ok(by_body, &response(500, &[])), Verdict::Now(Outcome::failure()));
     for (end, outcome) in [
+        (End::Head, Outcome::success()),
         (End::Complete { trailers: None }, Outcome::success()),
         (End::Aborted, Outcome::ignored()),
         (End::Failed, Outcome::failure()),
@@ -161,8 +162,12 @@ fn a_grpc_reply_that_breaks_off_or_has_no_code_is_a_failure() {
     assert_eq!(at_end(End::Complete { trailers: Some(&without) }), Outcome::failure());
     assert_eq!(at_end(End::Failed), Outcome::failure());
     assert_eq!(at_end(End::Aborted), Outcome::ignored());
-    // All that a layer says which does not follow the body.
-    assert_eq!(at_end(End::Complete { trailers: None }), Outcome::success());
+    assert_eq!(at_end(End::Complete { trailers: None }), Outcome::failure());
+}
+
+#[test]
+fn a_grpc_reply_that_no_one_follows_is_a_success() {
+    assert_eq!(at_end(End::Head), Outcome::success());
 }
 
 #[test]

@@ -48,7 +48,11 @@ where
         let body = if opens_tunnel(form, head.status) {
             UntilUpgradeEnds::hold_in(&mut head.extensions, guard);
             Tracked::untracked(body)
-        } else if has_no_body(form, head.status) {
+        } else if form.0 == Asked::HeadOnly {
+            // GET might have had trailers: the head is all that anyone can know.
+            guard.end(&End::Head);
+            Tracked::untracked(body)
+        } else if has_no_body(head.status) {
             guard.end(&End::Complete { trailers: None });
             Tracked::untracked(body)
         } else {
@@ -64,8 +68,6 @@ fn opens_tunnel(form: EndForm, status: StatusCode) -> bool {
 }
 
 /// RFC 9112, section 6.3.
-fn has_no_body(form: EndForm, status: StatusCode) -> bool {
-    form.0 == Asked::HeadOnly
-        || status.is_informational()
-        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+fn has_no_body(status: StatusCode) -> bool {
+    status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }

@@ -14,18 +14,21 @@
 //!
 //! | seen | trailers told |
 //! |---|---|
-//! | there is no body: the request was HEAD, or the status is 1xx, 204 or 304 | none |
+//! | there is no body: the status is 1xx, 204 or 304 | none |
 //! | the inner body's `is_end_stream()` is true (before the first poll too) | none |
 //! | the exact `size_hint()`, or the declared `Content-Length`, has been handed out, and no trailers are announced | none |
 //! | a frame of trailers | those |
 //! | `None` | none |
-//! | it is dropped after the length has been handed out, or when `is_end_stream()` is true | none |
+//! | it is dropped when `is_end_stream()` is true, or after the length has been handed out, except of gRPC | none |
+//!
+//! The answer to HEAD ends with [`Head`](buttress_core::End::Head): what its body would have told is not known.
 //!
 //! An error frame, or a panic of the inner body in our poll, is [`Failed`](buttress_core::End::Failed). A drop at any
 //! other time is [`Aborted`](buttress_core::End::Aborted): the client went away, or whoever read the body stopped.
 //!
 //! Trailers are announced by a `Trailer` field, or by a gRPC content type. A body with a known length whose trailers
 //! are not announced settles on its last data frame, and its guard does not see the trailers (they still pass through).
+//! With gRPC the answer itself is in the trailers, so that a drop before them is always [`Aborted`](buttress_core::End::Aborted).
 //! "Handed out" means given to whoever reads the body. Bytes still on their way through a socket do not hold the guard.
 
 mod at_end;

@@ -38,13 +38,13 @@ impl<B: Body, G: Guard> Tracked<B, G> {
     /// response and the method of its request.
     #[must_use]
     pub fn new(body: B, guard: G) -> Self {
-        Self::with_left(body, guard, Left { bytes: None, trailers: false })
+        Self::with_left(body, guard, Left { bytes: None, trailers: Trailers::Unannounced })
     }
 
     /// A body without a guard: it passes everything through.
     #[must_use]
     pub fn untracked(body: B) -> Self {
-        Self { inner: body, guard: None, left: Left { bytes: None, trailers: false } }
+        Self { inner: body, guard: None, left: Left { bytes: None, trailers: Trailers::Unannounced } }
     }
 
     /// Whether the guard is still held.
@@ -61,7 +61,7 @@ impl<B: Body, G: Guard> Tracked<B, G> {
 
     /// Holds `guard` until a body that belongs to these header fields has ended.
     pub(super) fn described(fields: &HeaderMap, body: B, guard: G) -> Self {
-        Self::with_left(body, guard, Left { bytes: declared(fields), trailers: announces_trailers(fields) })
+        Self::with_left(body, guard, Left { bytes: declared(fields), trailers: Trailers::of(fields) })
     }
 
     fn with_left(body: B, guard: G, mut left: Left) -> Self {
@@ -129,7 +129,7 @@ impl<B: Body, G: Guard> PinnedDrop for Tracked<B, G> {
     fn drop(self: Pin<&mut Self>) {
         let this = self.project();
         if this.guard.is_some() {
-            let complete = this.left.bytes == Some(0) || this.inner.is_end_stream();
+            let complete = this.left.may_end_here() || this.inner.is_end_stream();
             settle(this.guard, &if complete { End::Complete { trailers: None } } else { End::Aborted });
         }
     }
@@ -168,8 +168,30 @@ impl<G: Guard> Drop for Armed<'_, G> {
 struct Left {
     /// Bytes not handed out yet.
     bytes: Option<u64>,
-    /// Trailers are announced, so the last byte is not the end.
-    trailers: bool,
+    trailers: Trailers,
+}
+
+/// Whether something comes after the last byte. (gRPC-Web says nothing: its trailers are part of the body.)
+#[derive(PartialEq, Eq)]
+enum Trailers {
+    Unannounced,
+    /// There is a `Trailer` field. Who cannot take trailers, as an HTTP/1 connection with a length, has all of the body
+    /// without them.
+    Announced,
+    /// It is gRPC, where the answer itself is in the trailers.
+    Due,
+}
+
+impl Trailers {
+    fn of(fields: &HeaderMap) -> Self {
+        if field::is_grpc(fields) {
+            Self::Due
+        } else if fields.contains_key(TRAILER) {
+            Self::Announced
+        } else {
+            Self::Unannounced
+        }
+    }
 }
 
 impl Left {
@@ -179,8 +201,14 @@ impl Left {
         }
     }
 
+    /// Whether this was the end.
     fn settles(&self) -> bool {
-        self.bytes == Some(0) && !self.trailers
+        self.bytes == Some(0) && self.trailers == Trailers::Unannounced
+    }
+
+    /// Whether who stops reading here has had all of it.
+    fn may_end_here(&self) -> bool {
+        self.bytes == Some(0) && self.trailers != Trailers::Due
     }
 }
 
@@ -197,10 +225,4 @@ fn declared(fields: &HeaderMap) -> Option<u64> {
     let digits = first.to_str().ok()?;
     // `parse` alone would take a leading plus.
     if digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
-}
-
-/// Whether something comes after the last byte: a `Trailer` field says so, gRPC always does. (gRPC-Web does not: its
-/// trailers are part of the body.)
-fn announces_trailers(fields: &HeaderMap) -> bool {
-    fields.contains_key(TRAILER) || field::is_grpc(fields)
 }

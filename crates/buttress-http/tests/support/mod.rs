@@ -17,6 +17,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, error::TryRecvError,
 /// How a guard was told its call ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Told {
+    Head,
     Complete,
     Trailers(HeaderMap),
     Aborted,
@@ -35,6 +36,7 @@ impl Guard for Recorder {
     fn end(&mut self, end: &End<'_>) {
         self.told = true;
         let _ = self.to.send(match end {
+            End::Head => Told::Head,
             End::Complete { trailers: None } => Told::Complete,
             End::Complete { trailers: Some(trailers) } => Told::Trailers((*trailers).clone()),
             End::Aborted => Told::Aborted,

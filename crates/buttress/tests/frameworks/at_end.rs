@@ -22,6 +22,7 @@ use crate::{listen, plain_server};
 
 #[derive(Debug, PartialEq)]
 enum Told {
+    Head,
     Complete,
     Trailers(HeaderMap),
     Aborted,
@@ -33,6 +34,7 @@ impl Guard for Recorder {
     fn end(&mut self, end: &End<'_>) {
         let _ = self.0.send(match end {
             End::Complete { trailers: Some(trailers) } => Told::Trailers((*trailers).clone()),
+            End::Head => Told::Head,
             End::Complete { trailers: None } => Told::Complete,
             End::Aborted => Told::Aborted,
             other => panic!("not expected here: {other:?}"),
@@ -71,7 +73,7 @@ where
 }
 
 #[tokio::test]
-async fn on_an_axum_router_every_kind_of_body_is_complete() {
+async fn on_an_axum_router_every_kind_of_body_is_complete_and_head_has_none() {
     async fn streamed() -> axum::body::Body {
         let frame = http_body::Frame::data(Bytes::from_static(b"streamed"));
         axum::body::Body::new(StreamBody::new(stream::iter([Ok::<_, Infallible>(frame)])))
@@ -96,7 +98,8 @@ async fn on_an_axum_router_every_kind_of_body_is_complete() {
     ] {
         let request = client.request(method.parse().unwrap(), format!("http://{address}{path}"));
         assert_eq!(request.send().await.unwrap().text().await.unwrap(), body, "{method} {path}");
-        assert_eq!(told.recv().await, Some(Told::Complete), "{method} {path}");
+        let end = if method == "HEAD" { Told::Head } else { Told::Complete };
+        assert_eq!(told.recv().await, Some(end), "{method} {path}");
     }
     assert!(told.is_empty(), "once each");
 }
