@@ -7,9 +7,18 @@ use http::StatusCode;
 use tower_layer::Stack;
 
 #[test]
+fn lifting_bodies_keeps_the_contract() {
+    buttress_testkit::http_contract(LiftBodiesLayer::new);
+}
+
+#[test]
 fn answering_errors_keeps_the_contract() {
-    // The suite's bodies cannot be made of bytes, so they are lifted.
-    Contract::http(|| Stack::new(LiftBodiesLayer::new(), AnswerErrorsLayer::new()))
+    Contract::http(AnswerErrorsLayer::new)
         .refuses("an error answered with a success", || AnswerErrorsLayer::new().otherwise(StatusCode::OK))
         .run();
+}
+
+#[test]
+fn answering_errors_over_lifted_bodies_keeps_the_contract() {
+    Contract::http(|| Stack::new(LiftBodiesLayer::new(), AnswerErrorsLayer::new())).run();
 }
