@@ -16,7 +16,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 pub(crate) use problem::Problem;
-use value::Text;
+use value::{Burst, Text};
 pub(crate) use value::{Key, Prefix, Rate};
 
 /// One whole configuration, checked: each route names an upstream that exists, no name comes twice.
@@ -24,8 +24,8 @@ pub(crate) use value::{Key, Prefix, Rate};
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
     listen: Option<Text<SocketAddr>>,
-    header_timeout: Option<Text<Duration>>,
-    drain: Option<Text<Duration>>,
+    header_timeout: Option<Spanned<Text<Duration>>>,
+    drain: Option<Spanned<Text<Duration>>>,
     #[serde(default)]
     trusted_proxies: Vec<Text<Net>>,
     #[serde(default, rename = "upstream")]
@@ -56,17 +56,17 @@ pub(crate) struct Route {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Timeout {
-    head: Option<Text<Duration>>,
-    idle: Option<Text<Duration>>,
-    total: Option<Text<Duration>>,
+    head: Option<Spanned<Text<Duration>>>,
+    idle: Option<Spanned<Text<Duration>>>,
+    total: Option<Spanned<Text<Duration>>>,
 }
 
 /// How many requests a key may send.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RateLimit {
-    rate: Text<Rate>,
-    burst: Option<u64>,
+    rate: Spanned<Text<Rate>>,
+    burst: Option<Burst>,
     key: Option<Text<Key>>,
     #[serde(default)]
     algorithm: Algorithm,
@@ -101,12 +101,12 @@ impl Config {
 
     /// 30 s: ample for a phone on a train, and an end for a client that never means to finish.
     pub(crate) fn header_timeout(&self) -> Duration {
-        self.header_timeout.map_or(Duration::from_secs(30), |timeout| timeout.0)
+        said(self.header_timeout.as_ref()).unwrap_or(Duration::from_secs(30))
     }
 
     /// 30 s: as long as an answer's head may take, and what process managers grant before they kill.
     pub(crate) fn drain(&self) -> Duration {
-        self.drain.map_or(Duration::from_secs(30), |drain| drain.0)
+        said(self.drain.as_ref()).unwrap_or(Duration::from_secs(30))
     }
 
     pub(crate) fn trusted_proxies(&self) -> impl Iterator<Item = Net> + '_ {
@@ -117,6 +117,10 @@ impl Config {
     pub(crate) fn address(&self, name: &str) -> Option<&Address> {
         self.upstreams.iter().find(|upstream| upstream.name() == name).map(Upstream::address)
     }
+}
+
+fn said(value: Option<&Spanned<Text<Duration>>>) -> Option<Duration> {
+    value.map(|value| value.get_ref().0)
 }
 
 impl Upstream {
@@ -155,27 +159,27 @@ impl Timeout {
     /// 30 s: long enough for a slow report, short enough that a hung upstream does not pile calls up.
     pub(crate) fn head(&self) -> Duration {
         let default = self.total().unwrap_or(Duration::MAX).min(Duration::from_secs(30));
-        self.head.map_or(default, |head| head.0)
+        said(self.head.as_ref()).unwrap_or(default)
     }
 
     /// 60 s: twice the usual heartbeat of event streams.
     pub(crate) fn idle(&self) -> Duration {
-        self.idle.map_or(Duration::from_secs(60), |idle| idle.0)
+        said(self.idle.as_ref()).unwrap_or(Duration::from_secs(60))
     }
 
     pub(crate) fn total(&self) -> Option<Duration> {
-        self.total.map(|total| total.0)
+        said(self.total.as_ref())
     }
 }
 
 impl RateLimit {
     /// The limit in the algorithm that was asked for.
     pub(crate) fn limit(&self) -> Result<Limit, LimitError> {
-        let Rate { count, per } = self.rate.0;
+        let Rate { count, per } = self.rate.get_ref().0;
         match self.algorithm {
             Algorithm::TokenBucket => {
                 let limit = Limit::try_new(count, per)?;
-                self.burst.map_or(Ok(limit.clone()), |burst| limit.try_burst(burst))
+                self.burst.map_or(Ok(limit.clone()), |burst| limit.try_burst(burst.0))
             }
             Algorithm::FixedWindow => {
                 let clock = Clock::default();

@@ -1,13 +1,23 @@
-//! What no single value can tell: names that must exist, names that must not come twice.
+//! What no single value can tell: names that must exist, names that must not come twice, times too long for a key.
 
-use std::{collections::HashSet, ops::Range};
+use std::{collections::HashSet, ops::Range, time::Duration};
 
-use super::{Algorithm, Config, Route, Upstream};
+use humantime::format_duration;
+use toml::Spanned;
+
+use super::{Algorithm, Config, Route, Upstream, value::Text};
 
 type Finding = (Option<Range<usize>>, String);
 
+/// The longest wait: what takes longer is a mistake, and far beyond it the timers below overflow.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+/// The longest time that a rate counts over: a year, leap or not.
+const LONGEST_RATE: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
 pub(super) fn check(config: &Config) -> Result<(), Finding> {
     upstreams(config)?;
+    wait("header_timeout", config.header_timeout.as_ref())?;
+    wait("drain", config.drain.as_ref())?;
     if config.routes.is_empty() {
         let message = "no [[route]]: every request would be a 404; write at least one with path and upstream";
         return Err((None, message.to_owned()));
@@ -53,13 +63,28 @@ fn known_upstream(config: &Config, route: &Route) -> Result<(), Finding> {
 fn timeout(route: &Route) -> Result<(), Finding> {
     let Some(timeout) = &route.timeout else { return Ok(()) };
     let (span, timeout) = (timeout.span(), timeout.get_ref());
-    match (timeout.head, timeout.total) {
-        (Some(head), Some(total)) if head.0 > total.0 => Err((
+    wait("timeout head", timeout.head.as_ref())?;
+    wait("timeout idle", timeout.idle.as_ref())?;
+    wait("timeout total", timeout.total.as_ref())?;
+    match timeout.total() {
+        Some(total) if timeout.head() > total => Err((
             Some(span),
             "timeout head is above total and could never pass; make head at most total".to_owned(),
         )),
         _ => Ok(()),
     }
+}
+
+fn wait(key: &str, value: Option<&Spanned<Text<Duration>>>) -> Result<(), Finding> {
+    value.map_or(Ok(()), |value| at_most(LONGEST_WAIT, key, value.get_ref().0, value.span()))
+}
+
+fn at_most(most: Duration, key: &str, given: Duration, span: Range<usize>) -> Result<(), Finding> {
+    if given <= most {
+        return Ok(());
+    }
+    let (given, most) = (format_duration(given), format_duration(most));
+    Err((Some(span), format!("{key} is {given}; make it {most} at most")))
 }
 
 fn rate_limit(route: &Route) -> Result<(), Finding> {
@@ -70,5 +95,7 @@ fn rate_limit(route: &Route) -> Result<(), Finding> {
             "a fixed_window has no burst: its rate is its size; leave burst out, or take token_bucket";
         return Err((Some(span), message.to_owned()));
     }
+    let rate = &limit.rate;
+    at_most(LONGEST_RATE, "the time of a rate", rate.get_ref().0.per, rate.span())?;
     limit.limit().map(drop).map_err(|error| (Some(span), error.to_string()))
 }

@@ -134,3 +134,29 @@ impl FromText for Key {
         }
     }
 }
+
+/// How many may come at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Burst(pub(crate) u64);
+
+impl<'de> Deserialize<'de> for Burst {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl de::Visitor<'_> for Visitor {
+            type Value = Burst;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number above zero such as 10")
+            }
+
+            // TOML has no other integers.
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Burst, E> {
+                let burst = u64::try_from(number).ok().filter(|&burst| burst > 0);
+                burst.map(Burst).ok_or_else(|| E::invalid_value(de::Unexpected::Signed(number), &self))
+            }
+        }
+
+        deserializer.deserialize_u64(Visitor)
+    }
+}

@@ -55,6 +55,7 @@ async fn the_file_says_where_to_listen_unless_the_command_line_does() {
 async fn every_mistake_is_told_with_its_line_and_what_would_be_right() {
     // UPSTREAM is lines 1 to 3, ROUTE lines 4 to 6.
     let after_route = |line: &str| format!("{UPSTREAM}{ROUTE}{line}\n");
+    let top = |line: &str| format!("{line}\n{UPSTREAM}{ROUTE}");
     let limit = |limit: &str| after_route(&format!("rate_limit = {{ {limit} }}"));
     let upstream = |url: &str| format!("[[upstream]]\nname = 'users'\nurl = '{url}'\n{ROUTE}");
     let path = |path: &str| format!("{UPSTREAM}[[route]]\npath = '{path}'\nupstream = 'users'\n");
@@ -79,6 +80,22 @@ async fn every_mistake_is_told_with_its_line_and_what_would_be_right() {
         ("duration without a unit", after_route("timeout = { idle = '5' }"), 7, &["\"5\"", "250ms"]),
         ("duration as a number", after_route("timeout = { total = 5 }"), 7, &["`5`", "250ms"]),
         ("no duration at all", after_route("timeout = { head = '0s' }"), 7, &["0s", "above zero"]),
+        (
+            "endless header_timeout",
+            top("header_timeout = '400000000000y'"),
+            1,
+            &["header_timeout", "1day at most"],
+        ),
+        ("a drain of days", top("drain = '2d'"), 1, &["drain is 2days", "1day at most"]),
+        ("endless head", after_route("timeout = { head = '500y' }"), 7, &["timeout head", "1day at most"]),
+        ("endless idle", after_route("timeout = { idle = '25h' }"), 7, &["timeout idle", "1day at most"]),
+        (
+            "endless total",
+            after_route("timeout = { total = '400000000000y' }"),
+            7,
+            &["total", "1day at most"],
+        ),
+        ("endless rate", limit("rate = '1/400000000000y'"), 7, &["the time of a rate", "at most"]),
         (
             "head above total",
             after_route("timeout = { head = '3s', total = '2s' }"),
@@ -117,8 +134,9 @@ async fn every_mistake_is_told_with_its_line_and_what_would_be_right() {
         ("bad rate", limit("rate = 'fast'"), 7, &["fast", "100/s"]),
         ("rate of nothing", limit("rate = '0/s'"), 7, &["0/s", "above zero"]),
         ("rate per nothing", limit("rate = '5/0s'"), 7, &["5/0s"]),
-        ("burst of nothing", limit("rate = '1/s', burst = 0"), 7, &["burst"]),
-        ("burst below nothing", limit("rate = '1/s', burst = -1"), 7, &["-1", "u64"]),
+        ("burst of nothing", limit("rate = '1/s', burst = 0"), 7, &["`0`", "above zero"]),
+        ("burst below nothing", limit("rate = '1/s', burst = -1"), 7, &["`-1`", "above zero"]),
+        ("burst in parts", limit("rate = '1/s', burst = 1.5"), 7, &["1.5", "whole number"]),
         (
             "burst of a window",
             limit("rate = '1/s', burst = 2, algorithm = 'fixed_window'"),
