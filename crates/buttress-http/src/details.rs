@@ -19,11 +19,11 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 
 use crate::grpc::Code;
 
-pub(crate) const DETAILS: &str = "grpc-status-details-bin";
+pub(crate) const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 
 /// The longest that a `google.protobuf.Duration` can be: about 10 000 years.
 const LONGEST: Duration = Duration::from_secs(315_576_000_000);
@@ -37,52 +37,67 @@ pub(crate) fn details<'a>(
     wait: Option<Duration>,
     violated: impl Iterator<Item = &'a str>,
 ) -> Option<HeaderValue> {
-    let mut details = Message::default();
-    if let Some(wait) = wait {
-        let wait = wait.min(LONGEST);
-        let delay = Message::default().number(1, wait.as_secs()).number(2, wait.subsec_nanos().into());
-        details = details
-            .detail("type.googleapis.com/google.rpc.RetryInfo", &Message::default().bytes(1, &delay.0));
-    }
-    let violations = violated.fold(Message::default(), |violations, policy| {
-        violations.bytes(1, &Message::default().bytes(2, policy.as_bytes()).0)
-    });
-    if !violations.0.is_empty() {
-        details = details.detail("type.googleapis.com/google.rpc.QuotaFailure", &violations);
-    }
-    if details.0.is_empty() {
+    let mut violated = violated.peekable();
+    if wait.is_none() && violated.peek().is_none() {
         return None;
     }
-    let mut status = Message::default().number(1, code.number().into()).bytes(2, message.as_bytes());
-    status.0.extend_from_slice(&details.0);
+    let mut status = Message(Vec::with_capacity(256));
+    status.number(1, code.number().into());
+    status.bytes(2, message.as_bytes());
+    if let Some(wait) = wait {
+        let wait = wait.min(LONGEST);
+        status.detail(b"type.googleapis.com/google.rpc.RetryInfo", |info| {
+            info.message(1, |delay| {
+                delay.number(1, wait.as_secs());
+                delay.number(2, wait.subsec_nanos().into());
+            });
+        });
+    }
+    if violated.peek().is_some() {
+        status.detail(b"type.googleapis.com/google.rpc.QuotaFailure", |failure| {
+            for policy in violated {
+                failure.message(1, |violation| violation.bytes(2, policy.as_bytes()));
+            }
+        });
+    }
     Some(HeaderValue::try_from(STANDARD_NO_PAD.encode(status.0)).expect("base64 is ASCII"))
 }
 
-/// The bytes of a message. Those of two, one after the other, are those of the message with the fields of both.
-#[derive(Default)]
+/// A message, and the messages inside.
 struct Message(Vec<u8>);
 
 impl Message {
-    /// Adds a number that is not negative. 0 is what an absent one is.
-    fn number(mut self, field: u8, number: u64) -> Self {
+    /// Writes a number that is not negative. 0 is what an absent one is.
+    fn number(&mut self, field: u8, number: u64) {
         if number > 0 {
             self.0.push(field << 3);
             self.varint(number);
         }
-        self
     }
 
-    /// Adds a string, bytes or a message.
-    fn bytes(mut self, field: u8, bytes: &[u8]) -> Self {
+    /// Writes a string or bytes.
+    fn bytes(&mut self, field: u8, bytes: &[u8]) {
+        self.message(field, |message| message.0.extend_from_slice(bytes));
+    }
+
+    /// Writes a message inside.
+    fn message(&mut self, field: u8, write: impl FnOnce(&mut Self)) {
         self.0.push(field << 3 | 2);
-        self.varint(bytes.len() as u64);
-        self.0.extend_from_slice(bytes);
-        self
+        let start = self.0.len();
+        write(self);
+        let end = self.0.len();
+        self.varint((end - start) as u64);
+        // The length goes before what it counts.
+        let length = self.0.len() - end;
+        self.0[start..].rotate_right(length);
     }
 
-    /// Adds to the `details` of a status.
-    fn detail(self, type_url: &str, detail: &Self) -> Self {
-        self.bytes(3, &Self::default().bytes(1, type_url.as_bytes()).bytes(2, &detail.0).0)
+    /// Writes one of the `details` of a status.
+    fn detail(&mut self, type_url: &[u8], write: impl FnOnce(&mut Self)) {
+        self.message(3, |any| {
+            any.bytes(1, type_url);
+            any.message(2, write);
+        });
     }
 
     /// Seven bits a byte, the lowest first; all but the last have the eighth bit.

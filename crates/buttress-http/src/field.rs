@@ -5,6 +5,8 @@ use std::time::Duration;
 use http::header::{CONTENT_TYPE, DATE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
+use crate::grpc;
+
 /// Reads how long `Retry-After` asks to wait.
 ///
 /// A date counts from the response's own `Date`, so that the two clocks need not agree; a date without `Date` beside
@@ -147,7 +149,7 @@ pub fn is_streaming<B>(response: &Response<B>) -> bool {
     response.status() == StatusCode::SWITCHING_PROTOCOLS
         || response.extensions().get::<Streaming>().is_some()
         || is_event_stream(headers)
-        || is_grpc(headers) && !headers.contains_key("grpc-status")
+        || is_grpc(headers) && !headers.contains_key(grpc::STATUS)
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {

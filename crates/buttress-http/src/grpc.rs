@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-pub(crate) const STATUS: &str = "grpc-status";
-pub(crate) const PUSHBACK: &str = "grpc-retry-pushback-ms";
-const MESSAGE: &str = "grpc-message";
+pub(crate) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
+const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// What `grpc-message` encodes besides what is not ASCII.
 const ENCODED: &AsciiSet = &CONTROLS.add(b'%');

@@ -11,6 +11,7 @@ use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use tonic_types::StatusExt;
 use tower::{Service, ServiceExt, service_fn};
 use tower_layer::Layer;
 
@@ -102,5 +103,8 @@ async fn grpc_clients_read_the_code_in_the_only_head() {
     assert_eq!(status, 200);
     assert_eq!(headers["grpc-status"], "8");
     assert_eq!(headers["grpc-retry-pushback-ms"], "10");
+    let status = tonic::Status::from_header_map(&headers).unwrap();
+    assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(Duration::from_millis(10)));
+    assert_eq!(status.get_details_quota_failure().unwrap().violations[0].description, "daily");
     assert!(body.is_empty());
 }

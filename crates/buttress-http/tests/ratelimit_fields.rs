@@ -239,12 +239,34 @@ fn each_set_costs_one_allocation_where_the_map_has_room() {
     for fields in sets {
         let respond = with(fields);
         let quotas = two();
+        annotated(&respond, &quotas);
         let mut response = Reply::default();
         response.headers_mut().reserve(16);
 
         let allocations = buttress_testkit::allocations(|| annotate(&respond, &mut response, &quotas));
 
         assert_eq!(allocations, 1, "{fields:?}");
+    }
+}
+
+#[test]
+fn limits_that_change_are_told_as_they_are() {
+    let respond = reject::respond();
+    let told = |name: &'static str, limit, window| {
+        let headers = annotated(&respond, &[Quota::new(name, limit, 1, secs(1), secs(window))]);
+        assert_eq!(items(&headers, "ratelimit")[0].0, name);
+        items(&headers, "ratelimit-policy")
+    };
+    let expected = |name: &str, limit, window| {
+        vec![(name.to_owned(), vec![("q".to_owned(), limit), ("w".to_owned(), window)])]
+    };
+
+    for turn in 0..3 {
+        for name in ["free", "pro"] {
+            for limit in 1..10 {
+                assert_eq!(told(name, limit, 60 + turn), expected(name, limit, 60 + turn));
+            }
+        }
     }
 }
 

@@ -1,45 +1,97 @@
 //! `RateLimit` and `RateLimit-Policy`, draft-ietf-httpapi-ratelimit-headers-11.
 
-use buttress_core::Quota;
-use http::{HeaderMap, HeaderName};
+use std::sync::OnceLock;
+use std::time::Duration;
 
-use super::text::{self, Pen};
+use buttress_core::{Name, Quota};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::text::{quoted, value};
 use crate::field::whole_seconds;
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// Adds a line to each of the two fields. Several lines are one list, so layers add up.
-pub(super) fn write(quotas: &[Quota], headers: &mut HeaderMap) {
-    let [limit, policy] = text::values(|pen| {
-        list(pen, quotas, |pen, quota| {
-            pen.text(b";r=");
-            pen.number(quota.remaining);
-            pen.text(b";t=");
-            pen.number(whole_seconds(quota.reset));
-        });
-        let end_of_first = pen.at();
-        list(pen, quotas, |pen, quota| {
-            pen.text(b";q=");
-            pen.number(quota.limit);
-            pen.text(b";w=");
-            // The draft knows no window of 0.
-            pen.number(whole_seconds(quota.window).max(1));
-        });
-        [end_of_first, pen.at()]
-    });
-    headers.append(RATE_LIMIT, limit);
-    headers.append(RATE_LIMIT_POLICY, policy);
+/// What does not change from answer to answer, written once for the first lists of limits that are told. There is one
+/// for each plan; where there are more plans than places, the others are written each time.
+#[derive(Debug, Default)]
+pub(crate) struct Lists([OnceLock<List>; 8]);
+
+/// One or several limits that are told together.
+#[derive(Debug)]
+struct List {
+    members: Box<[Member]>,
+    policy: HeaderValue,
 }
 
-/// Writes one member for each quota: its name, and the parameters that follow it.
-#[inline]
-fn list(pen: &mut Pen<'_>, quotas: &[Quota], parameters: impl Fn(&mut Pen<'_>, &Quota)) {
-    for (at, quota) in quotas.iter().enumerate() {
-        if at > 0 {
-            pen.text(b", ");
+#[derive(Debug)]
+struct Member {
+    name: Name,
+    limit: u64,
+    window: Duration,
+    quoted: Box<[u8]>,
+}
+
+impl Lists {
+    /// Adds a line to each of the two fields. Several lines are one list, so layers add up.
+    pub(super) fn write(&self, quotas: &[Quota], headers: &mut HeaderMap) {
+        for place in &self.0 {
+            let list = place.get_or_init(|| List::of(quotas));
+            if list.is_of(quotas) {
+                return list.write(quotas, headers);
+            }
         }
-        pen.string(&quota.name);
-        parameters(pen, quota);
+        List::of(quotas).write(quotas, headers);
+    }
+}
+
+impl List {
+    #[cold]
+    fn of(quotas: &[Quota]) -> Self {
+        let members: Box<[_]> = quotas
+            .iter()
+            .map(|&Quota { ref name, limit, window, .. }| Member {
+                name: name.clone(),
+                limit,
+                window,
+                quoted: quoted(name),
+            })
+            .collect();
+        let policy = value(|pen| {
+            for (at, member) in members.iter().enumerate() {
+                pen.text(if at > 0 { b", " } else { b"" });
+                pen.text(&member.quoted);
+                pen.text(b";q=");
+                pen.number(member.limit);
+                pen.text(b";w=");
+                // The draft knows no window of 0.
+                pen.number(whole_seconds(member.window).max(1));
+            }
+        });
+        Self { members, policy }
+    }
+
+    #[inline]
+    fn is_of(&self, quotas: &[Quota]) -> bool {
+        self.members.len() == quotas.len()
+            && self.members.iter().zip(quotas).all(|(member, quota)| {
+                member.limit == quota.limit && member.window == quota.window && member.name == quota.name
+            })
+    }
+
+    #[inline]
+    fn write(&self, quotas: &[Quota], headers: &mut HeaderMap) {
+        let left = value(|pen| {
+            for (at, (member, quota)) in self.members.iter().zip(quotas).enumerate() {
+                pen.text(if at > 0 { b", " } else { b"" });
+                pen.text(&member.quoted);
+                pen.text(b";r=");
+                pen.number(quota.remaining);
+                pen.text(b";t=");
+                pen.number(whole_seconds(quota.reset));
+            }
+        });
+        headers.append(RATE_LIMIT, left);
+        headers.append(RATE_LIMIT_POLICY, self.policy.clone());
     }
 }

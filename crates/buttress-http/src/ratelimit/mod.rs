@@ -5,9 +5,12 @@ mod text;
 mod triple;
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 use buttress_core::{Clock, Quota};
 use http::HeaderMap;
+
+use self::list::Lists;
 
 /// The fields that tell what is left of a rate limit, on answers and on refusals.
 ///
@@ -63,9 +66,9 @@ pub enum Fields {
 }
 
 /// The sets that are wanted.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Sets {
-    draft_11: bool,
+    draft_11: Option<Arc<Lists>>,
     draft_06: bool,
     x: Option<Reset>,
 }
@@ -78,14 +81,14 @@ enum Reset {
 }
 
 impl Sets {
-    pub(crate) const fn of(fields: Fields) -> Self {
-        Self { draft_11: false, draft_06: false, x: None }.and(fields)
+    pub(crate) fn of(fields: Fields) -> Self {
+        Self { draft_11: None, draft_06: false, x: None }.and(fields)
     }
 
-    pub(crate) const fn and(mut self, fields: Fields) -> Self {
+    pub(crate) fn and(mut self, fields: Fields) -> Self {
         match fields {
             Fields::None => {}
-            Fields::IetfDraft11 => self.draft_11 = true,
+            Fields::IetfDraft11 => self.draft_11 = Some(Arc::default()),
             Fields::IetfDraft06 => self.draft_06 = true,
             Fields::XRateLimitDelta => {
                 assert!(!matches!(self.x, Some(Reset::Epoch)), "{}", ONE_RESET);
@@ -100,11 +103,11 @@ impl Sets {
     }
 
     /// Writes what is left of `quotas` into `headers`.
-    pub(crate) fn write(self, quotas: &[Quota], headers: &mut HeaderMap, clock: &Clock) {
+    pub(crate) fn write(&self, quotas: &[Quota], headers: &mut HeaderMap, clock: &Clock) {
         let narrowest = quotas.iter().min_by_key(|quota| (quota.remaining, Reverse(quota.reset)));
         let Some(narrowest) = narrowest else { return };
-        if self.draft_11 {
-            list::write(quotas, headers);
+        if let Some(lists) = &self.draft_11 {
+            lists.write(quotas, headers);
         }
         if self.draft_06 {
             triple::write(&triple::DRAFT_06, narrowest, triple::delta(narrowest), headers);

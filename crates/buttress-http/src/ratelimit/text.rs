@@ -1,4 +1,4 @@
-//! Values of fields, written by hand into one allocation.
+//! Values of fields, written by hand: they stand on every answer.
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -6,45 +6,46 @@ use http::HeaderValue;
 /// The greatest number that structured fields can carry: 15 digits.
 const MOST: u64 = 999_999_999_999_999;
 
-/// How much text fits beside its count of references: two fields of half a dozen limits.
-const ROOM: usize = 256;
+/// How much text is written without asking for memory first: what is left of half a dozen limits.
+const ROOM: usize = 128;
 
-struct Page {
-    text: [u8; ROOM],
-    end: usize,
-}
-
-impl AsRef<[u8]> for Page {
-    fn as_ref(&self) -> &[u8] {
-        &self.text[..self.end]
-    }
-}
-
-/// Writes `N` values; `write` gives where each of them ends.
-///
-/// They share one allocation, or two where the text is long.
-pub(super) fn values<const N: usize>(write: impl Fn(&mut Pen<'_>) -> [usize; N]) -> [HeaderValue; N] {
-    let mut page = Page { text: [0; ROOM], end: 0 };
-    let mut pen = Pen { page: &mut page.text, at: 0 };
-    let ends = write(&mut pen);
-    let text = match pen.at {
-        end if end <= ROOM => {
-            page.end = end;
-            Bytes::from_owner(page)
-        }
+/// Makes a value of what `write` writes, in one allocation.
+#[inline]
+pub(super) fn value(write: impl Fn(&mut Pen<'_>)) -> HeaderValue {
+    let mut page = [0; ROOM];
+    let mut pen = Pen::new(&mut page);
+    write(&mut pen);
+    let end = pen.at;
+    let value = match page.get(..end) {
+        Some(text) => HeaderValue::from_bytes(text),
         // Only now it is known how much it takes.
-        end => {
+        None => {
             let mut text = vec![0; end];
-            write(&mut Pen { page: &mut text, at: 0 });
-            Bytes::from(text)
+            write(&mut Pen::new(&mut text));
+            HeaderValue::from_maybe_shared(Bytes::from(text))
         }
     };
-    let mut start = 0;
-    ends.map(|end| {
-        let value = text.slice(start..end);
-        start = end;
-        HeaderValue::from_maybe_shared(value).expect("printable ASCII is a value")
-    })
+    value.expect("printable ASCII is a value")
+}
+
+/// Three numbers as values, which share one allocation.
+pub(super) fn numbers(numbers: [u64; 3]) -> [HeaderValue; 3] {
+    struct Page([u8; 3 * 15]);
+    impl AsRef<[u8]> for Page {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    let mut page = Page([0; 45]);
+    let mut pen = Pen::new(&mut page.0);
+    let places = numbers.map(|number| {
+        let start = pen.at;
+        pen.number(number);
+        start..pen.at
+    });
+    let text = Bytes::from_owner(page);
+    places.map(|place| HeaderValue::from_maybe_shared(text.slice(place)).expect("digits are a value"))
 }
 
 /// Writes printable ASCII. What does not fit on the page is counted, not written.
@@ -53,10 +54,9 @@ pub(super) struct Pen<'a> {
     at: usize,
 }
 
-impl Pen<'_> {
-    /// How much has been written.
-    pub(super) const fn at(&self) -> usize {
-        self.at
+impl<'a> Pen<'a> {
+    const fn new(page: &'a mut [u8]) -> Self {
+        Self { page, at: 0 }
     }
 
     /// Writes `text`, which is printable ASCII.
@@ -70,37 +70,36 @@ impl Pen<'_> {
     }
 
     /// Writes the number, or the greatest there is.
+    #[inline]
     pub(super) fn number(&mut self, number: u64) {
         let mut rest = number.min(MOST);
-        let mut digits = [b'0'; 15];
-        let mut start = digits.len();
-        loop {
-            start -= 1;
-            digits[start] += (rest % 10) as u8;
-            rest /= 10;
-            if rest == 0 {
-                break;
+        // Most are small, so counting their digits is quicker than a logarithm.
+        let (mut end, mut power) = (self.at + 1, 10);
+        while rest >= power {
+            end += 1;
+            power *= 10;
+        }
+        if let Some(room) = self.page.get_mut(self.at..end) {
+            for digit in room.iter_mut().rev() {
+                *digit = b'0' + (rest % 10) as u8;
+                rest /= 10;
             }
         }
-        self.text(&digits[start..]);
+        self.at = end;
     }
+}
 
-    /// Writes a structured string (RFC 9651, section 3.3.3). It is printable ASCII: any other character becomes `?`.
-    pub(super) fn string(&mut self, string: &str) {
-        let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
-        self.text(b"\"");
-        if string.bytes().all(plain) {
-            self.text(string.as_bytes());
-        } else {
-            for char in string.chars() {
-                match char {
-                    '"' => self.text(b"\\\""),
-                    '\\' => self.text(b"\\\\"),
-                    ' '..='~' => self.text(&[char as u8]),
-                    _ => self.text(b"?"),
-                }
-            }
+/// A structured string (RFC 9651, section 3.3.3). It is printable ASCII: any other character becomes `?`.
+pub(super) fn quoted(string: &str) -> Box<[u8]> {
+    let mut text = Vec::with_capacity(string.len() + 2);
+    text.push(b'"');
+    for char in string.chars() {
+        match char {
+            '"' | '\\' => text.extend([b'\\', char as u8]),
+            ' '..='~' => text.push(char as u8),
+            _ => text.push(b'?'),
         }
-        self.text(b"\"");
     }
+    text.push(b'"');
+    text.into()
 }

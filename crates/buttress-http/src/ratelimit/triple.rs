@@ -40,12 +40,7 @@ pub(super) fn write(names: &'static Names, quota: &Quota, reset: u64, headers: &
     if there.is_some_and(|there| there <= quota.remaining) {
         return;
     }
-    let values = text::values(|pen| {
-        [quota.limit, quota.remaining, reset].map(|number| {
-            pen.number(number);
-            pen.at()
-        })
-    });
+    let values = text::numbers([quota.limit, quota.remaining, reset]);
     for (name, value) in names.iter().zip(values) {
         headers.insert(name, value);
     }
