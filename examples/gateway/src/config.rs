@@ -25,6 +25,7 @@ pub(crate) use value::{Key, Prefix, Rate};
 pub(crate) struct Config {
     listen: Option<Text<SocketAddr>>,
     header_timeout: Option<Spanned<Text<Duration>>>,
+    send_timeout: Option<Spanned<Text<Duration>>>,
     drain: Option<Spanned<Text<Duration>>>,
     #[serde(default)]
     trusted_proxies: Vec<Text<Net>>,
@@ -102,6 +103,12 @@ impl Config {
     /// 30 s: ample for a phone on a train, and an end for a client that never means to finish.
     pub(crate) fn header_timeout(&self) -> Duration {
         said(self.header_timeout.as_ref()).unwrap_or(Duration::from_secs(30))
+    }
+
+    /// 60 s, as nginx' `send_timeout`: a kernel asks for more only when a third of its buffer is free, which is up to
+    /// 1 MiB, and a slow client that does read needs its time for that.
+    pub(crate) fn send_timeout(&self) -> Duration {
+        said(self.send_timeout.as_ref()).unwrap_or(Duration::from_secs(60))
     }
 
     /// 30 s: as long as an answer's head may take, and what process managers grant before they kill.

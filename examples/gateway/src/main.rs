@@ -9,6 +9,7 @@ mod demo;
 mod listen;
 mod print;
 mod routes;
+mod sending;
 mod server;
 mod signals;
 mod stack;

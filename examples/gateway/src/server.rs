@@ -15,15 +15,22 @@ use http::Request;
 use humantime::format_duration;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::{
         conn::auto::Builder,
         graceful::{GracefulShutdown, Watcher},
     },
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
-use crate::{config::Config, print::note, routes::Routes, signals::Signals, stack::Stack};
+use crate::{
+    config::Config,
+    print::note,
+    routes::Routes,
+    sending::{Patience, Socket, Streams, Told},
+    signals::Signals,
+    stack::Stack,
+};
 
 /// How often an HTTP/2 client is asked whether it is still there.
 const PING: Duration = Duration::from_secs(30);
@@ -39,7 +46,8 @@ pub(crate) async fn serve(
 ) -> ExitCode {
     let clock = Clock::default();
     let head = config.header_timeout();
-    let server = server(head);
+    let patience = Patience { clock: clock.clone(), timeout: config.send_timeout() };
+    let server = server(head, patience.clone());
     let connections = GracefulShutdown::new();
     loop {
         let accepted = tokio::select! {
@@ -48,8 +56,13 @@ pub(crate) async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let connection =
-                    Connection { stream, peer, watcher: connections.watcher(), server: server.clone() };
+                let _ = stream.set_nodelay(true);
+                let connection = Connection {
+                    socket: Socket::new(stream, patience.clone()),
+                    peer,
+                    watcher: connections.watcher(),
+                    server: server.clone(),
+                };
                 tokio::spawn(connection.serve(routes.clone(), clock.sleep(head)));
             }
             // Out of descriptors, most likely: the connections that end meanwhile give some back.
@@ -73,8 +86,8 @@ pub(crate) async fn serve(
     }
 }
 
-fn server(head: Duration) -> Builder<TokioExecutor> {
-    let mut server = Builder::new(TokioExecutor::new());
+fn server(head: Duration, patience: Patience) -> Builder<Streams> {
+    let mut server = Builder::new(Streams(patience));
     // Without a timer hyper's head timeout never fires, and a slow head holds its connection for ever.
     server.http1().timer(TokioTimer::new()).header_read_timeout(head).max_buf_size(BUFFER);
     // Pings find a client that vanished without closing.
@@ -83,16 +96,15 @@ fn server(head: Duration) -> Builder<TokioExecutor> {
 }
 
 struct Connection {
-    stream: TcpStream,
+    socket: Socket,
     peer: SocketAddr,
     watcher: Watcher,
-    server: Builder<TokioExecutor>,
+    server: Builder<Streams>,
 }
 
 impl Connection {
     /// Ends with the connection. Its errors are the client's: it went away, or spoke no HTTP.
     async fn serve(self, routes: Routes<impl Stack>, first_head: Sleep) {
-        let _ = self.stream.set_nodelay(true);
         let peer = Peer(self.peer);
         let asked = Arc::new(AtomicBool::new(false));
         let service = service_fn({
@@ -100,10 +112,11 @@ impl Connection {
             move |mut request: Request<Incoming>| {
                 asked.store(true, Relaxed);
                 request.extensions_mut().insert(peer);
-                routes.clone().call(request)
+                let answer = routes.clone().call(request);
+                async { answer.await.map(|answer| answer.map(Told::new)) }
             }
         });
-        let connection = self.server.serve_connection(TokioIo::new(self.stream), service).into_owned();
+        let connection = self.server.serve_connection(TokioIo::new(self.socket), service).into_owned();
         let mut connection = std::pin::pin!(self.watcher.watch(connection));
 
         // hyper's own timeout starts once it knows the protocol; a client that sends nothing never gets there.

@@ -17,6 +17,7 @@ const LONGEST_RATE: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 pub(super) fn check(config: &Config) -> Result<(), Finding> {
     upstreams(config)?;
     wait("header_timeout", config.header_timeout.as_ref())?;
+    wait("send_timeout", config.send_timeout.as_ref())?;
     wait("drain", config.drain.as_ref())?;
     if config.routes.is_empty() {
         let message = "no [[route]]: every request would be a 404; write at least one with path and upstream";

@@ -86,6 +86,7 @@ async fn every_mistake_is_told_with_its_line_and_what_would_be_right() {
             1,
             &["header_timeout", "1day at most"],
         ),
+        ("endless send_timeout", top("send_timeout = '25h'"), 1, &["send_timeout", "1day at most"]),
         ("a drain of days", top("drain = '2d'"), 1, &["drain is 2days", "1day at most"]),
         ("endless head", after_route("timeout = { head = '500y' }"), 7, &["timeout head", "1day at most"]),
         ("endless idle", after_route("timeout = { idle = '25h' }"), 7, &["timeout idle", "1day at most"]),

@@ -220,6 +220,96 @@ async fn when_the_client_goes_away_the_upstream_sees_it_before_it_has_sent_one_m
     assert!(more < MIB, "{more} bytes after the client had gone");
 }
 
+/// One route to `upstream`, with a short patience for clients.
+async fn impatient(name: &str, upstream: std::net::SocketAddr) -> Gateway {
+    let config = format!(
+        "send_timeout = '300ms'
+         upstream = [{{ name = 'it', url = 'http://{upstream}' }}]
+         route = [{{ path = '/', upstream = 'it', timeout = {{ idle = '500ms', total = '1s' }} }}]"
+    );
+    Gateway::with(name, &config).await
+}
+
+#[tokio::test]
+async fn a_client_that_stops_reading_is_cut_off_and_its_upstream_is_freed() {
+    let (over, mut is_over) = mpsc::unbounded_channel();
+    let gateway = impatient("deaf-client", endless(Arc::default(), over).await).await;
+    let mut client = TcpStream::connect(gateway.address).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nhost: it\r\n\r\n").await.unwrap();
+    client.read_exact(&mut vec![0; MIB]).await.unwrap();
+
+    soon("the reset at the upstream", is_over.recv()).await.unwrap();
+
+    let mut rest = Vec::new();
+    let end = soon("the end of the connection", client.read_to_end(&mut rest)).await;
+    assert!(end.is_err(), "a reset, not an end: the answer must not look whole");
+}
+
+#[tokio::test]
+async fn an_http_2_client_that_closes_its_window_loses_the_stream_and_keeps_the_connection() {
+    let (over, mut is_over) = mpsc::unbounded_channel();
+    let gateway = impatient("closed-window", endless(Arc::default(), over).await).await;
+    let client = h2_client(MIB);
+    let mut answer = client.get(gateway.url("/")).send().await.unwrap();
+    answer.chunk().await.unwrap().unwrap();
+    let mut beside = client.get(gateway.url("/")).send().await.unwrap();
+    let read = Arc::new(AtomicUsize::new(0));
+    let reads = Arc::clone(&read);
+    tokio::spawn(async move {
+        while let Ok(Some(chunk)) = beside.chunk().await {
+            reads.fetch_add(chunk.len(), SeqCst);
+        }
+    });
+
+    soon("the reset at the upstream", is_over.recv()).await.unwrap();
+
+    let mut end = Ok(Some(Bytes::new()));
+    while let Ok(Some(_)) = end {
+        end = soon("the end of the stream", answer.chunk()).await;
+    }
+    assert!(end.is_err(), "a reset, not an end: the answer must not look whole");
+    let before = read.load(SeqCst);
+    until("more on the other stream", async || read.load(SeqCst) > before + MIB).await;
+}
+
+#[tokio::test]
+async fn a_client_that_reads_on_slowly_is_not_cut_off() {
+    let service = Router::new().fallback(get(|| async { Body::from_stream(zeros(16)) }));
+    let upstream = upstream(service).await;
+    let config = format!(
+        "send_timeout = '3s'
+         upstream = [{{ name = 'it', url = 'http://{upstream}' }}]
+         route = [{{ path = '/', upstream = 'it' }}]"
+    );
+    let gateway = Gateway::with("slow-but-well", &config).await;
+    let mut answers = Vec::new();
+    for client in [reqwest::Client::new(), h2_client(64 * 1024)] {
+        answers.push(client.get(gateway.url("/")).send().await.unwrap());
+    }
+
+    let reads = answers.into_iter().map(|mut answer| async move {
+        let mut bytes = 0;
+        let mut next_pause = MIB;
+        while let Some(chunk) = answer.chunk().await.unwrap() {
+            bytes += chunk.len();
+            if bytes >= next_pause {
+                next_pause += MIB;
+                pause(Duration::from_millis(250)).await;
+            }
+        }
+        bytes
+    });
+
+    assert_eq!(futures_util::future::join_all(reads).await, [16 * MIB; 2]);
+}
+
+/// A client of HTTP/2 that lets so many bytes of each stream come unread.
+fn h2_client(window: usize) -> reqwest::Client {
+    let window = u32::try_from(window).unwrap();
+    let builder = reqwest::Client::builder().http2_prior_knowledge();
+    builder.http2_initial_stream_window_size(window).build().unwrap()
+}
+
 #[tokio::test]
 async fn a_client_that_goes_away_before_the_head_ends_the_upstream_call() {
     let (event, mut events) = mpsc::unbounded_channel();
