@@ -311,6 +311,46 @@ fn h2_client(window: usize) -> reqwest::Client {
 }
 
 #[tokio::test]
+async fn when_a_client_reading_at_full_speed_goes_away_the_upstream_sees_it_before_one_mib_more() {
+    let written = Arc::new(AtomicUsize::new(0));
+    let (over, mut is_over) = mpsc::unbounded_channel();
+    let gateway = Gateway::in_front_of("abort-fast", endless(Arc::clone(&written), over).await, "").await;
+    let mut client = TcpStream::connect(gateway.address).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nhost: it\r\n\r\n").await.unwrap();
+    client.read_exact(&mut vec![0; 32 * MIB]).await.unwrap();
+
+    // One thread runs this test and its upstream, which so writes nothing between these two lines.
+    let before = written.load(SeqCst);
+    drop(client);
+
+    soon("the reset at the upstream", is_over.recv()).await.unwrap();
+    let more = written.load(SeqCst) - before;
+    assert!(more < MIB, "{more} bytes after the client had gone");
+}
+
+#[tokio::test]
+async fn when_an_http_2_client_resets_a_stream_the_upstream_sees_it_before_one_mib_more() {
+    let written = Arc::new(AtomicUsize::new(0));
+    let (over, mut is_over) = mpsc::unbounded_channel();
+    let gateway = Gateway::in_front_of("abort-h2", endless(Arc::clone(&written), over).await, "").await;
+    let client = h2_client(64 * 1024);
+    let mut answer = client.get(gateway.url("/")).send().await.unwrap();
+    let mut bytes = 0;
+    while bytes < 32 * MIB {
+        bytes += answer.chunk().await.unwrap().unwrap().len();
+    }
+
+    let before = written.load(SeqCst);
+    drop(answer);
+
+    soon("the reset at the upstream", is_over.recv()).await.unwrap();
+    let more = written.load(SeqCst) - before;
+    assert!(more < MIB, "{more} bytes after the stream was reset");
+    // The connection lives on.
+    assert_eq!(soon("another stream", client.get(gateway.url("/")).send()).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
 async fn a_client_that_goes_away_before_the_head_ends_the_upstream_call() {
     let (event, mut events) = mpsc::unbounded_channel();
     let waiting = raw_upstream(move |mut stream| {

@@ -3,16 +3,20 @@ use std::net::{Ipv4Addr, SocketAddr};
 use axum::Router;
 use tokio::{
     io::AsyncReadExt,
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
 };
 
-async fn listener() -> TcpListener {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("loopback has free ports")
+/// Its connections have small send buffers: what was written is then on its way, not in the kernel of this side.
+fn listener() -> TcpListener {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_send_buffer_size(64 * 1024).expect("a size that every kernel has");
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("loopback has free ports");
+    socket.listen(1024).expect("bound")
 }
 
 /// A service on a loopback port; it lives as long as the test's runtime.
 pub(crate) async fn upstream(service: Router) -> SocketAddr {
-    let listener = listener().await;
+    let listener = listener();
     let address = listener.local_addr().expect("bound");
     tokio::spawn(async move { axum::serve(listener, service).await });
     address
@@ -24,7 +28,7 @@ where
     F: Fn(TcpStream) -> Fut + Send + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
-    let listener = listener().await;
+    let listener = listener();
     let address = listener.local_addr().expect("bound");
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
