@@ -221,11 +221,11 @@ async fn when_the_client_goes_away_the_upstream_sees_it_before_it_has_sent_one_m
 }
 
 /// One route to `upstream`, with a short patience for clients.
-async fn impatient(name: &str, upstream: std::net::SocketAddr) -> Gateway {
+async fn impatient(name: &str, upstream: std::net::SocketAddr, timeout: &str) -> Gateway {
     let config = format!(
         "send_timeout = '300ms'
          upstream = [{{ name = 'it', url = 'http://{upstream}' }}]
-         route = [{{ path = '/', upstream = 'it', timeout = {{ idle = '500ms', total = '1s' }} }}]"
+         route = [{{ path = '/', upstream = 'it', timeout = {{ {timeout} }} }}]"
     );
     Gateway::with(name, &config).await
 }
@@ -233,7 +233,8 @@ async fn impatient(name: &str, upstream: std::net::SocketAddr) -> Gateway {
 #[tokio::test]
 async fn a_client_that_stops_reading_is_cut_off_and_its_upstream_is_freed() {
     let (over, mut is_over) = mpsc::unbounded_channel();
-    let gateway = impatient("deaf-client", endless(Arc::default(), over).await).await;
+    let gateway =
+        impatient("deaf-client", endless(Arc::default(), over).await, "idle = '500ms', total = '1s'").await;
     let mut client = TcpStream::connect(gateway.address).await.unwrap();
     client.write_all(b"GET / HTTP/1.1\r\nhost: it\r\n\r\n").await.unwrap();
     client.read_exact(&mut vec![0; MIB]).await.unwrap();
@@ -248,7 +249,7 @@ async fn a_client_that_stops_reading_is_cut_off_and_its_upstream_is_freed() {
 #[tokio::test]
 async fn an_http_2_client_that_closes_its_window_loses_the_stream_and_keeps_the_connection() {
     let (over, mut is_over) = mpsc::unbounded_channel();
-    let gateway = impatient("closed-window", endless(Arc::default(), over).await).await;
+    let gateway = impatient("closed-window", endless(Arc::default(), over).await, "idle = '500ms'").await;
     let client = h2_client(MIB);
     let mut answer = client.get(gateway.url("/")).send().await.unwrap();
     answer.chunk().await.unwrap().unwrap();
