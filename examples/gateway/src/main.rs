@@ -7,6 +7,7 @@ mod args;
 mod config;
 mod demo;
 mod listen;
+mod path;
 mod print;
 mod routes;
 mod sending;

@@ -9,6 +9,7 @@ use tower::ServiceExt;
 
 use crate::{
     config::{Config, Prefix, Upstream},
+    path,
     stack::{Stack, stack},
 };
 
@@ -24,7 +25,7 @@ pub(crate) fn routes(config: &Config) -> Routes<impl Stack> {
         .iter()
         .map(|route| (route.prefix().clone(), stack(config, route, proxies[route.upstream()].clone())))
         .collect();
-    routes.sort_by_key(|(prefix, _)| Reverse(prefix.as_str().len()));
+    routes.sort_by_key(|(prefix, _)| Reverse(prefix.decoded().len()));
     Routes(routes.into())
 }
 
@@ -37,9 +38,13 @@ fn proxy(config: &Config, upstream: &Upstream) -> Proxy {
 }
 
 impl<S: Stack> Routes<S> {
-    /// Answers `request`, with a 404 when no route does.
+    /// Answers `request`, with a 404 when no route does, and with a 400 when it is not certain which one should.
     pub(crate) async fn call(self, request: Request<Incoming>) -> Result<Response<S::Body>, Infallible> {
         let path = request.uri().path();
+        if let Some(what) = path::ambiguity(path) {
+            let detail = format!("the path has {what}, which not every server reads alike");
+            return Ok(Problem::new(StatusCode::BAD_REQUEST).with_detail(detail).reply(Form::of(&request)));
+        }
         match self.0.iter().find(|(prefix, _)| prefix.matches(path)) {
             Some((_, stack)) => stack.clone().oneshot(request).await,
             None => {

@@ -26,7 +26,7 @@ pub(super) fn check(config: &Config) -> Result<(), Finding> {
     let mut seen = HashSet::new();
     for route in &config.routes {
         known_upstream(config, route)?;
-        if !seen.insert(route.prefix().as_str()) {
+        if !seen.insert(route.prefix().decoded()) {
             let path = route.prefix().as_str();
             let message =
                 format!("duplicate route {path:?}: one [[route]] per path; remove or rename this one");

@@ -6,6 +6,8 @@ use buttress::{key::Net, proxy::Address};
 use http::HeaderName;
 use serde::{Deserialize, Deserializer, de};
 
+use crate::path;
+
 /// A value that is parsed from a TOML string, and says what would be right when it cannot be.
 pub(crate) trait FromText: Sized {
     const EXPECTED: &'static str;
@@ -69,29 +71,40 @@ impl FromText for Address {
 }
 
 /// The path prefix a route answers for, in whole segments.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Prefix(String);
+#[derive(Clone, Debug)]
+pub(crate) struct Prefix {
+    text: String,
+    decoded: Box<[u8]>,
+}
 
 impl Prefix {
-    /// Whether `path` is this prefix or lies below it.
+    /// Whether `path` is this prefix or lies below it, whichever way either is encoded.
     pub(crate) fn matches(&self, path: &str) -> bool {
-        self.0 == "/"
-            || path.strip_prefix(&self.0).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        let mut path = path::decoded(path);
+        *self.decoded == *b"/"
+            || self.decoded.iter().all(|&byte| path.next() == Some(byte))
+                && path.next().is_none_or(|next| next == b'/')
     }
 
     pub(crate) fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// What two prefixes have in common that are one.
+    pub(crate) fn decoded(&self) -> &[u8] {
+        &self.decoded
     }
 }
 
 impl FromText for Prefix {
-    const EXPECTED: &'static str = "a path prefix such as \"/users\" (begins with /, no / at the end, no // or ?), or \"/\" for everything";
+    const EXPECTED: &'static str = "a path prefix such as \"/users\" (begins with /, no / at the end, no //, .. or ?), or \"/\" for everything";
 
     fn from_text(text: &str) -> Option<Self> {
         let segments = text.strip_prefix('/')?;
-        let whole = segments.split('/').all(|segment| !segment.is_empty());
+        let whole = segments.is_empty() || !segments.ends_with('/');
         let plain = text.bytes().all(|b| b.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&b));
-        (segments.is_empty() || whole && plain).then(|| Self(text.to_owned()))
+        (whole && plain && path::ambiguity(text).is_none())
+            .then(|| Self { text: text.to_owned(), decoded: path::decoded(text).collect() })
     }
 }
 

@@ -5,6 +5,7 @@ mod configuration;
 mod drain;
 mod forwarding;
 mod limits;
+mod paths;
 mod start;
 mod streaming;
 mod support;
