@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, collections::HashMap, convert::Infallible, sync::Arc};
 
-use buttress::{Problem, Proxy, proxy::XForwarded, reject::Form};
+use buttress::{Problem, Proxy, reject::Form};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tower::ServiceExt;
@@ -30,11 +30,9 @@ pub(crate) fn routes(config: &Config) -> Routes<impl Stack> {
 }
 
 fn proxy(config: &Config, upstream: &Upstream) -> Proxy {
-    // Behind a proxy of ours its list is continued. As the outermost one we begin it: what a client made up ends here.
-    let outermost = config.trusted_proxies().next().is_none();
-    let x_forwarded = if outermost { XForwarded::Replace } else { XForwarded::Append };
     let proxy = Proxy::to(upstream.address().clone()).expect("checked when the configuration was read");
-    proxy.x_forwarded(x_forwarded)
+    // The list of a proxy of ours is continued. For everyone else we begin it: what a client made up ends here.
+    proxy.x_forwarded_behind(config.trusted_proxies())
 }
 
 impl<S: Stack> Routes<S> {

@@ -58,3 +58,37 @@ async fn the_upstream_sees_the_clients_address_and_not_what_the_client_made_up()
     assert!(seen.contains("x-forwarded-for: 127.0.0.1\n"), "{seen}");
     assert!(!seen.contains("192.0.2.66"), "{seen}");
 }
+
+/// A gateway whose peers, this machine, are trusted proxies, or are not.
+async fn behind(name: &str, trusted: &str) -> Gateway {
+    let upstream = upstream(Router::new().fallback(any(mirror))).await;
+    let config = format!(
+        "trusted_proxies = ['{trusted}']
+         upstream = [{{ name = 'it', url = 'http://{upstream}' }}]
+         route = [{{ path = '/', upstream = 'it' }}]"
+    );
+    Gateway::with(name, &config).await
+}
+
+#[tokio::test]
+async fn no_field_that_names_the_client_is_believed_of_a_peer_that_is_not_trusted() {
+    for gateway in [mirrored("no-proxies").await, behind("other-proxies", "10.0.0.0/8").await] {
+        let request = Client::new().get(gateway.url("/")).header("forwarded", "for=192.0.2.66");
+        let request = request.header("x-real-ip", "192.0.2.67").header("x-forwarded-for", "192.0.2.68");
+
+        let seen = request.send().await.unwrap().text().await.unwrap();
+
+        assert!(seen.contains("x-forwarded-for: 127.0.0.1\n"), "{seen}");
+        assert!(!seen.contains("192.0.2."), "{seen}");
+    }
+}
+
+#[tokio::test]
+async fn the_list_of_a_trusted_proxy_is_continued() {
+    let gateway = behind("trusted-proxy", "127.0.0.0/8").await;
+
+    let request = Client::new().get(gateway.url("/")).header("x-forwarded-for", "192.0.2.66");
+    let seen = request.send().await.unwrap().text().await.unwrap();
+
+    assert!(seen.contains("x-forwarded-for: 192.0.2.66, 127.0.0.1\n"), "{seen}");
+}
