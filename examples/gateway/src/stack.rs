@@ -3,15 +3,15 @@
 use std::{convert::Infallible, time::Duration};
 
 use buttress::{
-    Key, KeySink, Problem, Proxy, RateLimitLayer, ServiceBuilderExt, TimeoutLayer,
+    Key, KeySink, Proxy, RateLimitLayer, ServiceBuilderExt, TimeoutLayer,
     answer::AnswerErrorsLayer,
     body::ReplyBody,
     key::{self, ClientIp, Header},
-    proxy::{self, ErrorKind},
+    proxy,
     reject::{self, Respond},
 };
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 use tower::{BoxError, Service, ServiceBuilder, util::option_layer};
 
@@ -44,8 +44,9 @@ where
 pub(crate) fn stack(config: &Config, route: &Route, proxy: Proxy) -> impl Stack {
     let timeout = route.timeout();
     ServiceBuilder::new()
-        // What the layers below and the proxy give up on leaves as an answer.
-        .layer(AnswerErrorsLayer::new().describe(fault))
+        // What the layers below and the proxy give up on leaves as an answer. It names no address: that is for the
+        // operator, not for the client.
+        .layer(AnswerErrorsLayer::new().describe(proxy::Error::problem))
         // Before the timeout: a refused request costs no timer and no connection.
         .layer(option_layer(route.rate_limit().map(|limit| rate_limit(config, route, limit))))
         .layer(
@@ -56,16 +57,6 @@ pub(crate) fn stack(config: &Config, route: &Route, proxy: Proxy) -> impl Stack 
         // The upstream's body cannot be made from bytes; what the layers answer with can.
         .lift_bodies()
         .service(proxy)
-}
-
-/// What is wrong, and on which side of the gateway. Names no address: that is for the operator, not the client.
-fn fault(error: &proxy::Error) -> Option<Problem> {
-    let status = match error.kind() {
-        ErrorKind::BadRequest | ErrorKind::RequestBody => StatusCode::BAD_REQUEST,
-        ErrorKind::ConnectTimeout => StatusCode::GATEWAY_TIMEOUT,
-        _ => StatusCode::BAD_GATEWAY,
-    };
-    Some(Problem::new(status).with_detail(error.kind().as_str()))
 }
 
 /// One value per route, made once: one budget over all connections.
