@@ -99,6 +99,12 @@ impl<Req> Key<Req> for Global {
     }
 }
 
+/// No part at all: the key of requests without one, where a value has to be given.
+impl KeyPart for Global {
+    #[inline]
+    fn write<K: KeySink>(&self, _: &mut K) {}
+}
+
 /// A key with the cost of each request, by a closure.
 #[derive(Clone, Copy)]
 pub struct Costed<K, F> {

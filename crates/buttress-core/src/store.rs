@@ -11,7 +11,7 @@ pub trait Store: Clone {
     /// What a key is written into.
     type Sink: KeySink;
     /// What is decided on a call, and kept as long as the decision may have to be corrected or reported.
-    type Decision: Decided;
+    type Decision: Decided + Clone;
     /// The future of an answer that comes later; [`std::future::Pending`] where none does.
     type Wait: Future<Output = Self::Decision>;
 

@@ -2,16 +2,19 @@ use buttress_core::{Decided, Name};
 
 use crate::MissingKey;
 
-/// What a rate limit tells its observer, once per call.
+/// What a rate limit tells its observer.
 ///
-/// It is given to the closure of [`RateLimitLayer::observe`](crate::RateLimitLayer::observe), outside every lock.
+/// Each call is told once as what became of it, and may add a word on what came after: that it waited, or was settled.
+///
+/// It is given to the closure of [`RateLimitLayer::observe`](crate::RateLimitLayer::observe), outside every lock. Keys that
+/// were evicted are counted, see [`Snapshot::evicted`](crate::Snapshot::evicted), and not told one by one.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum RateLimitEvent<'a> {
-    /// The call passes.
+    /// The call passes: at once, or after the [`delay`](Decided::delay) that the decision says.
     #[non_exhaustive]
     Allowed {
-        /// The limit's name.
+        /// The layer's name.
         policy: &'a Name,
         /// What the call was charged.
         cost: u32,
@@ -21,20 +24,66 @@ pub enum RateLimitEvent<'a> {
     /// The call is refused.
     #[non_exhaustive]
     Refused {
-        /// The limit's name.
+        /// The name of the limit that binds.
         policy: &'a Name,
         /// What the call would have cost.
         cost: u32,
-        /// Which limit refuses, and when the call may come again.
+        /// Which limits refuse, and when the call may come again.
         decision: &'a dyn Decided,
+    },
+    /// The call has waited for its turn and goes on.
+    #[non_exhaustive]
+    Waited {
+        /// The layer's name.
+        policy: &'a Name,
+        /// The decision, which says for how long.
+        decision: &'a dyn Decided,
+    },
+    /// The charge of a call was corrected after its answer.
+    #[non_exhaustive]
+    Settled {
+        /// The layer's name.
+        policy: &'a Name,
+        /// What it was charged before.
+        held: u32,
+        /// What it is charged now.
+        actual: u32,
+    },
+    /// A limit that only watches would have refused the call, which goes on.
+    #[non_exhaustive]
+    Shadow {
+        /// The name of that limit, the first of them where there are several.
+        policy: &'a Name,
+        /// What the call costs.
+        cost: u32,
+        /// Which limits would have refused, and when the call would have passed.
+        decision: &'a dyn Decided,
+    },
+    /// The call is on the allow list and passes uncounted.
+    #[non_exhaustive]
+    Allowlisted {
+        /// The layer's name.
+        policy: &'a Name,
+    },
+    /// The call is on the deny list and refused.
+    #[non_exhaustive]
+    Denied {
+        /// The layer's name.
+        policy: &'a Name,
     },
     /// The request has no key, and was allowed or refused for that. Under [`MissingKey::Shared`] the call is
     /// charged, and reported, like any other.
     #[non_exhaustive]
     Unkeyed {
-        /// The limit's name.
+        /// The layer's name.
         policy: &'a Name,
         /// What is done with such calls.
         rule: MissingKey,
+    },
+    /// The closure named a plan that is not there; the call is held to the first one, which is told next.
+    #[non_exhaustive]
+    UnknownPlan {
+        /// The layer's name.
+        policy: &'a Name,
     },
 }

@@ -3,136 +3,268 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use buttress_core::{Decided, Reject, Store};
+use buttress_core::{Key, Reject, Sleep, Store, Timestamp};
 use pin_project::pin_project;
 use tower_service::Service;
 
-use crate::gate::Gate;
+use crate::Charge;
+use crate::gate::{Asked, Core, Course, Gate};
+use crate::rules::{Rules, Terms};
 
 /// The response future of [`RateLimit`](crate::RateLimit).
+///
+/// # Cancel safety
+///
+/// Dropped while it waits for its turn, it gives back what it was charged. Dropped later, or while a remote store has
+/// not answered, it does not: the call counts.
 #[pin_project]
 #[must_use = "futures do nothing unless polled"]
-pub struct RateLimitFuture<S, Req, K, J, St>
+pub struct RateLimitFuture<S, Req, K, J, St, R = Rules>
 where
     S: Service<Req>,
-    J: Reject<Req, S::Response, S::Error>,
+    R: Terms<Req, K, S::Response, St>,
+    J: Reject<Req, R::Out, S::Error>,
     St: Store,
 {
     #[pin]
-    state: State<
-        S,
-        Req,
-        S::Future,
-        St::Wait,
-        St::Decision,
-        Result<S::Response, S::Error>,
-        Arc<Gate<K, J, St>>,
-        J::Form,
-    >,
+    state: State<S, Req, K, J, St, R>,
 }
 
 #[pin_project(project = StateProj)]
-enum State<S, Req, F, W, D, R, G, Form> {
-    /// Allowed; the note is what to write into the response.
+enum State<S, Req, K, J, St, R>
+where
+    S: Service<Req>,
+    R: Terms<Req, K, S::Response, St>,
+    J: Reject<Req, R::Out, S::Error>,
+    St: Store,
+{
+    /// Allowed.
     Called {
         #[pin]
-        future: F,
-        note: Option<(G, Form, D)>,
+        future: S::Future,
+        after: Option<After<K, J, St, R, J::Form, R::Form>>,
     },
     /// Refused: the answer is there.
-    Refused { result: Option<R> },
-    /// The store answers later. The service is the one that was readied.
-    Waiting {
+    Refused { result: Option<Result<R::Out, S::Error>> },
+    /// Allowed, when its turn has come. The service is the one that was readied.
+    InTurn { sleep: Pin<Box<Sleep>>, seat: Option<Seat<St>>, call: Option<(S, Req, Arc<Gate<K, J, St, R>>)> },
+    /// The store answers later.
+    Asking {
         #[pin]
-        wait: W,
-        call: Option<(S, Req, G)>,
-        form: Form,
-        cost: u32,
+        wait: St::Wait,
+        call: Option<(S, Req, Arc<Gate<K, J, St, R>>)>,
+        asked: Asked,
     },
 }
 
-impl<S, Req, K, J, St> RateLimitFuture<S, Req, K, J, St>
+/// What is to be done once the answer is there.
+pub(crate) struct After<K, J, St: Store, R, Form, SettleForm> {
+    gate: Arc<Gate<K, J, St, R>>,
+    form: Form,
+    settle: SettleForm,
+    charged: Option<(St::Decision, u32)>,
+}
+
+impl<K, J, St: Store, R, Form, SettleForm> After<K, J, St, R, Form, SettleForm> {
+    /// `None` when nothing is to be done, which is most often.
+    #[inline]
+    pub(crate) fn of<Req, Res, Err>(
+        gate: &Arc<Gate<K, J, St, R>>,
+        req: &Req,
+        charged: Option<(St::Decision, u32)>,
+    ) -> Option<Self>
+    where
+        R: Terms<Req, K, Res, St, Form = SettleForm>,
+        J: Reject<Req, R::Out, Err, Form = Form>,
+    {
+        (R::SETTLES || gate.core.annotate_success && charged.is_some()).then(|| Self {
+            gate: Arc::clone(gate),
+            form: gate.reject.form(req),
+            settle: gate.rules.form(req),
+            charged,
+        })
+    }
+
+    fn finish<Req, Res, Err>(self, res: Res) -> R::Out
+    where
+        R: Terms<Req, K, Res, St, Form = SettleForm>,
+        J: Reject<Req, R::Out, Err, Form = Form>,
+    {
+        let Self { gate, form, settle, charged } = self;
+        let note = if gate.core.annotate_success { charged.clone() } else { None };
+        let charge = match charged {
+            Some((decision, cost)) => Charge::new(Arc::clone(&gate.core), decision, cost),
+            None => Charge::none(),
+        };
+        let mut out = gate.rules.settle(settle, res, charge);
+        if let Some((decision, _)) = note {
+            gate.annotate(form, &mut out, &decision);
+        }
+        out
+    }
+}
+
+/// A place in the queue. Dropped in it, it is given back.
+struct Seat<St: Store> {
+    core: Arc<Core<St>>,
+    charged: Option<(St::Decision, u32)>,
+}
+
+impl<St: Store> Seat<St> {
+    fn leave(mut self) -> Option<(St::Decision, u32)> {
+        self.charged.take().inspect(|(decision, _)| self.core.waited(decision))
+    }
+}
+
+impl<St: Store> Drop for Seat<St> {
+    fn drop(&mut self) {
+        if let Some((decision, _)) = &self.charged {
+            self.core.abandon(decision);
+        }
+    }
+}
+
+impl<S, Req, K, J, St, R> RateLimitFuture<S, Req, K, J, St, R>
 where
     S: Service<Req>,
-    J: Reject<Req, S::Response, S::Error>,
+    R: Terms<Req, K, S::Response, St>,
+    J: Reject<Req, R::Out, S::Error>,
     St: Store,
 {
     #[inline]
     pub(crate) const fn called(
         future: S::Future,
-        note: Option<(Arc<Gate<K, J, St>>, J::Form, St::Decision)>,
+        after: Option<After<K, J, St, R, J::Form, R::Form>>,
     ) -> Self {
-        Self { state: State::Called { future, note } }
+        Self { state: State::Called { future, after } }
     }
 
     #[inline]
-    pub(crate) const fn refused(result: Result<S::Response, S::Error>) -> Self {
+    pub(crate) const fn refused(result: Result<R::Out, S::Error>) -> Self {
         Self { state: State::Refused { result: Some(result) } }
     }
 
-    pub(crate) const fn waiting(
+    pub(crate) fn in_turn(
+        service: S,
+        req: Req,
+        gate: Arc<Gate<K, J, St, R>>,
+        decision: St::Decision,
+        cost: u32,
+        turn: Timestamp,
+    ) -> Self {
+        Self { state: State::in_turn(service, req, gate, decision, cost, turn) }
+    }
+
+    pub(crate) const fn asking(
         wait: St::Wait,
         service: S,
         req: Req,
-        gate: Arc<Gate<K, J, St>>,
-        form: J::Form,
-        cost: u32,
+        gate: Arc<Gate<K, J, St, R>>,
+        asked: Asked,
     ) -> Self {
-        Self { state: State::Waiting { wait, call: Some((service, req, gate)), form, cost } }
+        Self { state: State::Asking { wait, call: Some((service, req, gate)), asked } }
     }
 }
 
-impl<S, Req, K, J, St> Future for RateLimitFuture<S, Req, K, J, St>
+impl<S, Req, K, J, St, R> State<S, Req, K, J, St, R>
 where
     S: Service<Req>,
-    J: Reject<Req, S::Response, S::Error>,
+    R: Terms<Req, K, S::Response, St>,
+    J: Reject<Req, R::Out, S::Error>,
     St: Store,
 {
-    type Output = Result<S::Response, S::Error>;
+    fn in_turn(
+        service: S,
+        req: Req,
+        gate: Arc<Gate<K, J, St, R>>,
+        decision: St::Decision,
+        cost: u32,
+        turn: Timestamp,
+    ) -> Self {
+        let sleep = Box::pin(gate.core.clock.sleep_until(turn));
+        let seat = Seat { core: Arc::clone(&gate.core), charged: Some((decision, cost)) };
+        Self::InTurn { sleep, seat: Some(seat), call: Some((service, req, gate)) }
+    }
+
+    fn called(
+        mut service: S,
+        req: Req,
+        gate: &Arc<Gate<K, J, St, R>>,
+        charged: Option<(St::Decision, u32)>,
+    ) -> Self {
+        let after = After::of(gate, &req, charged);
+        Self::Called { future: service.call(req), after }
+    }
+}
+
+impl<S, Req, K, J, St, R> Future for RateLimitFuture<S, Req, K, J, St, R>
+where
+    S: Service<Req>,
+    K: Key<Req>,
+    R: Terms<Req, K, S::Response, St>,
+    J: Reject<Req, R::Out, S::Error>,
+    St: Store,
+{
+    type Output = Result<R::Out, S::Error>;
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        const DONE: &str = "polled after it was ready";
         let mut state = self.project().state;
         loop {
-            match state.as_mut().project() {
-                StateProj::Called { future, note } => {
-                    let mut result = ready!(future.poll(cx));
-                    if let (Ok(res), Some((gate, form, decision))) = (&mut result, note.take()) {
-                        gate.annotate(form, res, &decision);
-                    }
-                    return Poll::Ready(result);
+            let next = match state.as_mut().project() {
+                StateProj::Called { future, after } => {
+                    let res = ready!(future.poll(cx));
+                    return Poll::Ready(res.map(|res| match after.take() {
+                        Some(after) => after.finish(res),
+                        None => R::unsettled(res).expect("a call that is settled knows its charge"),
+                    }));
                 }
-                StateProj::Refused { result } => {
-                    return Poll::Ready(result.take().expect("polled after it was ready"));
+                StateProj::Refused { result } => return Poll::Ready(result.take().expect(DONE)),
+                StateProj::InTurn { sleep, seat, call } => {
+                    ready!(sleep.as_mut().poll(cx));
+                    let (service, req, gate) = call.take().expect(DONE);
+                    let charged = seat.take().and_then(Seat::leave);
+                    State::called(service, req, &gate, charged)
                 }
-                StateProj::Waiting { wait, call, form, cost } => {
+                StateProj::Asking { wait, call, asked } => {
                     let decision = ready!(wait.poll(cx));
-                    let (form, cost) = (*form, *cost);
-                    let (mut service, req, gate) = call.take().expect("polled after it was ready");
-                    gate.report(cost, &decision);
-                    if !decision.admitted() {
-                        return Poll::Ready(gate.refuse(form, &decision));
+                    let (service, req, gate) = call.take().expect(DONE);
+                    match gate.judge::<Req, St::Wait>(&req, *asked, decision, gate.core.clock.now()) {
+                        Course::Passed { decision, cost, turn: Some(turn) } => {
+                            State::in_turn(service, req, gate, decision, cost, turn)
+                        }
+                        Course::Passed { decision, cost, turn: None } => {
+                            State::called(service, req, &gate, Some((decision, cost)))
+                        }
+                        Course::Uncounted => State::called(service, req, &gate, None),
+                        Course::Refused(decision) => {
+                            return Poll::Ready(gate.refuse(gate.reject.form(&req), &decision));
+                        }
+                        Course::Denied | Course::Asked(..) => {
+                            unreachable!("the store has answered, and is not asked twice")
+                        }
                     }
-                    let future = service.call(req);
-                    let note = gate.annotate_success.then_some((gate, form, decision));
-                    state.set(State::Called { future, note });
                 }
-            }
+            };
+            state.set(next);
         }
     }
 }
 
-impl<S, Req, K, J, St> fmt::Debug for RateLimitFuture<S, Req, K, J, St>
+impl<S, Req, K, J, St, R> fmt::Debug for RateLimitFuture<S, Req, K, J, St, R>
 where
     S: Service<Req>,
-    J: Reject<Req, S::Response, S::Error>,
+    R: Terms<Req, K, S::Response, St>,
+    J: Reject<Req, R::Out, S::Error>,
     St: Store,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match self.state {
             State::Called { .. } => "called",
             State::Refused { .. } => "refused",
-            State::Waiting { .. } => "waiting for the store",
+            State::InTurn { .. } => "waiting for its turn",
+            State::Asking { .. } => "waiting for the store",
         };
         f.debug_tuple("RateLimitFuture").field(&state).finish()
     }

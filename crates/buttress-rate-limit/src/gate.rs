@@ -3,10 +3,15 @@
 use std::slice;
 use std::sync::Arc;
 
-use buttress_core::{Answer, Clock, Decided, Key, Name, Reject, Rejection, RejectionKind, Store};
+use buttress_core::{Answer, Clock, Decided, Key, Name, Reject, Rejection, RejectionKind, Store, Timestamp};
 
 use crate::RateLimitEvent;
-use crate::tally::Tally;
+use crate::rules::{Planned, Standing, Terms};
+use crate::tally::{Count, Tally};
+use crate::top::Top;
+
+/// How many limits are told apart where the store does not say how many it has.
+pub(crate) const LIMITS: usize = 16;
 
 /// What is done with a request that has no key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -25,105 +30,231 @@ type Observer = Arc<dyn Fn(&RateLimitEvent<'_>) + Send + Sync>;
 
 /// A layer's settings and its state, shared by the services and futures that it makes.
 #[derive(Clone)]
-pub(crate) struct Gate<K, J, St> {
+pub(crate) struct Gate<K, J, St, R> {
     pub(crate) key: K,
     pub(crate) reject: J,
+    pub(crate) rules: R,
+    pub(crate) core: Arc<Core<St>>,
+}
+
+/// The part that knows nothing of requests, which handles and charges share.
+#[derive(Clone)]
+pub(crate) struct Core<St> {
     pub(crate) store: St,
     pub(crate) name: Name,
+    pub(crate) plans: Arc<[Name]>,
     pub(crate) clock: Clock,
     pub(crate) missing_key: MissingKey,
     pub(crate) annotate_success: bool,
+    pub(crate) shadow: bool,
     pub(crate) observer: Option<Observer>,
     pub(crate) tally: Arc<Tally>,
+    pub(crate) top: Option<Arc<Top>>,
 }
 
 /// What becomes of a call, as far as it is known in `call`.
 pub(crate) enum Course<D, W> {
-    /// Counted, and allowed or refused.
-    Decided(D),
+    /// Counted, and allowed: at once, or when its turn has come.
+    Passed { decision: D, cost: u32, turn: Option<Timestamp> },
+    /// Counted, and refused.
+    Refused(D),
     /// The store answers later.
-    Later(u32, W),
+    Asked(W, Asked),
     /// Allowed without being counted.
     Uncounted,
-    /// Refused for want of a key.
+    /// Refused uncounted: it is on the deny list, or has no key.
     Denied,
 }
 
-impl<K, J, St> Gate<K, J, St> {
-    pub(crate) fn new(key: K, reject: J, store: St, name: Name) -> Self {
+/// What was asked of the store.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked {
+    cost: u32,
+    plan: usize,
+}
+
+impl<St> Core<St> {
+    pub(crate) fn new(store: St, name: Name, limits: usize) -> Self {
         Self {
-            key,
-            reject,
             store,
             name,
+            plans: Arc::default(),
             clock: Clock::default(),
             missing_key: MissingKey::default(),
             annotate_success: false,
+            shadow: false,
             observer: None,
-            tally: Arc::default(),
+            tally: Arc::new(Tally::new(limits)),
+            top: None,
         }
     }
 
-    /// The same settings and counts with other parts.
-    pub(crate) fn map<K2, J2, St2>(self, parts: impl FnOnce(K, J, St) -> (K2, J2, St2)) -> Gate<K2, J2, St2> {
-        let Self { key, reject, store, name, clock, missing_key, annotate_success, observer, tally } = self;
-        let (key, reject, store) = parts(key, reject, store);
-        Gate { key, reject, store, name, clock, missing_key, annotate_success, observer, tally }
-    }
-
-    /// Begins a new budget, and so new counts.
-    pub(crate) fn restart(&mut self, store: impl FnOnce(&St) -> St) {
-        self.store = store(&self.store);
-        self.tally = Arc::default();
+    /// The same settings over another state, with counts of its own.
+    pub(crate) fn with_store<Other>(&self, store: Other, limits: usize) -> Core<Other> {
+        let Self { name, plans, clock, missing_key, annotate_success, shadow, observer, top, .. } = self;
+        Core {
+            store,
+            name: name.clone(),
+            plans: Arc::clone(plans),
+            clock: clock.clone(),
+            missing_key: *missing_key,
+            annotate_success: *annotate_success,
+            shadow: *shadow,
+            observer: observer.clone(),
+            tally: Arc::new(Tally::new(limits)),
+            top: top.as_ref().map(|top| Arc::new(top.fresh())),
+        }
     }
 
     #[inline]
-    pub(crate) fn decide<Req>(&self, req: &Req) -> Course<St::Decision, St::Wait>
-    where
-        K: Key<Req>,
-        St: Store,
-    {
-        let mut key = self.store.sink();
-        if !self.key.key(req, &mut key) {
-            self.tally.unkeyed();
-            match self.missing_key {
-                MissingKey::Allow => return self.unkeyed(true),
-                MissingKey::Deny => return self.unkeyed(false),
-                // A key of several parts may have written some of them.
-                MissingKey::Shared => key = self.store.sink(),
+    pub(crate) fn tell<'a>(&'a self, event: impl FnOnce(&'a Name) -> RateLimitEvent<'a>) {
+        if let Some(observer) = &self.observer {
+            observer(&event(&self.name));
+        }
+    }
+}
+
+impl<St: Store> Core<St> {
+    /// The name of the limit with this index. A layer's own name stands for its only limit.
+    fn limit_name(&self, decision: &St::Decision, index: usize) -> Name {
+        let only = self.plans.is_empty() && self.store.name(decision, 1).is_none();
+        let name = if only { None } else { self.store.name(decision, index) };
+        name.unwrap_or_else(|| self.name.clone())
+    }
+
+    /// Corrects what a call was charged.
+    pub(crate) fn settle(&self, decision: &St::Decision, held: u32, actual: u32) {
+        if actual != held {
+            self.store.settle(decision, actual, self.clock.now());
+        }
+        self.tally.count(Count::Settled);
+        self.tell(|policy| RateLimitEvent::Settled { policy, held, actual });
+    }
+
+    /// The call's turn has come.
+    pub(crate) fn waited(&self, decision: &St::Decision) {
+        self.tally.count(Count::Waited);
+        self.tell(|policy| RateLimitEvent::Waited { policy, decision });
+    }
+
+    /// The call was dropped before its turn: its slot goes back.
+    pub(crate) fn abandon(&self, decision: &St::Decision) {
+        self.store.settle(decision, 0, self.clock.now());
+        self.tally.count(Count::Abandoned);
+    }
+
+    #[cold]
+    fn shadowed(&self, decision: &St::Decision, plan: usize, cost: u32) {
+        self.tally.count(Count::Shadowed);
+        let binding = if decision.admitted() { None } else { Some(decision.binding()) };
+        let mut first = binding;
+        for index in 0..LIMITS {
+            if decision.shadowed(index) || binding.is_some() && decision.violates(index) {
+                self.tally.count_limit(plan * LIMITS + index, true);
+                first = first.or(Some(index));
             }
         }
-        let cost = self.key.cost(req);
-        match self.store.decide(key, cost, self.clock.now()) {
-            Answer::Now(decision) => {
-                self.report(cost, &decision);
-                Course::Decided(decision)
-            }
-            Answer::Later(wait) => Course::Later(cost, wait),
+        if let (Some(observer), Some(index)) = (&self.observer, first) {
+            let policy = self.limit_name(decision, index);
+            observer(&RateLimitEvent::Shadow { policy: &policy, cost, decision });
         }
     }
 
     #[cold]
-    fn unkeyed<D, W>(&self, admitted: bool) -> Course<D, W> {
-        self.tally.decided(admitted);
-        if let Some(observer) = &self.observer {
-            observer(&RateLimitEvent::Unkeyed { policy: &self.name, rule: self.missing_key });
+    fn refused(&self, decision: &St::Decision, plan: usize, cost: u32) {
+        self.tally.count(Count::Refused);
+        for index in (0..LIMITS).filter(|index| decision.violates(*index)) {
+            self.tally.count_limit(plan * LIMITS + index, false);
         }
-        if admitted { Course::Uncounted } else { Course::Denied }
+        if let Some(observer) = &self.observer {
+            let policy = self.limit_name(decision, decision.binding());
+            observer(&RateLimitEvent::Refused { policy: &policy, cost, decision });
+        }
+    }
+}
+
+impl<K, J, St, R> Gate<K, J, St, R> {
+    /// The settings that a builder step changes. Services that were made before keep theirs.
+    pub(crate) fn core_mut(&mut self) -> &mut Core<St>
+    where
+        St: Clone,
+    {
+        Arc::make_mut(&mut self.core)
     }
 
-    /// Counts a decision and tells the observer.
     #[inline]
-    pub(crate) fn report(&self, cost: u32, decision: &impl Decided) {
-        self.tally.decided(decision.admitted());
-        if let Some(observer) = &self.observer {
-            let policy = &self.name;
-            observer(&if decision.admitted() {
-                RateLimitEvent::Allowed { policy, cost, decision }
-            } else {
-                RateLimitEvent::Refused { policy, cost, decision }
-            });
+    pub(crate) fn decide<Req, Res>(&self, req: &Req) -> Course<St::Decision, St::Wait>
+    where
+        K: Key<Req>,
+        St: Store,
+        R: Terms<Req, K, Res, St>,
+    {
+        let core = &*self.core;
+        match self.rules.standing(req) {
+            Standing::Counted => {}
+            Standing::Allowed => return core.listed(true),
+            Standing::Denied => return core.listed(false),
         }
+        let mut key = core.store.sink();
+        if !self.key.key(req, &mut key) {
+            core.tally.count(Count::Unkeyed);
+            match core.missing_key {
+                MissingKey::Allow => return core.unkeyed(true),
+                MissingKey::Deny => return core.unkeyed(false),
+                // A key of several parts may have written some of them.
+                MissingKey::Shared => key = core.store.sink(),
+            }
+        }
+        let plan = match self.rules.plan(req, &core.plans) {
+            Planned::One => 0,
+            planned => {
+                let plan = core.planned(planned);
+                core.store.plan(&mut key, plan);
+                plan
+            }
+        };
+        let asked = Asked { cost: self.rules.cost(&self.key, req), plan };
+        let now = core.clock.now();
+        match core.store.decide(key, asked.cost, now) {
+            Answer::Now(decision) => self.judge(req, asked, decision, now),
+            Answer::Later(wait) => Course::Asked(wait, asked),
+        }
+    }
+
+    /// Counts a decision, tells the observer, and says what follows.
+    #[inline]
+    pub(crate) fn judge<Req, W>(
+        &self,
+        req: &Req,
+        asked: Asked,
+        decision: St::Decision,
+        now: Timestamp,
+    ) -> Course<St::Decision, W>
+    where
+        K: Key<Req>,
+        St: Store,
+    {
+        let (core, Asked { cost, plan }) = (&*self.core, asked);
+        if !decision.admitted() {
+            if core.shadow {
+                core.tally.count(Count::Allowed);
+                core.shadowed(&decision, plan, cost);
+                return Course::Uncounted;
+            }
+            core.refused(&decision, plan, cost);
+            if let Some(top) = &core.top {
+                top.count(&self.key, req);
+            }
+            return Course::Refused(decision);
+        }
+        core.tally.count(Count::Allowed);
+        if (0..LIMITS).any(|index| decision.shadowed(index)) {
+            core.shadowed(&decision, plan, cost);
+        }
+        core.tell(|policy| RateLimitEvent::Allowed { policy, cost, decision: &decision });
+        let delay = decision.delay();
+        let turn = (!delay.is_zero()).then(|| now + delay);
+        Course::Passed { decision, cost, turn }
     }
 
     /// The answer to a call that the limit refuses.
@@ -132,21 +263,26 @@ impl<K, J, St> Gate<K, J, St> {
         J: Reject<Req, Res, Err>,
         St: Store,
     {
+        let binding = decision.binding();
         let kind = if decision.never() { RejectionKind::CostTooHigh } else { RejectionKind::RateLimited };
-        let mut rejection = Rejection::new(kind).with_policy(self.name.clone());
+        let mut rejection = Rejection::new(kind).with_policy(self.core.limit_name(decision, binding));
+        for index in (0..LIMITS).filter(|index| *index != binding && decision.violates(*index)) {
+            rejection = rejection.with_also(self.core.limit_name(decision, index));
+        }
         rejection.retry_after = decision.retry_after();
         let mut res = self.reject.reject(form, rejection)?;
         self.annotate(form, &mut res, decision);
         Ok(res)
     }
 
-    /// The answer to a call without a key, where one is demanded.
+    /// The answer to a call that is refused uncounted.
     #[cold]
     pub(crate) fn deny<Req, Res, Err>(&self, form: J::Form) -> Result<Res, Err>
     where
         J: Reject<Req, Res, Err>,
     {
-        self.reject.reject(form, Rejection::new(RejectionKind::Denied).with_policy(self.name.clone()))
+        let rejection = Rejection::new(RejectionKind::Denied).with_policy(self.core.name.clone());
+        self.reject.reject(form, rejection)
     }
 
     /// Writes what is left into a response.
@@ -157,18 +293,61 @@ impl<K, J, St> Gate<K, J, St> {
     {
         // Most often there is one, and then nothing is allocated.
         let (mut first, mut all) = (None, Vec::new());
-        self.store.quotas(decision, &mut |quota| match &first {
-            None => first = Some(quota),
-            Some(_) => all.push(quota),
+        self.core.store.quotas(decision, &mut |quota| {
+            if let Some(first) = first.take() {
+                all.push(first);
+            }
+            if all.is_empty() {
+                first = Some(quota);
+            } else {
+                all.push(quota);
+            }
         });
         if let Some(mut quota) = first {
-            if all.is_empty() {
-                quota.name = self.name.clone();
-                self.reject.annotate(form, res, slice::from_ref(&quota));
-            } else {
-                all.insert(0, quota);
-                self.reject.annotate(form, res, &all);
+            if self.core.plans.is_empty() {
+                quota.name = self.core.name.clone();
             }
+            self.reject.annotate(form, res, slice::from_ref(&quota));
+        } else if !all.is_empty() {
+            self.reject.annotate(form, res, &all);
         }
+    }
+}
+
+impl<St> Core<St> {
+    #[cold]
+    fn unkeyed<D, W>(&self, admitted: bool) -> Course<D, W> {
+        self.tally.count(if admitted { Count::Allowed } else { Count::Refused });
+        self.tell(|policy| RateLimitEvent::Unkeyed { policy, rule: self.missing_key });
+        if admitted { Course::Uncounted } else { Course::Denied }
+    }
+
+    #[cold]
+    fn listed<D, W>(&self, admitted: bool) -> Course<D, W> {
+        if admitted {
+            self.tally.count(Count::Allowlisted);
+            self.tell(|policy| RateLimitEvent::Allowlisted { policy });
+            Course::Uncounted
+        } else {
+            self.tally.count(Count::Denied);
+            self.tell(|policy| RateLimitEvent::Denied { policy });
+            Course::Denied
+        }
+    }
+
+    #[inline]
+    fn planned(&self, planned: Planned) -> usize {
+        match planned {
+            Planned::One => 0,
+            Planned::Of(index) => index,
+            Planned::Unknown => self.unplanned(),
+        }
+    }
+
+    #[cold]
+    fn unplanned(&self) -> usize {
+        self.tally.count(Count::Unplanned);
+        self.tell(|policy| RateLimitEvent::UnknownPlan { policy });
+        0
     }
 }

@@ -7,27 +7,37 @@ mod future;
 mod gate;
 mod handle;
 mod layer;
+mod pick;
 mod plan;
+mod plans;
 mod policy;
+pub mod rules;
 mod service;
 mod set;
+pub mod settle;
 mod store;
 mod sync;
 mod table;
 mod tally;
+mod top;
 
 pub use decision::Decision;
 pub use event::RateLimitEvent;
 pub use future::RateLimitFuture;
 pub use gate::MissingKey;
-pub use handle::{Handle, Snapshot};
+pub use handle::{Handle, LimitCounts, Snapshot};
 pub use layer::RateLimitLayer;
+pub use pick::Pick;
+pub use plans::{PlanLimits, Plans};
 pub use policy::{
     CarryOver, FixedWindow, Gcra, LeakyBucket, Left, Limit, LimitError, LimitState, Policy, Ruling,
     SlidingLog, SlidingLogState, SlidingStrict, SlidingStrictState, SlidingWindow, SlidingWindowState,
 };
 pub use service::RateLimit;
+#[doc(no_inline)]
+pub use settle::Charge;
 pub use store::{KeyHash, Memory, WhenFull};
+pub use top::TopKey;
 
 #[cfg(feature = "http")]
 #[cfg_attr(docsrs, doc(cfg(feature = "http")))]

@@ -3,28 +3,31 @@ use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use buttress_core::{Decided, Fail, Global, Key, Reject, Store};
+use buttress_core::{Fail, Global, Key, Reject, Store};
 use tower_service::Service;
 
+use crate::future::After;
 use crate::gate::{Course, Gate};
+use crate::rules::{Rules, Terms};
 use crate::{Memory, RateLimitFuture};
 
 /// Limits how often the service `S` is called. Made by [`RateLimitLayer`](crate::RateLimitLayer).
 ///
 /// `poll_ready` is that of `S`: over [`OnCall`](buttress_core::OnCall), as the layer makes it, always ready. The
-/// decision is made in `call`, and a refused call does not touch `S`.
+/// decision is made in `call`, and a refused call does not touch `S`. Nor does a call that waits for its turn, until
+/// that has come.
 ///
 /// # Cancel safety
 ///
-/// Nothing is held between calls or across one. A call counts when it is made: dropping its future does not give
-/// the unit back, whether or not `S` was called.
-pub struct RateLimit<S, K = Global, J = Fail, St = Memory> {
+/// Nothing is held between calls. A call counts when it is made: dropping its future does not give the unit back,
+/// whether or not `S` was called, unless the call was still waiting for its turn.
+pub struct RateLimit<S, K = Global, J = Fail, St = Memory, R = Rules> {
     inner: S,
-    gate: Arc<Gate<K, J, St>>,
+    gate: Arc<Gate<K, J, St, R>>,
 }
 
-impl<S, K, J, St> RateLimit<S, K, J, St> {
-    pub(crate) const fn new(inner: S, gate: Arc<Gate<K, J, St>>) -> Self {
+impl<S, K, J, St, R> RateLimit<S, K, J, St, R> {
+    pub(crate) const fn new(inner: S, gate: Arc<Gate<K, J, St, R>>) -> Self {
         Self { inner, gate }
     }
 
@@ -44,16 +47,25 @@ impl<S, K, J, St> RateLimit<S, K, J, St> {
     }
 }
 
-impl<S, Req, K, J, St> Service<Req> for RateLimit<S, K, J, St>
+impl<S: Clone, K, J, St, R> RateLimit<S, K, J, St, R> {
+    /// What was readied, for a call that waits: that instance is called, not its clone.
+    fn take_ready(&mut self) -> S {
+        let fresh = self.inner.clone();
+        mem::replace(&mut self.inner, fresh)
+    }
+}
+
+impl<S, Req, K, J, St, R> Service<Req> for RateLimit<S, K, J, St, R>
 where
     S: Service<Req> + Clone,
     K: Key<Req>,
-    J: Reject<Req, S::Response, S::Error>,
+    R: Terms<Req, K, S::Response, St>,
+    J: Reject<Req, R::Out, S::Error>,
     St: Store,
 {
-    type Response = S::Response;
+    type Response = R::Out;
     type Error = S::Error;
-    type Future = RateLimitFuture<S, Req, K, J, St>;
+    type Future = RateLimitFuture<S, Req, K, J, St, R>;
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
@@ -64,39 +76,41 @@ where
     fn call(&mut self, req: Req) -> Self::Future {
         let gate = &self.gate;
         match gate.decide(&req) {
-            Course::Decided(decision) if decision.admitted() => {
-                let note =
-                    gate.annotate_success.then(|| (Arc::clone(gate), gate.reject.form(&req), decision));
-                RateLimitFuture::called(self.inner.call(req), note)
+            Course::Passed { decision, cost, turn: None } => {
+                let after = After::of(gate, &req, Some((decision, cost)));
+                RateLimitFuture::called(self.inner.call(req), after)
             }
-            Course::Decided(decision) => {
+            Course::Refused(decision) => {
                 RateLimitFuture::refused(gate.refuse(gate.reject.form(&req), &decision))
             }
-            Course::Later(cost, wait) => {
-                let form = gate.reject.form(&req);
+            Course::Passed { decision, cost, turn: Some(turn) } => {
                 let gate = Arc::clone(gate);
-                let fresh = self.inner.clone();
-                // What was readied is called, not its clone.
-                let ready = mem::replace(&mut self.inner, fresh);
-                RateLimitFuture::waiting(wait, ready, req, gate, form, cost)
+                RateLimitFuture::in_turn(self.take_ready(), req, gate, decision, cost, turn)
             }
-            Course::Uncounted => RateLimitFuture::called(self.inner.call(req), None),
+            Course::Asked(wait, asked) => {
+                let gate = Arc::clone(gate);
+                RateLimitFuture::asking(wait, self.take_ready(), req, gate, asked)
+            }
+            Course::Uncounted => {
+                let after = After::of(gate, &req, None);
+                RateLimitFuture::called(self.inner.call(req), after)
+            }
             Course::Denied => RateLimitFuture::refused(gate.deny(gate.reject.form(&req))),
         }
     }
 }
 
-impl<S: Clone, K, J, St> Clone for RateLimit<S, K, J, St> {
+impl<S: Clone, K, J, St, R> Clone for RateLimit<S, K, J, St, R> {
     fn clone(&self) -> Self {
         Self { inner: self.inner.clone(), gate: Arc::clone(&self.gate) }
     }
 }
 
-impl<S: fmt::Debug, K, J, St> fmt::Debug for RateLimit<S, K, J, St> {
+impl<S: fmt::Debug, K, J, St, R> fmt::Debug for RateLimit<S, K, J, St, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RateLimit")
             .field("inner", &self.inner)
-            .field("name", &self.gate.name)
+            .field("name", &self.gate.core.name)
             .finish_non_exhaustive()
     }
 }

@@ -1,46 +1,62 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 const STRIPES: usize = 8;
+const KINDS: usize = 10;
 
-/// Counts what was decided. Each thread counts on one of a few cache lines, so that cores do not fight for one.
-#[derive(Debug, Default)]
-pub(crate) struct Tally([Stripe; STRIPES]);
-
-#[derive(Debug, Default)]
-#[repr(align(64))]
-struct Stripe {
-    allowed: AtomicU64,
-    refused: AtomicU64,
-    unkeyed: AtomicU64,
+/// What is counted of calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Count {
+    Allowed,
+    Refused,
+    Unkeyed,
+    Allowlisted,
+    Denied,
+    Waited,
+    Abandoned,
+    Settled,
+    Shadowed,
+    Unplanned,
 }
 
+/// Counts what was decided. Each thread counts on one of a few cache lines, so that cores do not fight for one.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    stripes: [Stripe; STRIPES],
+    /// Refusals, and what would have been one: two for each limit.
+    limits: Box<[AtomicU64]>,
+}
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Stripe([AtomicU64; KINDS]);
+
 impl Tally {
+    /// Counts for so many limits, over all plans.
+    pub(crate) fn new(limits: usize) -> Self {
+        let limits = (0..2 * limits).map(|_| AtomicU64::new(0)).collect();
+        Self { stripes: Default::default(), limits }
+    }
+
     #[inline]
-    pub(crate) fn decided(&self, admitted: bool) {
-        let stripe = self.mine();
-        let count = if admitted { &stripe.allowed } else { &stripe.refused };
-        count.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn count(&self, what: Count) {
+        self.mine().0[what as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    #[cold]
-    pub(crate) fn unkeyed(&self) {
-        self.mine().unkeyed.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn sum(&self, what: Count) -> u64 {
+        self.stripes.iter().map(|stripe| stripe.0[what as usize].load(Ordering::Relaxed)).sum()
     }
 
-    pub(crate) fn allowed(&self) -> u64 {
-        self.sum(|stripe| &stripe.allowed)
+    /// Counts a refusal by the limit with this index, or what would be one if the limit did not only watch.
+    pub(crate) fn count_limit(&self, index: usize, shadowed: bool) {
+        if let Some(count) = self.limits.get(2 * index + usize::from(shadowed)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
-    pub(crate) fn refused(&self) -> u64 {
-        self.sum(|stripe| &stripe.refused)
-    }
-
-    pub(crate) fn unkeyed_calls(&self) -> u64 {
-        self.sum(|stripe| &stripe.unkeyed)
-    }
-
-    fn sum(&self, count: impl Fn(&Stripe) -> &AtomicU64) -> u64 {
-        self.0.iter().map(|stripe| count(stripe).load(Ordering::Relaxed)).sum()
+    /// How often the limit with this index refused, and how often it would have.
+    pub(crate) fn sum_limit(&self, index: usize) -> (u64, u64) {
+        let load = |at: usize| self.limits.get(at).map_or(0, |count| count.load(Ordering::Relaxed));
+        (load(2 * index), load(2 * index + 1))
     }
 
     #[inline]
@@ -49,6 +65,6 @@ impl Tally {
         thread_local! {
             static STRIPE: usize = THREADS.fetch_add(1, Ordering::Relaxed) % STRIPES;
         }
-        &self.0[STRIPE.with(|stripe| *stripe)]
+        &self.stripes[STRIPE.with(|stripe| *stripe)]
     }
 }
