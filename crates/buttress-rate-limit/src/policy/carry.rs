@@ -174,9 +174,11 @@ impl CarryOver {
                 let previous = if share == 0 { 0 } else { weight.div_ceil(share) as u64 };
                 (previous, view.current - from_current + more)
             }
-            rule => (rule.units(view.previous, was, is), rule.units(view.current, was, is)),
+            Self::Proportional => (self.units(view.previous, was, is), self.units(view.current, was, is)),
+            Self::Additive | Self::Reset => (view.previous, view.current),
         };
-        Some(new.state(view.index, previous, current))
+        // A much lower limit has no room for the counts.
+        (previous.max(current) <= new.most()).then(|| new.state(view.index, previous, current))
     }
 
     fn strict(

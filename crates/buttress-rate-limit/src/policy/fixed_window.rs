@@ -210,7 +210,7 @@ impl Policy for FixedWindow {
     fn retry_after(&self, state: &u64, now: Timestamp, cost: u32) -> Option<Duration> {
         let (index, count) = self.current(*state, now);
         (u64::from(cost) <= self.limit).then(|| {
-            if count.saturating_add(u64::from(cost)) <= self.limit {
+            if cost == 0 || count.saturating_add(u64::from(cost)) <= self.limit {
                 Duration::ZERO
             } else {
                 self.until_end(index, now)

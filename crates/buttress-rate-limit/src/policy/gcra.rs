@@ -199,6 +199,8 @@ impl Policy for Gcra {
         let charge = self.cost(cost);
         let after = tat.saturating_sub(now).saturating_add(charge);
         (u64::from(cost) <= self.burst).then(|| match after.saturating_sub(self.ticks_full) {
+            // Looking is free, in debt too.
+            _ if cost == 0 => Duration::ZERO,
             // Nothing is owed, but the clock has come to its end.
             0 if (*tat).max(now).checked_add(charge).is_none() => self.time(1),
             ticks => self.time(ticks),

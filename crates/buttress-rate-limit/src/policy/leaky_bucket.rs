@@ -264,9 +264,12 @@ impl Policy for LeakyBucket {
     fn retry_after(&self, next: &u64, now: Timestamp, cost: u32) -> Option<Duration> {
         let units = self.units(cost);
         let wait = self.turn(self.debt(next, now).saturating_add(units), units);
-        (units <= self.ticks_full()).then(|| {
-            let ends = (*next).max(self.gcra.ticks(now)).checked_add(units).is_none();
-            self.gcra.time(wait.saturating_sub(self.ticks_wait()).max(u64::from(ends && cost > 0)))
+        (units <= self.ticks_full()).then(|| match wait.saturating_sub(self.ticks_wait()) {
+            // Looking is free, in debt too.
+            _ if cost == 0 => Duration::ZERO,
+            // Nothing is owed, but the clock has come to its end.
+            0 if (*next).max(self.gcra.ticks(now)).checked_add(units).is_none() => self.gcra.time(1),
+            ticks => self.gcra.time(ticks),
         })
     }
 

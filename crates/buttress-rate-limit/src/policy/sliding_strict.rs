@@ -109,6 +109,12 @@ impl SlidingStrict {
         self.parts
     }
 
+    /// How long each of them is: the window divided, rounded up to a nanosecond.
+    #[must_use]
+    pub const fn part(&self) -> Duration {
+        Duration::from_nanos(self.part_nanos)
+    }
+
     #[inline]
     fn index(&self, now: Timestamp) -> u64 {
         now.as_nanos() / self.part_nanos

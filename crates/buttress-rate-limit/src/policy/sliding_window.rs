@@ -128,7 +128,7 @@ impl SlidingWindow {
 
     /// The most that a count holds: one limit more than the limit.
     #[inline]
-    fn most(&self) -> u64 {
+    pub(super) fn most(&self) -> u64 {
         (2 * self.limit).min(u64::from(u32::MAX))
     }
 

@@ -23,8 +23,15 @@ impl Default for Held {
     }
 }
 
+impl LimitState {
+    /// The state of an algorithm that needs one word.
+    pub(crate) const fn from_word(word: u64) -> Self {
+        Self(Held::Word(word))
+    }
+}
+
 /// A state that a [`LimitState`] can hold.
-pub(super) trait Part: Default {
+pub(super) trait Part: Default + PartialEq {
     /// `None` when it holds another, which a fresh one does.
     fn get(state: &LimitState) -> Option<&Self>;
     fn get_mut(state: &mut LimitState) -> Option<&mut Self>;
@@ -44,17 +51,22 @@ pub(super) fn look<P: Policy<State: Part>, T>(
     }
 }
 
-/// Gives `policy` its own part of `state`.
+/// Gives `policy` its own part of `state`. What stays fresh is not kept.
 #[inline]
 pub(super) fn change<P: Policy<State: Part>, T>(
     policy: &P,
     state: &mut LimitState,
     change: impl FnOnce(&P, &mut P::State) -> T,
 ) -> T {
-    if P::State::get(state).is_none() {
-        *state = hold(P::State::default());
+    if let Some(part) = Part::get_mut(state) {
+        return change(policy, part);
     }
-    change(policy, Part::get_mut(state).expect("it has just been made one"))
+    let mut part = P::State::default();
+    let result = change(policy, &mut part);
+    if part != P::State::default() {
+        *state = hold(part);
+    }
+    result
 }
 
 /// A state that holds `part`.
