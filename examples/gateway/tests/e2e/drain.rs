@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::{Router, routing::get};
 use reqwest::{Client, Response};
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     sync::{Notify, mpsc},
     task::JoinHandle,
@@ -121,4 +122,28 @@ async fn idle_connections_do_not_hold_the_drain_up() {
     let (status, notes) = gateway.ended().await;
     assert_eq!(status.code(), Some(0), "{notes}");
     assert!(!notes.contains("cut off"), "{notes}");
+}
+
+#[tokio::test]
+async fn requests_that_the_kernel_has_taken_when_the_signal_comes_are_answered() {
+    let gateway = Gateway::demo().await;
+    let mut clients = Vec::new();
+
+    // While it sleeps, the kernel accepts for it.
+    gateway.signal("STOP");
+    for _ in 0..32 {
+        let mut client = TcpStream::connect(gateway.address).await.unwrap();
+        client.write_all(b"GET /users/1 HTTP/1.1\r\nhost: it\r\n\r\n").await.unwrap();
+        clients.push(client);
+    }
+    gateway.signal("TERM");
+    gateway.signal("CONT");
+
+    for mut client in clients {
+        let mut answer = String::new();
+        soon("the answer", client.read_to_string(&mut answer)).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("Ada"), "{answer:?}");
+    }
+    let (status, notes) = gateway.ended().await;
+    assert_eq!(status.code(), Some(0), "{notes}");
 }
