@@ -6,6 +6,7 @@
 mod args;
 mod config;
 mod demo;
+mod faults;
 mod listen;
 mod path;
 mod print;

@@ -15,7 +15,10 @@ use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 use tower::{BoxError, Service, ServiceBuilder, util::option_layer};
 
-use crate::config::{self, Config, RateLimit, Route};
+use crate::{
+    config::{self, Config, RateLimit, Route},
+    faults::faults,
+};
 
 /// What a route's service is. Nothing in it is boxed, and a clone of it is a few counters up.
 pub(crate) trait Stack:
@@ -46,7 +49,7 @@ pub(crate) fn stack(config: &Config, route: &Route, proxy: Proxy) -> impl Stack 
     ServiceBuilder::new()
         // What the layers below and the proxy give up on leaves as an answer. It names no address: that is for the
         // operator, not for the client.
-        .layer(AnswerErrorsLayer::new().describe(proxy::Error::problem))
+        .layer(AnswerErrorsLayer::new().describe(proxy::Error::problem).observe(faults(route)))
         // Before the timeout: a refused request costs no timer and no connection.
         .layer(option_layer(route.rate_limit().map(|limit| rate_limit(config, route, limit))))
         .layer(

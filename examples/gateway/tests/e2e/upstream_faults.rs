@@ -99,3 +99,40 @@ async fn a_body_that_stalls_past_the_idle_time_ends_in_an_error_not_in_a_short_a
     assert_eq!(answer.status(), 200);
     assert!(answer.text().await.is_err());
 }
+
+#[tokio::test]
+async fn each_fault_of_an_upstream_is_a_line_for_the_operator_with_route_upstream_and_cause() {
+    let dead = TcpSocket::new_v4().unwrap();
+    dead.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let dead = dead.local_addr().unwrap();
+    let never = upstream(Router::new().fallback(get(std::future::pending::<&str>))).await;
+    let fine = upstream(Router::new().fallback(get(|| async { "ok" }))).await;
+    let config = format!(
+        "upstream = [
+             {{ name = 'dead', url = 'http://{dead}' }},
+             {{ name = 'slow', url = 'http://{never}' }},
+             {{ name = 'fine', url = 'http://{fine}' }},
+         ]
+         route = [
+             {{ path = '/d', upstream = 'dead' }},
+             {{ path = '/s', upstream = 'slow', timeout = {{ head = '100ms' }} }},
+             {{ path = '/f', upstream = 'fine', rate_limit = {{ rate = '1/h' }} }},
+         ]"
+    );
+    let gateway = Gateway::with("log", &config).await;
+    for (path, status) in [("/d", 502), ("/s", 504), ("/f", 200), ("/f", 429), ("/none", 404)] {
+        assert_eq!(reqwest::get(gateway.url(path)).await.unwrap().status(), status, "{path}");
+    }
+
+    gateway.signal("INT");
+    let (_, log) = gateway.ended().await;
+
+    let lines: Vec<_> = log.lines().filter(|line| line.starts_with('/')).collect();
+    let [of_dead, of_slow] = lines[..] else { panic!("two faults: {log}") };
+    assert!(
+        of_dead.starts_with(&format!("/d -> dead: 502: cannot connect to the upstream ({dead}): ")),
+        "{log}"
+    );
+    assert!(of_dead.contains("refused"), "{log}");
+    assert!(of_slow.starts_with("/s -> slow: timed out"), "{log}");
+}

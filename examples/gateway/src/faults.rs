@@ -1,0 +1,36 @@
+//! What the operator is told: the client gets a status and a sentence, the log gets the cause.
+
+use std::{error::Error, fmt, iter::successors};
+
+use buttress::{answer::AnswerEvent, proxy};
+
+use crate::{config::Route, print::note};
+
+/// Writes a line for each call of `route` that its upstream, or our patience with it, failed. Faults of the client make
+/// none; nor does a body that breaks off after its head, since no answer is made of it.
+pub(crate) fn faults(route: &Route) -> impl Fn(&AnswerEvent<'_>) + Send + Sync + use<> {
+    let route = format!("{} -> {}", route.prefix().as_str(), route.upstream());
+    move |event| match event {
+        AnswerEvent::Failed { error: Some(error), status } if status.is_server_error() => {
+            note(format_args!("{route}: {}: {}", status.as_u16(), Cause(*error)));
+        }
+        AnswerEvent::Refused { rejection } => note(format_args!("{route}: {rejection}")),
+        _ => {}
+    }
+}
+
+/// The error, which upstream it met, and what is at the bottom of it.
+struct Cause<'a>(&'a (dyn Error + 'static));
+
+impl fmt::Display for Cause<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        if let Some(upstream) = self.0.downcast_ref().and_then(proxy::Error::upstream) {
+            write!(f, " ({upstream})")?;
+        }
+        match successors(self.0.source(), |&error| error.source()).last() {
+            Some(root) => write!(f, ": {root}"),
+            None => Ok(()),
+        }
+    }
+}
