@@ -170,9 +170,10 @@ async fn an_idle_connection_is_closed_at_its_time_though_no_request_comes() {
         assert_eq!(proxy.connections().idle, 1, "{second} s after the last request");
     }
     time.advance(Duration::from_secs(1));
+    settle().await;
 
-    closed.recv().await.unwrap();
     assert_eq!((proxy.connections().open, proxy.connections().idle), (0, 0));
+    closed.recv().await.unwrap();
     assert_eq!(upstream.accepted(), 1);
 }
 
