@@ -36,6 +36,11 @@ pub trait Store: Clone {
     /// Reports what is left of each limit that the decision was about.
     fn quotas(&self, decision: &Self::Decision, report: &mut dyn FnMut(Quota));
 
+    /// How many keys had to make way for others although something was held against them.
+    fn evicted(&self) -> u64 {
+        0
+    }
+
     /// The name of the limit with this index, among those that the decision was about.
     fn name(&self, decision: &Self::Decision, index: usize) -> Option<Name> {
         let _ = (decision, index);
@@ -85,6 +90,12 @@ pub trait Decided: fmt::Debug {
     /// Whether the limit with this index would refuse the call, were it not there to watch only.
     fn shadowed(&self, index: usize) -> bool {
         let _ = index;
+        false
+    }
+
+    /// Whether any limit would refuse the call, were it not there to watch only. Asked on every call; who has limits
+    /// that watch says it beside [`shadowed`](Self::shadowed).
+    fn any_shadowed(&self) -> bool {
         false
     }
 }

@@ -55,6 +55,11 @@ impl Decided for Decision {
     fn shadowed(&self, index: usize) -> bool {
         bit(self.outcome.shadowed, index)
     }
+
+    #[inline]
+    fn any_shadowed(&self) -> bool {
+        self.outcome.shadowed != 0
+    }
 }
 
 fn bit(bits: u16, index: usize) -> bool {

@@ -6,8 +6,7 @@ use crate::MissingKey;
 ///
 /// Each call is told once as what became of it, and may add a word on what came after: that it waited, or was settled.
 ///
-/// It is given to the closure of [`RateLimitLayer::observe`](crate::RateLimitLayer::observe), outside every lock. Keys that
-/// were evicted are counted, see [`Snapshot::evicted`](crate::Snapshot::evicted), and not told one by one.
+/// It is given to the closure of [`RateLimitLayer::observe`](crate::RateLimitLayer::observe), outside every lock.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum RateLimitEvent<'a> {
@@ -48,6 +47,15 @@ pub enum RateLimitEvent<'a> {
         held: u32,
         /// What it is charged now.
         actual: u32,
+    },
+    /// Keys had to make way for others although something was held against them. It is told before the call that
+    /// shows it, which need not be the one that evicted them.
+    #[non_exhaustive]
+    Evicted {
+        /// The layer's name.
+        policy: &'a Name,
+        /// How many they are.
+        keys: u64,
     },
     /// A limit that only watches would have refused the call, which goes on.
     #[non_exhaustive]

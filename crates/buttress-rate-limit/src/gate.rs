@@ -143,6 +143,14 @@ impl<St: Store> Core<St> {
         self.tally.count(Count::Abandoned);
     }
 
+    /// Tells of keys that were evicted since the last call: each once, whichever call comes first.
+    fn evictions(&self) {
+        let keys = self.tally.new_evictions(self.store.evicted());
+        if keys > 0 {
+            self.tell(|policy| RateLimitEvent::Evicted { policy, keys });
+        }
+    }
+
     #[cold]
     fn shadowed(&self, decision: &St::Decision, plan: usize, cost: u32) {
         self.tally.count(Count::Shadowed);
@@ -235,6 +243,9 @@ impl<K, J, St, R> Gate<K, J, St, R> {
         St: Store,
     {
         let (core, Asked { cost, plan }) = (&*self.core, asked);
+        if core.observer.is_some() {
+            core.evictions();
+        }
         if !decision.admitted() {
             if core.shadow {
                 core.tally.count(Count::Allowed);
@@ -248,7 +259,7 @@ impl<K, J, St, R> Gate<K, J, St, R> {
             return Course::Refused(decision);
         }
         core.tally.count(Count::Allowed);
-        if (0..LIMITS).any(|index| decision.shadowed(index)) {
+        if decision.any_shadowed() {
             core.shadowed(&decision, plan, cost);
         }
         core.tell(|policy| RateLimitEvent::Allowed { policy, cost, decision: &decision });

@@ -208,11 +208,6 @@ impl Memory {
         plan.change(index, &limit.into(), rule, now)
     }
 
-    /// A fresh state of the same size for one limit.
-    pub(crate) fn relimit(&self, limit: Limit) -> Self {
-        self.rebuild(|setup| setup.plans = vec![vec![limit]])
-    }
-
     /// The limits of the plan with this index, as they are now.
     #[must_use]
     pub fn limits(&self, plan: usize) -> Arc<[Limit]> {
@@ -303,6 +298,10 @@ impl Store for Memory {
 
     fn quotas(&self, decision: &Decision, report: &mut dyn FnMut(Quota)) {
         self.plan_at(decision.plan.into()).quotas(decision, report);
+    }
+
+    fn evicted(&self) -> u64 {
+        self.evicted()
     }
 
     fn name(&self, decision: &Decision, index: usize) -> Option<Name> {

@@ -24,6 +24,8 @@ pub(crate) struct Tally {
     stripes: [Stripe; STRIPES],
     /// Refusals, and what would have been one: two for each limit.
     limits: Box<[AtomicU64]>,
+    /// How many evictions were told.
+    evictions: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -34,7 +36,7 @@ impl Tally {
     /// Counts for so many limits, over all plans.
     pub(crate) fn new(limits: usize) -> Self {
         let limits = (0..2 * limits).map(|_| AtomicU64::new(0)).collect();
-        Self { stripes: Default::default(), limits }
+        Self { stripes: Default::default(), limits, evictions: AtomicU64::new(0) }
     }
 
     #[inline]
@@ -57,6 +59,15 @@ impl Tally {
     pub(crate) fn sum_limit(&self, index: usize) -> (u64, u64) {
         let load = |at: usize| self.limits.get(at).map_or(0, |count| count.load(Ordering::Relaxed));
         (load(2 * index), load(2 * index + 1))
+    }
+
+    /// Of so many evictions, those that were not told before.
+    pub(crate) fn new_evictions(&self, all: u64) -> u64 {
+        // Most calls evict nothing, and do not write.
+        if self.evictions.load(Ordering::Relaxed) >= all {
+            return 0;
+        }
+        all.saturating_sub(self.evictions.fetch_max(all, Ordering::Relaxed))
     }
 
     #[inline]

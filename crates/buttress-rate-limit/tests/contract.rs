@@ -58,6 +58,88 @@ fn closures_may_panic_and_keys_may_flood() {
     .run();
 }
 
+#[test]
+fn several_limits_keep_the_contract() {
+    contract(|| {
+        let limits = [Limit::per_second(MANY).named("burst"), Limit::per_day(MANY).named("daily")];
+        RateLimitLayer::all(limits).by(|n: &u32| Some(*n))
+    });
+}
+
+#[test]
+fn a_limit_that_calls_may_wait_for_keeps_the_contract() {
+    contract(|| {
+        RateLimitLayer::per_second(MANY).wait(Duration::from_secs(1)).queue(64).by(|n: &u32| Some(*n))
+    });
+    contract(|| RateLimitLayer::per_second(MANY).wait(Duration::from_secs(1)).strict());
+}
+
+#[test]
+fn calls_that_are_settled_keep_the_contract() {
+    contract(|| RateLimitLayer::per_second(MANY).settle(|_: &u32| 0));
+    contract(|| RateLimitLayer::per_second(MANY).settle(|_: &u32| 2).annotate_success(true).strict());
+    contract(|| {
+        RateLimitLayer::per_second(MANY).settle_with(|n: u32, charge| {
+            charge.settle(3);
+            n
+        })
+    });
+}
+
+#[test]
+fn limits_that_only_watch_keep_the_contract() {
+    contract(|| RateLimitLayer::per_day(1).shadow());
+    contract(|| RateLimitLayer::all([Limit::per_day(1).shadow(), Limit::per_day(MANY).named("hard")]));
+}
+
+#[test]
+fn every_closure_may_panic() {
+    Contract::with_closures(|wire| {
+        let (plan, allow, deny, settle) = (wire.clone(), wire.clone(), wire.clone(), wire.clone());
+        RateLimitLayer::plans([("free", Limit::per_second(MANY)), ("pro", Limit::per_second(2 * MANY))])
+            .plan(move |_: &u32| {
+                plan.touch();
+                "pro"
+            })
+            .allow_if(move |_: &u32| {
+                allow.touch();
+                false
+            })
+            .deny_if(move |_: &u32| {
+                deny.touch();
+                false
+            })
+            .settle(move |_: &u32| {
+                settle.touch();
+                0
+            })
+    })
+    .refuses("no limits", || RateLimitLayer::all([] as [Limit; 0]))
+    .refuses("two limits of one name", || RateLimitLayer::all([Limit::per_second(1), Limit::per_day(1)]))
+    .refuses("no plans", || RateLimitLayer::plans([] as [(&str, Limit); 0]))
+    .refuses("two plans of one name", || {
+        RateLimitLayer::plans([("pro", Limit::per_day(1)), ("pro", Limit::per_day(2))])
+    })
+    .refuses("a burst for several limits", || {
+        RateLimitLayer::all([Limit::per_second(1).named("a"), Limit::per_day(1).named("b")]).burst(2)
+    })
+    .refuses("a wait for a window", || {
+        RateLimitLayer::new(FixedWindow::new(1, Duration::from_secs(1))).wait(Duration::from_secs(1))
+    })
+    .refuses("a wait without end", || RateLimitLayer::per_second(1).wait(Duration::MAX))
+    .refuses("no refused key to keep", || RateLimitLayer::per_second(1).top_refused(0))
+    .run();
+}
+
+#[cfg(feature = "http")]
+#[test]
+fn calls_settled_at_the_end_of_the_body_keep_the_contract() {
+    use buttress_testkit::http_contract;
+
+    http_contract(|| RateLimitLayer::per_second(MANY).settle_at_end(|_| Some(0)));
+    http_contract(|| RateLimitLayer::per_second(MANY).settle_at_end(|_| None).strict());
+}
+
 /// A store that is always asked over the wire, as it were.
 #[derive(Clone)]
 struct Far;

@@ -679,4 +679,45 @@ mod events {
         ];
         assert_eq!(*seen.lock().unwrap(), expected);
     }
+
+    #[test]
+    fn evicted_keys_are_told_once_each() {
+        let told = Arc::new(Mutex::new(0));
+        let sum = told.clone();
+        let layer =
+            frozen(RateLimitLayer::per_minute(1).capacity(10)).by(|n: &u32| Some(*n)).observe(move |event| {
+                if let RateLimitEvent::Evicted { keys, .. } = event {
+                    *sum.lock().unwrap() += keys;
+                }
+            });
+        let service = layer.layer(echo().0);
+
+        for n in 0..1_000 {
+            let _ = call(&service, n);
+        }
+
+        let evicted = layer.handle().snapshot().evicted;
+        assert!(evicted > 900);
+        assert_eq!(*told.lock().unwrap(), evicted);
+    }
+
+    #[test]
+    fn a_call_that_waits_is_told_twice() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (log, time) = (seen.clone(), ManualClock::new());
+        let layer = RateLimitLayer::per_second(1).wait(SECOND).clock(time.clock()).observe(move |event| {
+            log.lock().unwrap().push(match *event {
+                RateLimitEvent::Allowed { decision, .. } => format!("allowed after {:?}", decision.delay()),
+                RateLimitEvent::Waited { decision, .. } => format!("waited {:?}", decision.delay()),
+                _ => "?".to_owned(),
+            });
+        });
+        let mut service = layer.layer(echo().0);
+
+        let mut tasks = [1, 2].map(|n| Task::new(service.call(n)));
+        time.advance(SECOND);
+        assert!(tasks.iter_mut().all(|task| task.run().is_ready()));
+
+        assert_eq!(*seen.lock().unwrap(), ["allowed after 0ns", "allowed after 1s", "waited 1s"]);
+    }
 }
