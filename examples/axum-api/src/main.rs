@@ -1,12 +1,13 @@
 //! cargo run -p axum-api
 //!
 //! A small axum service behind a rate limit and a timeout: 10 requests at once and 5 a second per client
-//! address, half a second per answer. What is refused is answered as application/problem+json.
+//! address, half a second per answer, less where the caller has less. What is refused is answered as
+//! application/problem+json.
 
 use std::{net::SocketAddr, time::Duration};
 
 use axum::{Json, Router, extract::Path, http::StatusCode, routing::get};
-use buttress::{Clock, RateLimitLayer, TimeoutLayer, key, reject};
+use buttress::{Clock, DeadlineLayer, RateLimitLayer, TimeoutLayer, key, reject};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tower::ServiceBuilder;
@@ -15,6 +16,7 @@ fn app() -> Router {
     // The first line is the outermost: a request over the limit never starts a timer.
     let layers = ServiceBuilder::new()
         .layer(RateLimitLayer::per_second(5).burst(10).by(key::client_ip()).on_reject(reject::respond()))
+        .layer(DeadlineLayer::new().on_reject(reject::respond()))
         .layer(TimeoutLayer::head(Duration::from_millis(500)).on_reject(reject::respond()));
     // One layer value is one budget, for all routes and all connections.
     Router::new().route("/users/{id}", get(user)).route("/report", get(report)).layer(layers)
@@ -40,6 +42,7 @@ async fn main() -> std::io::Result<()> {
     println!("  curl -i {url}/users/1                  # 200");
     println!("  curl -i '{url}/users/1?call=[1-11]'    # 200 ten times, then 429 with retry-after");
     println!("  curl -i {url}/report                   # 504 after half a second");
+    println!("  curl -i {url}/report -H 'x-envoy-expected-rq-timeout-ms: 50'   # 504 sooner");
     // The client's address, for the limiter's key.
     axum::serve(listener, app().into_make_service_with_connect_info::<SocketAddr>()).await
 }

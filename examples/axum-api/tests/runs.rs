@@ -22,7 +22,7 @@ async fn start() -> (Child, String) {
     let url = url.to_owned();
     // Its other lines must find a reader too.
     while let Ok(Some(line)) = lines.next_line().await {
-        if line.contains("504") {
+        if line.contains("504 sooner") {
             break;
         }
     }
@@ -60,6 +60,18 @@ async fn an_answer_that_takes_too_long_is_a_504() {
 
     assert_eq!(answer.status(), 504);
     assert_eq!(answer.headers()["content-type"], "application/problem+json");
+}
+
+#[tokio::test]
+async fn a_caller_with_less_time_is_answered_that_its_deadline_has_passed() {
+    let (_child, url) = start().await;
+    let left =
+        |ms| reqwest::Client::new().get(format!("{url}/report")).header("x-envoy-expected-rq-timeout-ms", ms);
+
+    let answer = left("50").send().await.unwrap();
+
+    assert_eq!(answer.status(), 504);
+    assert!(answer.text().await.unwrap().contains("deadline"));
 }
 
 #[tokio::test]
