@@ -19,12 +19,6 @@ pub struct Decision {
     pub(crate) outcome: Outcome,
 }
 
-impl Decision {
-    pub(crate) fn hash(&self) -> Option<u64> {
-        self.keyed.then_some(self.hash)
-    }
-}
-
 impl Decided for Decision {
     #[inline]
     fn admitted(&self) -> bool {

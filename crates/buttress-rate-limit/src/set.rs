@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use buttress_core::{Quota, Timestamp, nanos};
 
+use crate::one::Denied;
 use crate::policy::{Left, Limit, LimitError, LimitState, Policy};
 
 /// The most limits that one key may be held to, since decisions keep a bit for each.
@@ -26,6 +27,16 @@ pub(crate) struct Outcome {
 
 impl Outcome {
     pub(crate) const ADMITTED: Self = Self { refused: 0, shadowed: 0, binding: 0, wait: 0 };
+
+    /// What a token bucket says that has no room for a call.
+    #[cold]
+    pub(crate) fn denied(denied: &Denied, cost: u32, now: Timestamp) -> Self {
+        let Denied { scale, ticks, debt } = denied;
+        if cost == 0 {
+            return Self::ADMITTED;
+        }
+        Self { refused: 1, wait: scale.wait(*debt, cost, *ticks, now), ..Self::ADMITTED }
+    }
 }
 
 /// Charges every limit, or none when one refuses. A limit that only watches is left out where it would refuse.

@@ -1,7 +1,15 @@
 //! What threads share, replaced by loom's under `--cfg buttress_loom`.
 
 #[cfg(buttress_loom)]
-pub(crate) use loom::sync::{Mutex, MutexGuard};
+pub(crate) use loom::{
+    sync::atomic::AtomicU64,
+    sync::{Mutex, MutexGuard},
+    thread::yield_now,
+};
 
 #[cfg(not(buttress_loom))]
-pub(crate) use std::sync::{Mutex, MutexGuard};
+pub(crate) use std::{
+    sync::atomic::AtomicU64,
+    sync::{Mutex, MutexGuard},
+    thread::yield_now,
+};

@@ -453,7 +453,7 @@ mod bad_settings {
     fn a_fixed_window_has_no_burst() {
         let error = Limit::from(FixedWindow::new(1, SECOND)).try_burst(2).unwrap_err();
 
-        assert_eq!(error.to_string(), "rate limit with `burst` = 2: does not apply to a fixed window");
+        assert_eq!(error.to_string(), "rate limit with `burst` = 2: does not apply to a window");
     }
 
     #[test]

@@ -202,6 +202,11 @@ impl Limit {
         matches!(self.algorithm, Algorithm::LeakyBucket(_))
     }
 
+    /// The token bucket, if it is one.
+    pub(crate) const fn gcra(&self) -> Option<&Gcra> {
+        if let Algorithm::Gcra(gcra) = &self.algorithm { Some(gcra) } else { None }
+    }
+
     pub(crate) const fn algorithm(&self) -> &Algorithm {
         &self.algorithm
     }

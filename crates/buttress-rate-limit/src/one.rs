@@ -1,0 +1,122 @@
+use std::hint;
+use std::sync::atomic::Ordering;
+
+use buttress_core::Timestamp;
+
+use crate::live::Live;
+use crate::policy::{CarryOver, Limit};
+use crate::scale::Scale;
+use crate::sync::{AtomicU64, yield_now};
+
+/// Set in the mark while the state is being carried over.
+const BUSY: u64 = 1;
+
+/// One token bucket on one atomic word, with all the bits there are.
+///
+/// The word is the time, in ticks, when the bucket will be full again.
+#[derive(Debug)]
+pub(crate) struct One {
+    live: Live,
+    /// The generation that the word belongs to, and whether it is busy.
+    mark: AtomicU64,
+    word: AtomicU64,
+}
+
+/// A step that the debt does not allow.
+pub(crate) struct Denied {
+    pub(crate) scale: Scale,
+    pub(crate) ticks: u64,
+    pub(crate) debt: u64,
+}
+
+impl One {
+    pub(crate) fn new(limit: &Limit, scale: Scale) -> Self {
+        Self { live: Live::new(limit, scale), mark: AtomicU64::new(0), word: AtomicU64::new(0) }
+    }
+
+    /// Replaces the debt by what `step` makes of it, unless that is `None`.
+    #[inline]
+    pub(crate) fn run(
+        &self,
+        now: Timestamp,
+        mut step: impl FnMut(&Scale, u64) -> Option<u64>,
+    ) -> Result<(), Denied> {
+        loop {
+            let scale = self.live.read();
+            let mark = self.mark.load(Ordering::Acquire);
+            let word = self.word.load(Ordering::Acquire);
+            // The mark before and after: the word is of that generation.
+            if mark != scale.generation << 1 || self.mark.load(Ordering::Relaxed) != mark {
+                self.refresh(now);
+                continue;
+            }
+
+            let ticks = scale.ticks(now);
+            let debt = word.saturating_sub(ticks);
+            let Some(after) = step(&scale, debt) else {
+                return Err(Denied { scale, ticks, debt });
+            };
+            if after == debt {
+                return Ok(());
+            }
+            // At the end of the clock.
+            let Some(next) = ticks.checked_add(after) else {
+                return Err(Denied { scale, ticks, debt });
+            };
+            // The word is all there is to know, so no ordering with other memory is needed.
+            if self.word.compare_exchange_weak(word, next, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Carries the state over to the limit of today, or waits for whoever does.
+    #[cold]
+    fn refresh(&self, now: Timestamp) {
+        let mark = self.mark.load(Ordering::Acquire);
+        if mark == self.live.read().generation << 1 {
+            return;
+        }
+        if mark & BUSY != 0
+            || self.mark.compare_exchange(mark, mark | BUSY, Ordering::Acquire, Ordering::Relaxed).is_err()
+        {
+            hint::spin_loop();
+            yield_now();
+            return;
+        }
+        self.live.carry(now, |from, to, carry| {
+            let mut word = self.word.load(Ordering::Relaxed);
+            loop {
+                let debt = carry(word.saturating_sub(from.ticks(now)));
+                // Also where nothing is owed, so that no word of old ticks is written over it.
+                let next = to.ticks(now).saturating_add(debt);
+                match self.word.compare_exchange_weak(word, next, Ordering::Release, Ordering::Relaxed) {
+                    Ok(_) => break,
+                    Err(seen) => word = seen,
+                }
+            }
+            self.mark.store(to.generation << 1, Ordering::Release);
+        });
+    }
+
+    pub(crate) fn change(&self, limit: &Limit, scale: Scale, rule: CarryOver, now: Timestamp) {
+        self.live.change(limit, scale, rule);
+        while self.mark.load(Ordering::Acquire) != self.live.read().generation << 1 {
+            self.refresh(now);
+        }
+    }
+
+    /// Whether anything is held against it.
+    pub(crate) fn is_held(&self, now: Timestamp) -> bool {
+        let mut held = false;
+        let look = |_: &Scale, debt| {
+            held = debt > 0;
+            Some(debt)
+        };
+        self.run(now, look).is_ok() && held
+    }
+
+    pub(crate) fn clear(&self) {
+        self.word.store(0, Ordering::Relaxed);
+    }
+}
