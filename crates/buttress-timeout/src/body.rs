@@ -1,19 +1,18 @@
-//! A response body under an idle and a total timeout.
+//! A response body under an idle timeout, and under a total one or a deadline.
 
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use buttress_core::{BoxError, Cause, Rejection, RejectionKind, Timestamp};
+use buttress_core::{BoxError, Cause, Rejection, Timestamp};
 use buttress_http::body::ReplyBody;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
 
-use crate::TimeoutEvent;
-use crate::policy::Phase;
+use crate::call::Call;
+use crate::policy::{Due, Phase};
 use crate::race::Alarm;
-use crate::reach::sealed::Call;
 use crate::shared::Shared;
 
 /// A response body that ends with an error when it stalls, or when its call takes too long.
@@ -75,8 +74,8 @@ where
             return inner.poll_frame(cx).map_err(TimeoutBodyError::inner);
         };
 
-        let over = if timing.is_over(&*inner) {
-            Over { by: Phase::Total, since: timing.call.start }
+        let due = if timing.is_over(&*inner) {
+            timing.call.end
         } else {
             match inner.as_mut().poll_frame(cx) {
                 Poll::Pending => ready!(timing.poll(this.alarm.as_mut(), cx)),
@@ -93,7 +92,7 @@ where
         // What the body holds is given back before anyone hears of it.
         this.inner.set(None);
         this.alarm.set(Alarm::new());
-        Poll::Ready(Some(Err(timing.report(over))))
+        Poll::Ready(Some(Err(timing.error(due))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -105,40 +104,27 @@ where
     }
 }
 
-/// The limit that ended a body, and what it counts from.
-struct Over {
-    by: Phase,
-    since: Timestamp,
-}
-
 impl Timing {
-    /// Whether the total time is over for a body that has something to give.
+    /// Whether the call must be over now, for a body that has something to give.
     fn is_over(&self, inner: &impl Body) -> bool {
-        let Call { shared, end, .. } = &self.call;
-        *end < Timestamp::MAX && !inner.is_end_stream() && *end <= shared.watch.clock.now()
+        let Call { shared, end } = &self.call;
+        end.at < Timestamp::MAX && !inner.is_end_stream() && end.at <= shared.watch.clock.now()
     }
 
     /// Completes once the reader has waited too long.
-    fn poll(&mut self, alarm: Pin<&mut Alarm>, cx: &mut Context<'_>) -> Poll<Over> {
+    fn poll(&mut self, alarm: Pin<&mut Alarm>, cx: &mut Context<'_>) -> Poll<Due> {
         let Shared { limits, watch } = &*self.call.shared;
         let waiting = *self.waiting.get_or_insert_with(|| watch.clock.now());
         let due = limits.until_frame(waiting, self.call.end);
-        ready!(alarm.poll(cx, &watch.clock, due.at));
-        let since = if due.by == Phase::Idle { waiting } else { self.call.start };
-        Poll::Ready(Over { by: due.by, since })
+        alarm.poll(cx, &watch.clock, due.at).map(|()| due)
     }
 
-    fn report(&self, Over { by, since }: Over) -> TimeoutBodyError {
-        let Shared { limits, watch } = &*self.call.shared;
-        let limit = limits.of(by);
-        let elapsed = watch.clock.now() - since;
-        let rejection = watch.rejection(RejectionKind::Timeout);
-        if by == Phase::Idle {
-            watch.tell(|name| TimeoutEvent::Idle { name, limit, elapsed });
-            TimeoutBodyError::Idle(rejection)
-        } else {
-            watch.tell(|name| TimeoutEvent::Total { name, limit, elapsed });
-            TimeoutBodyError::Total(rejection)
+    fn error(&self, due: Due) -> TimeoutBodyError {
+        let rejection = self.call.refuse(due);
+        match due.by {
+            Phase::Idle => TimeoutBodyError::Idle(rejection),
+            Phase::Deadline => TimeoutBodyError::Deadline(rejection),
+            _ => TimeoutBodyError::Total(rejection),
         }
     }
 }
@@ -172,6 +158,9 @@ pub enum TimeoutBodyError {
     /// The call was not over within the total timeout.
     #[error("body not complete in time: {0}")]
     Total(#[source] Rejection),
+    /// The caller's deadline passed.
+    #[error("body not complete before the deadline: {0}")]
+    Deadline(#[source] Rejection),
 }
 
 impl TimeoutBodyError {

@@ -19,6 +19,18 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TimeoutEvent<'a> {
+    /// The request stood still longer than the upload timeout.
+    #[non_exhaustive]
+    Upload {
+        /// The layer's name.
+        name: Option<&'a str>,
+        /// The timeout.
+        limit: Duration,
+        /// How long it has stood still.
+        elapsed: Duration,
+        /// Whether the client was waited for. If not, then the inner service, which did not ask for more.
+        client: bool,
+    },
     /// No response head came within the head timeout.
     #[non_exhaustive]
     Head {
@@ -26,7 +38,7 @@ pub enum TimeoutEvent<'a> {
         name: Option<&'a str>,
         /// The timeout.
         limit: Duration,
-        /// How long ago the call began.
+        /// How long ago the call began; with an upload timeout, how long ago the request was at its end.
         elapsed: Duration,
     },
     /// The reader waited for the body longer than the idle timeout.
@@ -49,7 +61,7 @@ pub enum TimeoutEvent<'a> {
         /// How long ago the call began.
         elapsed: Duration,
     },
-    /// The caller's deadline passed while the inner service worked.
+    /// The caller's deadline passed while the inner service worked, or while its body was read.
     #[non_exhaustive]
     Deadline {
         /// The layer's name.

@@ -3,17 +3,23 @@
 
 #[cfg(feature = "http")]
 mod body;
+mod call;
 #[cfg(feature = "http")]
 mod deadline;
 mod event;
 mod future;
 mod layer;
-#[cfg_attr(not(any(feature = "http", test)), expect(dead_code, reason = "only bodies have an idle timeout"))]
+#[cfg_attr(
+    not(any(feature = "http", test)),
+    expect(dead_code, reason = "only bodies have idle and upload timeouts")
+)]
 mod policy;
 mod race;
 mod reach;
 mod service;
 mod shared;
+#[cfg(feature = "http")]
+mod upload;
 
 #[cfg(feature = "http")]
 #[cfg_attr(docsrs, doc(cfg(feature = "http")))]
@@ -27,5 +33,8 @@ pub use deadline::{Deadline, DeadlineFuture, DeadlineLayer};
 pub use event::TimeoutEvent;
 pub use future::TimeoutFuture;
 pub use layer::TimeoutLayer;
-pub use reach::Reach;
+pub use reach::{Reach, Sends};
 pub use service::Timeout;
+#[cfg(feature = "http")]
+#[cfg_attr(docsrs, doc(cfg(feature = "http")))]
+pub use upload::{AfterUpload, UploadBody};

@@ -30,7 +30,7 @@ impl<F: Future> Race<F> {
         Self { future: Some(future), alarm: Alarm::new() }
     }
 
-    /// Polls the future, and the timer while that is pending.
+    /// Polls the future, and while that is pending the timer, for the moment that `until` then says.
     ///
     /// # Panics
     ///
@@ -39,13 +39,14 @@ impl<F: Future> Race<F> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         clock: &Clock,
-        until: Timestamp,
+        until: impl FnOnce(&Context<'_>) -> Timestamp,
     ) -> Poll<Won<F::Output>> {
         let mut this = self.project();
         let future = this.future.as_mut().as_pin_mut().expect("polled after it was ready");
         let won = match future.poll(cx) {
             Poll::Ready(output) => Won::Future(output),
             Poll::Pending => {
+                let until = until(cx);
                 ready!(this.alarm.as_mut().poll(cx, clock, until));
                 Won::Time
             }

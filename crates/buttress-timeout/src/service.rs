@@ -5,9 +5,9 @@ use std::task::{Context, Poll};
 use buttress_core::{AtHead, Fail, Reject};
 use tower_service::Service;
 
-use crate::reach::sealed::Call;
+use crate::call::Call;
 use crate::shared::Shared;
-use crate::{Reach, TimeoutFuture};
+use crate::{Reach, Sends, TimeoutFuture};
 
 /// The service of [`TimeoutLayer`](crate::TimeoutLayer).
 #[derive(Clone)]
@@ -36,11 +36,11 @@ impl<S, J, M> Timeout<S, J, M> {
 
 impl<S, J, M, Req> Service<Req> for Timeout<S, J, M>
 where
-    S: Service<Req>,
-    M: Reach<Req, S::Response> + Clone,
-    J: Reject<Req, <M as Reach<Req, S::Response>>::Out, S::Error> + Clone,
+    M: Sends<Req> + Reach<S::Response> + Clone,
+    S: Service<<M as Sends<Req>>::Sent>,
+    J: Reject<Req, <M as Reach<S::Response>>::Out, S::Error> + Clone,
 {
-    type Response = <M as Reach<Req, S::Response>>::Out;
+    type Response = <M as Reach<S::Response>>::Out;
     type Error = S::Error;
     type Future = TimeoutFuture<S, Req, J, M>;
 
@@ -51,12 +51,13 @@ where
 
     #[inline]
     fn call(&mut self, req: Req) -> Self::Future {
-        let form = self.reject.form(&req);
-        let streams = self.reach.streams(&req);
-        let start = self.shared.watch.clock.now();
-        let end = self.shared.limits.end(start, streams);
-        let call = Call { shared: self.shared.clone(), start, end };
-        TimeoutFuture::new(self.inner.call(req), call, self.reject.clone(), form, self.reach.clone())
+        let Self { inner, shared, reject, reach } = self;
+        let form = reject.form(&req);
+        let start = shared.watch.clock.now();
+        let end = shared.limits.end(start, reach.streams(&req));
+        let call = Call { shared: shared.clone(), end };
+        let (req, progress) = reach.begin(req, &call);
+        TimeoutFuture::new(inner.call(req), call, progress, reject.clone(), form, reach.clone())
     }
 }
 

@@ -1,13 +1,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use buttress_core::{Clock, Fail, Name, OnCall, Strict, Wrap};
+use buttress_core::{AtHead, Clock, Fail, Name, OnCall, Strict, Wrap};
 use http::header::HeaderName;
 use tower_layer::Layer;
 
 use super::fields::Fields;
-use crate::policy::Terms;
-use crate::shared::{Watch, checked};
+use crate::policy::{Limits, Terms};
+use crate::shared::{Shared, Watch, checked};
 use crate::{Deadline, TimeoutEvent};
 
 /// Carries a caller's deadline from hop to hop, and holds the call to it.
@@ -46,8 +46,7 @@ use crate::{Deadline, TimeoutEvent};
 /// reads. Of several lines of a field the first counts. A value of 0 is a deadline that has passed. A
 /// malformed field counts as absent, is told to the observer, and is not passed on.
 ///
-/// After the head the deadline is not enforced here: by then the caller itself knows how long it wants to
-/// read. For a limit on the body see [`TimeoutLayer::total`](crate::TimeoutLayer::total).
+/// After the head the deadline is not enforced.
 ///
 /// ```
 /// use buttress_timeout::DeadlineLayer;
@@ -57,9 +56,10 @@ use crate::{Deadline, TimeoutEvent};
 /// # let _: DeadlineLayer = layer;
 /// ```
 #[derive(Clone, Debug)]
-pub struct DeadlineLayer<J = Fail> {
+pub struct DeadlineLayer<J = Fail, M = AtHead> {
     settings: Arc<Settings>,
     reject: J,
+    reach: M,
 }
 
 #[derive(Clone, Debug)]
@@ -67,16 +67,17 @@ pub(super) struct Settings {
     pub(super) terms: Terms,
     pub(super) fields: Fields,
     pub(super) trust: bool,
-    pub(super) watch: Watch,
+    /// What calls take along: the layer's watch, and no limits.
+    pub(super) shared: Arc<Shared>,
 }
 
 impl DeadlineLayer {
     /// Holds calls to their callers' deadlines, and has no limit of its own.
     #[must_use]
     pub fn new() -> Self {
-        let settings =
-            Settings { terms: Terms::DEFAULT, fields: Fields::DEFAULT, trust: true, watch: Watch::new() };
-        Self { settings: Arc::new(settings), reject: Fail }
+        let shared = Arc::new(Shared { limits: Limits::NONE, watch: Watch::new() });
+        let settings = Settings { terms: Terms::DEFAULT, fields: Fields::DEFAULT, trust: true, shared };
+        Self { settings: Arc::new(settings), reject: Fail, reach: AtHead }
     }
 }
 
@@ -86,7 +87,7 @@ impl Default for DeadlineLayer {
     }
 }
 
-impl<J> DeadlineLayer<J> {
+impl<J, M> DeadlineLayer<J, M> {
     /// Allows a call `limit` at most, also when it comes without a deadline. The default is
     /// [`Duration::MAX`]: no limit.
     ///
@@ -157,21 +158,21 @@ impl<J> DeadlineLayer<J> {
     /// Refuses by `reject` instead of [`Fail`]: `reject::respond()` of `buttress-http` answers with status
     /// 504.
     #[must_use]
-    pub fn on_reject<J2>(self, reject: J2) -> DeadlineLayer<J2> {
-        DeadlineLayer { settings: self.settings, reject }
+    pub fn on_reject<J2>(self, reject: J2) -> DeadlineLayer<J2, M> {
+        DeadlineLayer { settings: self.settings, reject, reach: self.reach }
     }
 
     /// Names the layer, in rejections and events. The default is no name.
     #[must_use]
     pub fn named(mut self, name: impl Into<Name>) -> Self {
-        self.settings_mut().watch.name = Some(name.into());
+        self.watch_mut().name = Some(name.into());
         self
     }
 
     /// Tells `observer` of each refusal and each malformed field. The default is none.
     #[must_use]
     pub fn observe(mut self, observer: impl Fn(&TimeoutEvent<'_>) + Send + Sync + 'static) -> Self {
-        self.settings_mut().watch.observer = Some(Arc::new(observer));
+        self.watch_mut().observer = Some(Arc::new(observer));
         self
     }
 
@@ -180,7 +181,7 @@ impl<J> DeadlineLayer<J> {
     /// Layers of one stack meet in `Facts`, so they all read the same clock.
     #[must_use]
     pub fn clock(mut self, clock: Clock) -> Self {
-        self.settings_mut().watch.clock = clock;
+        self.watch_mut().clock = clock;
         self
     }
 
@@ -209,18 +210,21 @@ impl<J> DeadlineLayer<J> {
     fn settings_mut(&mut self) -> &mut Settings {
         Arc::make_mut(&mut self.settings)
     }
-}
-
-impl<S, J: Clone> Wrap<S> for DeadlineLayer<J> {
-    type Service = Deadline<S, J>;
-
-    fn wrap(&self, inner: S) -> Deadline<S, J> {
-        Deadline::new(inner, self.settings.clone(), self.reject.clone())
+    fn watch_mut(&mut self) -> &mut Watch {
+        &mut Arc::make_mut(&mut self.settings_mut().shared).watch
     }
 }
 
-impl<S, J: Clone> Layer<S> for DeadlineLayer<J> {
-    type Service = Deadline<OnCall<S>, J>;
+impl<S, J: Clone, M: Clone> Wrap<S> for DeadlineLayer<J, M> {
+    type Service = Deadline<S, J, M>;
+
+    fn wrap(&self, inner: S) -> Deadline<S, J, M> {
+        Deadline::new(inner, self.settings.clone(), self.reject.clone(), self.reach.clone())
+    }
+}
+
+impl<S, J: Clone, M: Clone> Layer<S> for DeadlineLayer<J, M> {
+    type Service = Deadline<OnCall<S>, J, M>;
 
     fn layer(&self, inner: S) -> Self::Service {
         self.wrap(OnCall::new(inner))

@@ -2,25 +2,27 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use buttress_core::{Fail, HasFacts, Reject, RejectionKind, Timestamp};
+use buttress_core::{AtHead, Fail, HasFacts, Reject, RejectionKind, Timestamp};
 use http::Request;
 use tower_service::Service;
 
 use super::layer::Settings;
-use crate::policy::Meeting;
-use crate::{DeadlineFuture, TimeoutEvent};
+use crate::call::Call;
+use crate::policy::{Due, Meeting, Phase};
+use crate::{DeadlineFuture, Reach, TimeoutEvent};
 
 /// The service of [`DeadlineLayer`](crate::DeadlineLayer).
 #[derive(Clone)]
-pub struct Deadline<S, J = Fail> {
+pub struct Deadline<S, J = Fail, M = AtHead> {
     inner: S,
     settings: Arc<Settings>,
     reject: J,
+    reach: M,
 }
 
-impl<S, J> Deadline<S, J> {
-    pub(super) const fn new(inner: S, settings: Arc<Settings>, reject: J) -> Self {
-        Self { inner, settings, reject }
+impl<S, J, M> Deadline<S, J, M> {
+    pub(super) const fn new(inner: S, settings: Arc<Settings>, reject: J, reach: M) -> Self {
+        Self { inner, settings, reject, reach }
     }
 
     /// The inner service.
@@ -34,14 +36,15 @@ impl<S, J> Deadline<S, J> {
     }
 }
 
-impl<S, J, B> Service<Request<B>> for Deadline<S, J>
+impl<S, J, M, B> Service<Request<B>> for Deadline<S, J, M>
 where
     S: Service<Request<B>>,
-    J: Reject<Request<B>, S::Response, S::Error> + Clone,
+    M: Reach<S::Response> + Clone,
+    J: Reject<Request<B>, <M as Reach<S::Response>>::Out, S::Error> + Clone,
 {
-    type Response = S::Response;
+    type Response = <M as Reach<S::Response>>::Out;
     type Error = S::Error;
-    type Future = DeadlineFuture<S, B, J>;
+    type Future = DeadlineFuture<S, B, J, M>;
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
@@ -49,20 +52,22 @@ where
     }
 
     fn call(&mut self, mut req: Request<B>) -> Self::Future {
-        let Settings { terms, watch, .. } = &*self.settings;
+        let Settings { terms, shared, .. } = &*self.settings;
         let form = self.reject.form(&req);
         let (start, meeting) = self.settings.meet(&mut req);
         let deadline = match meeting {
             Meeting::Begin { deadline, .. } => deadline,
             Meeting::Endless => Timestamp::MAX,
             Meeting::TooLate { left } => {
+                let watch = &shared.watch;
                 watch.tell(|name| TimeoutEvent::BelowFloor { name, left, floor: terms.floor });
                 let rejection = watch.rejection(RejectionKind::DeadlineExceeded);
                 return DeadlineFuture::refused(self.reject.reject(form, rejection));
             }
         };
-        let inner = self.inner.call(req);
-        DeadlineFuture::called(inner, self.settings.clone(), start..deadline, self.reject.clone(), form)
+        let end = Due { since: start, at: deadline, by: Phase::Deadline };
+        let call = Call { shared: shared.clone(), end };
+        DeadlineFuture::called(self.inner.call(req), call, self.reject.clone(), form, self.reach.clone())
     }
 }
 
@@ -73,7 +78,7 @@ impl Settings {
         let has_fields = self.fields.are_in(req.headers());
         let asked = if has_fields && self.trust {
             self.fields.read(req.headers(), |field| {
-                self.watch.tell(|name| TimeoutEvent::Malformed { name, field: field.as_str() });
+                self.shared.watch.tell(|name| TimeoutEvent::Malformed { name, field: field.as_str() });
             })
         } else {
             None
@@ -82,7 +87,7 @@ impl Settings {
         let (now, meeting) = if asked.is_none() && known.is_none() && self.terms.is_endless() {
             (Timestamp::ZERO, Meeting::Endless)
         } else {
-            let now = self.watch.clock.now();
+            let now = self.shared.watch.clock.now();
             (now, self.terms.meet(now, asked, known))
         };
 
@@ -103,7 +108,7 @@ impl Settings {
     }
 }
 
-impl<S: fmt::Debug, J> fmt::Debug for Deadline<S, J> {
+impl<S: fmt::Debug, J, M> fmt::Debug for Deadline<S, J, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Deadline")
             .field("inner", &self.inner)

@@ -6,4 +6,4 @@ mod limits;
 
 #[cfg(feature = "http")]
 pub(crate) use deadline::{Meeting, Terms};
-pub(crate) use limits::{Limits, Phase};
+pub(crate) use limits::{Due, Limits, Phase, Stage};
