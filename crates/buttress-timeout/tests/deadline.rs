@@ -2,6 +2,8 @@
 
 #![cfg(feature = "http")]
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
@@ -10,10 +12,11 @@ use buttress_core::{
     BoxError, Cause, Clock, Facts, HasFacts, ManualClock, OnCall, Rejection, RejectionKind, Timestamp,
 };
 use buttress_http::reject;
-use buttress_testkit::{StrictHandle, StrictService, Task};
-use buttress_timeout::{Deadline, DeadlineLayer, TimeoutEvent};
+use buttress_testkit::{ScriptedBody, StrictHandle, StrictService, Task};
+use buttress_timeout::{Deadline, DeadlineLayer, TimeoutBody, TimeoutBodyError, TimeoutEvent};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
+use http_body::{Body, Frame};
 use http_body_util::Full;
 use tower::{Layer, Service, ServiceBuilder};
 
@@ -280,6 +283,61 @@ fn a_call_is_cancelled_when_its_deadline_passes() {
     assert_eq!(error.rejection().unwrap().kind, RejectionKind::DeadlineExceeded);
     assert_eq!((handle.in_flight(), handle.abandoned()), (0, 1));
     assert_eq!(*events.lock().unwrap(), ["Deadline { name: None, elapsed: 200ms }"]);
+}
+
+type Read = Option<Result<Frame<Bytes>, TimeoutBodyError>>;
+
+/// The body of a response to a request that has a second, from a layer that goes to the end.
+fn body_of(time: &ManualClock, content_type: &'static str) -> Pin<Box<TimeoutBody<ScriptedBody>>> {
+    let (inner, _) = StrictService::<Request<()>, Response<ScriptedBody>>::new(move |_| {
+        let body = ScriptedBody::new().data("a").stall().data("b").data("c");
+        Response::builder().header("content-type", content_type).body(body).unwrap()
+    });
+    let mut service = DeadlineLayer::new().named("caller").to_end().clock(time.clock()).layer(inner);
+    let Poll::Ready(Ok(response)) = Task::new(service.call(request(&[(MILLIS, "1000")]))).run() else {
+        panic!("it answers")
+    };
+    Box::pin(response.into_body())
+}
+
+fn frame(body: &mut Pin<Box<TimeoutBody<ScriptedBody>>>) -> Task<impl Future<Output = Read>> {
+    Task::new(poll_fn(|cx| body.as_mut().poll_frame(cx)))
+}
+
+#[test]
+fn to_the_end_the_deadline_ends_a_body_too_and_a_stream_as_well() {
+    for content_type in ["text/plain", "text/event-stream", "application/grpc"] {
+        let time = ManualClock::new();
+        let mut body = body_of(&time, content_type);
+        assert!(frame(&mut body).run().is_ready());
+        let mut wait = frame(&mut body);
+        assert!(wait.run().is_pending());
+
+        time.advance(SECOND - Duration::from_nanos(1));
+        assert!(!wait.is_woken());
+        time.advance(Duration::from_nanos(1));
+
+        let Poll::Ready(Some(Err(error))) = wait.run() else { panic!("it ends with an error") };
+        assert_eq!(error.to_string(), "body not complete before the deadline: deadline exceeded by `caller`");
+        assert_eq!(error.rejection().unwrap().kind, RejectionKind::DeadlineExceeded);
+        assert!(matches!(error, TimeoutBodyError::Deadline(_)));
+    }
+}
+
+#[test]
+fn by_default_a_deadline_ends_with_the_head() {
+    let time = ManualClock::new();
+    let (inner, _) = StrictService::<Request<()>, Response<ScriptedBody>>::new(|_| {
+        Response::new(ScriptedBody::new().data("late"))
+    });
+    let mut service = DeadlineLayer::new().clock(time.clock()).layer(inner);
+    let Poll::Ready(Ok(response)) = Task::new(service.call(request(&[(MILLIS, "1000")]))).run() else {
+        panic!("it answers")
+    };
+    time.advance(60 * SECOND);
+
+    let mut body: Pin<Box<ScriptedBody>> = Box::pin(response.into_body());
+    assert!(matches!(Task::new(poll_fn(|cx| body.as_mut().poll_frame(cx))).run(), Poll::Ready(Some(Ok(_)))));
 }
 
 #[test]

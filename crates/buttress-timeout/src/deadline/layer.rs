@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buttress_core::{AtHead, Clock, Fail, Name, OnCall, Strict, Wrap};
+use buttress_http::body::AtEnd;
 use http::header::HeaderName;
 use tower_layer::Layer;
 
@@ -46,7 +47,10 @@ use crate::{Deadline, TimeoutEvent};
 /// reads. Of several lines of a field the first counts. A value of 0 is a deadline that has passed. A
 /// malformed field counts as absent, is told to the observer, and is not passed on.
 ///
-/// After the head the deadline is not enforced.
+/// # The body
+///
+/// By default the call is held to its deadline until the response head is there. [`to_end`](Self::to_end) holds the body
+/// to it as well, streams included, as gRPC understands a deadline: then the body ends with an error.
 ///
 /// ```
 /// use buttress_timeout::DeadlineLayer;
@@ -160,6 +164,17 @@ impl<J, M> DeadlineLayer<J, M> {
     #[must_use]
     pub fn on_reject<J2>(self, reject: J2) -> DeadlineLayer<J2, M> {
         DeadlineLayer { settings: self.settings, reject, reach: self.reach }
+    }
+
+    /// Holds the response body to the deadline as well. The default is that the deadline ends with the head.
+    ///
+    /// The response becomes `http::Response<TimeoutBody<B>>`; when the deadline passes before the end of its body, that
+    /// ends with [`TimeoutBodyError::Deadline`](crate::TimeoutBodyError::Deadline), and a server resets the stream.
+    /// Streams are no exception: the caller has said how long it reads. It is looked at when the body is polled, as
+    /// [`TimeoutLayer::total`](crate::TimeoutLayer::total) is.
+    #[must_use]
+    pub fn to_end(self) -> DeadlineLayer<J, AtEnd> {
+        DeadlineLayer { settings: self.settings, reject: self.reject, reach: AtEnd }
     }
 
     /// Names the layer, in rejections and events. The default is no name.
