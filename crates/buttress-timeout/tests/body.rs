@@ -3,6 +3,7 @@
 #![cfg(feature = "http")]
 
 use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
@@ -322,6 +323,22 @@ fn a_guard_inside_a_stalled_body_is_told_that_the_call_was_aborted() {
     assert!(matches!(read(), Poll::Ready(Some(Err(_)))));
     assert_eq!(*told.lock().unwrap(), ["aborted"]);
     drop(kept);
+}
+
+#[test]
+fn an_observer_that_panics_leaves_nothing_behind() {
+    let time = ManualClock::new();
+    let layer = TimeoutLayer::idle(SECOND).observe(|_| std::panic::resume_unwind(Box::new("observer")));
+    let (mut reader, inner) = body(&layer.clock(time.clock()), ScriptedBody::new().stall().data("a"));
+    let mut wait = reader.wait();
+    assert!(wait.run().is_pending());
+    time.advance(SECOND);
+
+    assert!(catch_unwind(AssertUnwindSafe(|| wait.run())).is_err());
+
+    drop(wait);
+    assert!(inner.is_dropped());
+    assert!(reader.0.is_end_stream());
 }
 
 #[test]
