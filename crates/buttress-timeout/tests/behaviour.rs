@@ -1,18 +1,19 @@
 //! Head timeouts, over a service that is not HTTP.
 
 use std::convert::Infallible;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use buttress_core::{
     BoxError, Cause, Clock, Fail, ManualClock, OnCall, Rejection, RejectionKind, Timestamp, reject,
 };
-use buttress_testkit::{StrictHandle, StrictService, Task};
+use buttress_testkit::{StrictHandle, StrictService, Task, allocations};
 use buttress_timeout::{Timeout, TimeoutEvent, TimeoutLayer};
-use tower::{Layer, Service, ServiceBuilder};
+use tower::{Layer, Service, ServiceBuilder, service_fn};
 
 const SECOND: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_nanos(1);
@@ -59,7 +60,7 @@ fn the_inner_call_is_dropped_at_the_timeout_even_when_the_outer_future_is_kept()
     let time = ManualClock::new();
     let (mut service, handle) = slow(&time);
     let mut call = Box::pin(service.call(1));
-    let mut poll = || call.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+    let mut poll = || call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     assert!(poll().is_pending());
 
     time.advance(10 * SECOND);
@@ -169,6 +170,21 @@ fn a_call_that_is_answered_at_once_makes_no_timer() {
     let mut service = TimeoutLayer::head(SECOND).clock(Clock::monotonic()).layer(inner);
 
     assert!(matches!(Task::new(service.call(3)).run(), Poll::Ready(Ok(3))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waits_allocates_nothing() {
+    let mut service = TimeoutLayer::head(SECOND)
+        .clock(Clock::tokio())
+        .layer(service_fn(|()| pending::<Result<(), BoxError>>()));
+    let mut wait = || {
+        let mut call = pin!(service.call(()));
+        let mut cx = Context::from_waker(Waker::noop());
+        allocations(|| assert!(call.as_mut().poll(&mut cx).is_pending()))
+    };
+
+    wait();
+    assert_eq!(wait(), 0);
 }
 
 #[test]

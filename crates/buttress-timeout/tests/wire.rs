@@ -27,6 +27,7 @@ type Reply = Either<Full<Bytes>, ScriptedBody>;
 #[derive(Clone, Copy)]
 struct Server {
     idle: Duration,
+    total: Duration,
     http2: bool,
     buffer: usize,
 }
@@ -38,7 +39,8 @@ impl Server {
             let response = Response::new(Reply::Right(body()));
             async move { Ok::<_, Infallible>(response) }
         });
-        let layer = TimeoutLayer::idle(self.idle).on_reject(reject::respond()).clock(Clock::tokio());
+        let layer = TimeoutLayer::idle(self.idle).and_total(self.total);
+        let layer = layer.on_reject(reject::respond()).clock(Clock::tokio());
         let service = TowerToHyperService::new(layer.layer(answer));
         tokio::spawn(async move {
             let io = TokioIo::new(server);
@@ -73,7 +75,8 @@ fn stalling(
 async fn over_http1_the_connection_closes_in_the_middle_of_the_body() {
     for chunked in [false, true] {
         let (body, handles) = stalling(chunked);
-        let mut client = Server { idle: 5 * SECOND, http2: false, buffer: 4096 }.start(body);
+        let mut client =
+            Server { idle: 5 * SECOND, total: Duration::MAX, http2: false, buffer: 4096 }.start(body);
         client.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
 
         let mut read = Vec::new();
@@ -94,7 +97,7 @@ async fn over_http1_the_connection_closes_in_the_middle_of_the_body() {
 #[tokio::test(start_paused = true)]
 async fn over_http2_the_stream_is_reset_and_the_connection_lives_on() {
     let (body, handles) = stalling(false);
-    let client = Server { idle: 5 * SECOND, http2: true, buffer: 65_536 }.start(body);
+    let client = Server { idle: 5 * SECOND, total: Duration::MAX, http2: true, buffer: 65_536 }.start(body);
     let (mut send, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(client)).await.unwrap();
     tokio::spawn(connection);
@@ -116,7 +119,7 @@ async fn over_http2_the_stream_is_reset_and_the_connection_lives_on() {
 async fn a_client_that_reads_slowly_gets_the_whole_body() {
     let chunk = Bytes::from(vec![b'x'; 1000]);
     let body = move || (0..50).fold(ScriptedBody::new(), |body, _| body.data(chunk.clone()));
-    let mut client = Server { idle: SECOND, http2: false, buffer: 1024 }.start(body);
+    let mut client = Server { idle: SECOND, total: Duration::MAX, http2: false, buffer: 1024 }.start(body);
     client.write_all(b"GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").await.unwrap();
     let clock = Clock::tokio();
 
@@ -130,4 +133,24 @@ async fn a_client_that_reads_slowly_gets_the_whole_body() {
     }
 
     assert!(read > 50_000, "{read}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_stops_reading_is_ended_by_total_only_when_it_reads_again() {
+    let (made, bodies) = std::sync::mpsc::channel();
+    let body = move || {
+        let body = (0..50).fold(ScriptedBody::new(), |body, _| body.data(vec![b'x'; 1000]));
+        made.send(body.handle()).expect("the test still listens");
+        body
+    };
+    let mut client = Server { idle: SECOND, total: 2 * SECOND, http2: false, buffer: 1024 }.start(body);
+    client.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
+
+    Clock::tokio().sleep(3600 * SECOND).await;
+    let body = bodies.recv().unwrap();
+    assert!(!body.is_dropped(), "nobody polls it: that is for a write timeout of the socket");
+
+    let mut read = Vec::new();
+    client.read_to_end(&mut read).await.unwrap();
+    assert!(body.is_dropped() && read.len() < 50_000, "{}", read.len());
 }
