@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Packages every crate that is published, then builds each example as its user would: copied out of the workspace, without
-the paths, against the packages.
+"""Packages every crate that is published and checks each package with all its features. Then builds each example as its user
+would: copied out of the workspace, without the paths. Crates and examples take the packages for what they depend on.
 
     scripts/check-packages.py
 """
@@ -16,17 +16,20 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+# Seconds. Warm it takes a minute, cold a few; a build that hangs is to end some day.
+PATIENCE = 1200
 PATH = re.compile(r',\s*path\s*=\s*"[^"]*"|\bpath\s*=\s*"[^"]*"\s*,\s*')
 
 
 def cargo(*arguments, cwd=ROOT, **options):
-    return subprocess.run(["cargo", *arguments], cwd=cwd, check=True, text=True, **options)
+    return subprocess.run(["cargo", *arguments], cwd=cwd, check=True, text=True, timeout=PATIENCE, **options)
 
 
 def package(metadata, unpacked):
     """Packages the crates and unpacks them; gives the folder of each by name."""
     crates = [p for p in metadata["packages"] if p["publish"] is None]
     names = [argument for p in crates for argument in ("-p", p["name"])]
+    # Cargo would verify a package against what the registry has of the others, and there is nothing yet.
     cargo("package", "--no-verify", "--allow-dirty", "--quiet", *names)
     folders = {}
     for crate in crates:
@@ -64,6 +67,10 @@ def main():
         (outside / ".cargo").mkdir()
         patches = "".join(f'{name} = {{ path = "{path}" }}\n' for name, path in folders.items())
         (outside / ".cargo/config.toml").write_text(f"[patch.crates-io]\n{patches}", encoding="utf-8")
+        for name, folder in folders.items():
+            print(f"-- {name}", flush=True)
+            shutil.copy(ROOT / "Cargo.lock", folder / "Cargo.lock")
+            cargo("check", "--all-features", "--quiet", cwd=folder, env=environment)
         for example in sorted((ROOT / "examples").glob("*/Cargo.toml")):
             copy = outside / example.parent.name
             print(f"-- {example.parent.name}", flush=True)
@@ -80,3 +87,5 @@ if __name__ == "__main__":
         main()
     except subprocess.CalledProcessError as failure:
         sys.exit(f"{' '.join(failure.cmd)}: failed")
+    except subprocess.TimeoutExpired as failure:
+        sys.exit(f"{' '.join(failure.cmd)}: not done after {PATIENCE} s")
