@@ -99,8 +99,8 @@ trait Ambiguous<A> {
 
 impl<T> Ambiguous<()> for T {}
 
-#[expect(dead_code, reason = "its type is all that is asked of it")]
-struct Examined;
+enum Examined {}
+
 impl<T: Subject<Plain>> Ambiguous<Examined> for T {}
 
 macro_rules! cannot_be_examined {
