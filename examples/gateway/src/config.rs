@@ -1,22 +1,19 @@
 //! What `gateway.toml` says: read by serde, then checked as a whole.
 
 mod check;
+mod limit;
 mod problem;
 mod value;
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
-use buttress::{
-    Clock,
-    key::Net,
-    proxy::Address,
-    rate_limit::{FixedWindow, Limit, LimitError},
-};
+use buttress::{key::Net, proxy::Address};
 use serde::Deserialize;
 use toml::Spanned;
 
+pub(crate) use limit::RateLimit;
 pub(crate) use problem::Problem;
-use value::{Burst, Text};
+use value::Text;
 pub(crate) use value::{Key, Prefix, Rate};
 
 /// One whole configuration, checked: each route names an upstream that exists, no name comes twice.
@@ -60,25 +57,6 @@ pub(crate) struct Timeout {
     head: Option<Spanned<Text<Duration>>>,
     idle: Option<Spanned<Text<Duration>>>,
     total: Option<Spanned<Text<Duration>>>,
-}
-
-/// How many requests a key may send.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RateLimit {
-    rate: Spanned<Text<Rate>>,
-    burst: Option<Burst>,
-    key: Option<Text<Key>>,
-    #[serde(default)]
-    algorithm: Algorithm,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
-#[serde(rename_all = "snake_case")]
-enum Algorithm {
-    #[default]
-    TokenBucket,
-    FixedWindow,
 }
 
 impl Config {
@@ -176,26 +154,5 @@ impl Timeout {
 
     pub(crate) fn total(&self) -> Option<Duration> {
         said(self.total.as_ref())
-    }
-}
-
-impl RateLimit {
-    /// The limit in the algorithm that was asked for.
-    pub(crate) fn limit(&self) -> Result<Limit, LimitError> {
-        let Rate { count, per } = self.rate.get_ref().0;
-        match self.algorithm {
-            Algorithm::TokenBucket => {
-                let limit = Limit::try_new(count, per)?;
-                self.burst.map_or(Ok(limit.clone()), |burst| limit.try_burst(burst.0))
-            }
-            Algorithm::FixedWindow => {
-                let clock = Clock::default();
-                Ok(FixedWindow::try_new(count, per)?.aligned(clock.now(), clock.wall()).into())
-            }
-        }
-    }
-
-    pub(crate) fn key(&self) -> Key {
-        self.key.as_ref().map_or(Key::Ip, |key| key.0.clone())
     }
 }

@@ -10,7 +10,7 @@ use tower::ServiceExt;
 use crate::{
     config::{Config, Prefix, Upstream},
     path,
-    stack::{Stack, stack},
+    stack::{Forward, Stack, stack},
 };
 
 /// All routes; a clone shares their limits and their upstream connections.
@@ -18,7 +18,7 @@ pub(crate) struct Routes<S>(Arc<[(Prefix, S)]>);
 
 /// The routes of `config`. Those to one upstream share its connections.
 pub(crate) fn routes(config: &Config) -> Routes<impl Stack> {
-    let proxies: HashMap<&str, Proxy> =
+    let proxies: HashMap<&str, Forward> =
         config.upstreams.iter().map(|upstream| (upstream.name(), proxy(config, upstream))).collect();
     let mut routes: Vec<_> = config
         .routes
@@ -29,7 +29,7 @@ pub(crate) fn routes(config: &Config) -> Routes<impl Stack> {
     Routes(routes.into())
 }
 
-fn proxy(config: &Config, upstream: &Upstream) -> Proxy {
+fn proxy(config: &Config, upstream: &Upstream) -> Forward {
     let proxy = Proxy::to(upstream.address().clone()).expect("checked when the configuration was read");
     // The list of a proxy of ours is continued. For everyone else we begin it: what a client made up ends here.
     proxy.x_forwarded_behind(config.trusted_proxies())

@@ -7,11 +7,11 @@ use buttress::{
     answer::AnswerErrorsLayer,
     body::ReplyBody,
     key::{self, ClientIp, Header},
-    proxy,
-    reject::{self, Respond},
+    proxy, reject,
+    timeout::UploadBody,
 };
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderName, Request, Response};
 use hyper::body::{Body, Incoming};
 use tower::{BoxError, Service, ServiceBuilder, util::option_layer};
 
@@ -43,17 +43,37 @@ where
     type Body = B;
 }
 
+/// What forwards: it gets the requests' bodies from the timeouts.
+pub(crate) type Forward = Proxy<UploadBody<Incoming>>;
+
 /// The layers of `route` on top of `proxy`.
-pub(crate) fn stack(config: &Config, route: &Route, proxy: Proxy) -> impl Stack {
+pub(crate) fn stack(config: &Config, route: &Route, proxy: Forward) -> impl Stack {
     let timeout = route.timeout();
+    // One value per route, made once: one budget over all connections.
+    let limit = route.rate_limit().map(|limit| {
+        let plans = limit.plans(route.prefix().as_str()).expect("checked when the configuration was read");
+        let (cost, key, plan) = (limit.cost(), BudgetKey::new(config, limit), limit.clone());
+        let field = key.field();
+        RateLimitLayer::plans(plans)
+            .plan(move |req: &Request<Incoming>| {
+                let key = field.as_ref().and_then(|field| req.headers().get(field));
+                key.map_or(0, |key| plan.plan_of(key.as_bytes()))
+            })
+            .by(key)
+            .cost(move |_: &Request<Incoming>| cost)
+            .on_missing_key(limit.missing_key())
+            .on_reject(reject::respond())
+    });
     ServiceBuilder::new()
         // What the layers below and the proxy give up on leaves as an answer. It names no address: that is for the
         // operator, not for the client.
         .layer(AnswerErrorsLayer::new().describe(proxy::Error::problem).observe(faults(route)))
         // Before the timeout: a refused request costs no timer and no connection.
-        .layer(option_layer(route.rate_limit().map(|limit| rate_limit(config, route, limit))))
+        .layer(option_layer(limit))
         .layer(
             TimeoutLayer::head(timeout.head())
+                // The head time begins when the request has been sent; until then it must keep moving.
+                .and_upload(timeout.idle())
                 .and_idle(timeout.idle())
                 .and_total(timeout.total().unwrap_or(Duration::MAX)),
         )
@@ -62,19 +82,11 @@ pub(crate) fn stack(config: &Config, route: &Route, proxy: Proxy) -> impl Stack 
         .service(proxy)
 }
 
-/// One value per route, made once: one budget over all connections.
-fn rate_limit(config: &Config, route: &Route, limit: &RateLimit) -> RateLimitLayer<BudgetKey, Respond> {
-    let limit_of_route = limit.limit().expect("checked when the configuration was read");
-    RateLimitLayer::new(limit_of_route.named(route.prefix().as_str().to_owned()))
-        .by(BudgetKey::new(config, limit))
-        .on_reject(reject::respond())
-}
-
 /// Whose budget a request is charged to. A request without the field shares one budget with its like.
 #[derive(Clone, Debug)]
 enum BudgetKey {
     Ip(ClientIp),
-    Header(Header),
+    Header(HeaderName, Header),
     Route,
 }
 
@@ -82,8 +94,16 @@ impl BudgetKey {
     fn new(config: &Config, limit: &RateLimit) -> Self {
         match limit.key() {
             config::Key::Ip => Self::Ip(key::client_ip().x_forwarded_for(config.trusted_proxies())),
-            config::Key::Header(name) => Self::Header(key::header(name)),
+            config::Key::Header(name) => Self::Header(name.clone(), key::header(name)),
             config::Key::Route => Self::Route,
+        }
+    }
+
+    /// The field that it reads, if it reads one.
+    fn field(&self) -> Option<HeaderName> {
+        match self {
+            Self::Header(name, _) => Some(name.clone()),
+            Self::Ip(_) | Self::Route => None,
         }
     }
 }
@@ -92,7 +112,7 @@ impl<B> Key<Request<B>> for BudgetKey {
     fn key<K: KeySink>(&self, request: &Request<B>, to: &mut K) -> bool {
         match self {
             Self::Ip(client) => client.key(request, to),
-            Self::Header(field) => field.key(request, to),
+            Self::Header(_, field) => field.key(request, to),
             Self::Route => true,
         }
     }

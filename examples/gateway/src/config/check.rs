@@ -5,7 +5,7 @@ use std::{collections::HashSet, ops::Range, time::Duration};
 use humantime::format_duration;
 use toml::Spanned;
 
-use super::{Algorithm, Config, Route, Upstream, value::Text};
+use super::{Config, Rate, Route, Upstream, value::Text};
 
 type Finding = (Option<Range<usize>>, String);
 
@@ -76,7 +76,7 @@ fn timeout(route: &Route) -> Result<(), Finding> {
     }
 }
 
-fn wait(key: &str, value: Option<&Spanned<Text<Duration>>>) -> Result<(), Finding> {
+pub(super) fn wait(key: &str, value: Option<&Spanned<Text<Duration>>>) -> Result<(), Finding> {
     value.map_or(Ok(()), |value| at_most(LONGEST_WAIT, key, value.get_ref().0, value.span()))
 }
 
@@ -90,13 +90,9 @@ fn at_most(most: Duration, key: &str, given: Duration, span: Range<usize>) -> Re
 
 fn rate_limit(route: &Route) -> Result<(), Finding> {
     let Some(limit) = &route.rate_limit else { return Ok(()) };
-    let (span, limit) = (limit.span(), limit.get_ref());
-    if limit.algorithm == Algorithm::FixedWindow && limit.burst.is_some() {
-        let message =
-            "a fixed_window has no burst: its rate is its size; leave burst out, or take token_bucket";
-        return Err((Some(span), message.to_owned()));
-    }
-    let rate = &limit.rate;
-    at_most(LONGEST_RATE, "the time of a rate", rate.get_ref().0.per, rate.span())?;
-    limit.limit().map(drop).map_err(|error| (Some(span), error.to_string()))
+    limit.get_ref().check().map_err(|(span, message)| (span.or_else(|| Some(limit.span())), message))
+}
+
+pub(super) fn rate(rate: &Spanned<Text<Rate>>) -> Result<(), Finding> {
+    at_most(LONGEST_RATE, "the time of a rate", rate.get_ref().0.per, rate.span())
 }

@@ -148,25 +148,32 @@ impl FromText for Key {
     }
 }
 
-/// How many may come at once.
+/// How many: units at once, calls that wait, parts of a window.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Burst(pub(crate) u64);
+pub(crate) struct Count(pub(crate) u64);
 
-impl<'de> Deserialize<'de> for Burst {
+impl Count {
+    /// As the limiter takes costs and queues; more than 4 billion of either is no different from that.
+    pub(crate) fn at_most_u32(self) -> u32 {
+        u32::try_from(self.0).unwrap_or(u32::MAX)
+    }
+}
+
+impl<'de> Deserialize<'de> for Count {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;
 
         impl de::Visitor<'_> for Visitor {
-            type Value = Burst;
+            type Value = Count;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a whole number above zero such as 10")
             }
 
             // TOML has no other integers.
-            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Burst, E> {
-                let burst = u64::try_from(number).ok().filter(|&burst| burst > 0);
-                burst.map(Burst).ok_or_else(|| E::invalid_value(de::Unexpected::Signed(number), &self))
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Count, E> {
+                let count = u64::try_from(number).ok().filter(|&count| count > 0);
+                count.map(Count).ok_or_else(|| E::invalid_value(de::Unexpected::Signed(number), &self))
             }
         }
 

@@ -36,8 +36,13 @@ async fn the_documented_sample_is_accepted() {
 #[tokio::test]
 async fn what_the_sample_shows_as_a_comment_is_accepted_too() {
     let sample = include_str!("../../gateway.toml");
-    let whole = sample.replace("# trusted_proxies", "trusted_proxies");
-    assert_ne!(sample, whole);
+    let whole = ["# trusted_proxies", "# [[route.rate_limit.plan]]", "# name", "# rate =", "# keys"]
+        .into_iter()
+        .fold(sample.to_owned(), |text, line| {
+            assert!(text.contains(line), "{line}");
+            text.replace(line, &line[2..])
+        })
+        .replace("key = \"ip\"", "key = \"header:x-api-key\"");
 
     Gateway::with("whole-sample", &whole).await;
 }
@@ -142,7 +147,54 @@ async fn every_mistake_is_told_with_its_line_and_what_would_be_right() {
             "burst of a window",
             limit("rate = '1/s', burst = 2, algorithm = 'fixed_window'"),
             7,
-            &["fixed_window", "leave burst out"],
+            &["burst is for token_bucket and leaky_bucket", "leave it out"],
+        ),
+        (
+            "wait of a bucket that refuses",
+            limit("rate = '1/s', wait = '1s'"),
+            7,
+            &["wait is for leaky_bucket"],
+        ),
+        (
+            "queue of a window",
+            limit("rate = '1/s', queue = 3, algorithm = 'sliding_log'"),
+            7,
+            &["leaky_bucket"],
+        ),
+        ("parts of a bucket", limit("rate = '1/s', parts = 3"), 7, &["parts is for sliding_window"]),
+        (
+            "too many parts",
+            limit("rate = '1/s', parts = 4000000000, algorithm = 'sliding_window'"),
+            7,
+            &["parts", "must be"],
+        ),
+        (
+            "a log too long",
+            limit("rate = '5000/s', algorithm = 'sliding_log'"),
+            7,
+            &["limit", "5000", "at most 1024"],
+        ),
+        ("cost above the burst", limit("rate = '1/s', burst = 3, cost = 4"), 7, &["cost", "burst larger"]),
+        (
+            "unknown rule for no key",
+            limit("rate = '1/s', missing_key = 'drop'"),
+            7,
+            &["drop", "shared", "deny"],
+        ),
+        (
+            "a plan without a field",
+            limit("rate = '1/s', plan = [{ name = 'pro', rate = '9/s', keys = ['a'] }]"),
+            7,
+            &["header:x-api-key"],
+        ),
+        (
+            "a key on two plans",
+            limit(
+                "rate = '1/s', key = 'header:k', plan = [{ name = 'p', rate = '9/s', keys = ['a'] }, { name = 'q', \
+                 rate = '9/s', keys = ['a'] }]",
+            ),
+            7,
+            &["\"a\" is on two plans"],
         ),
         ("bad key", limit("rate = '1/s', key = 'cookie'"), 7, &["cookie", "header:x-api-key"]),
         ("bad field name", limit("rate = '1/s', key = 'header:a b'"), 7, &["header:a b", "header:x-api-key"]),

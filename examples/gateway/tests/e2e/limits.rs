@@ -86,6 +86,85 @@ async fn a_fixed_window_admits_its_rate_and_no_more() {
 }
 
 #[tokio::test]
+async fn the_sliding_algorithms_admit_their_limit_and_no_more() {
+    for algorithm in ["sliding_log", "sliding_counter", "sliding_window"] {
+        let gateway = limited(algorithm, &format!("rate = '2/h', algorithm = '{algorithm}'")).await;
+
+        for expected in [200, 200, 429] {
+            assert_eq!(fetch(&gateway.url("/"), None).await.status(), expected, "{algorithm}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_token_bucket_admits_its_burst_and_no_more() {
+    let gateway = limited("token-bucket", "rate = '1/h', burst = 2, algorithm = 'token_bucket'").await;
+
+    for expected in [200, 200, 429] {
+        assert_eq!(fetch(&gateway.url("/"), None).await.status(), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_leaky_bucket_lets_calls_wait_and_refuses_who_would_wait_too_long() {
+    let limit = "rate = '5/s', algorithm = 'leaky_bucket', wait = '30s', queue = 2";
+    let gateway = limited("leaky-bucket", limit).await;
+    let url = gateway.url("/");
+
+    // The first goes at once and two wait; the others find the queue full.
+    let answers = futures_util::future::join_all((0..8).map(|_| fetch(&url, None))).await;
+
+    let admitted = answers.iter().filter(|answer| answer.status() == 200).count();
+    let refused = answers.iter().filter(|answer| answer.status() == 429).count();
+    assert_eq!(admitted + refused, 8);
+    assert!(admitted >= 3 && refused >= 1, "{admitted} passed, {refused} were refused");
+}
+
+#[tokio::test]
+async fn a_key_that_a_plan_names_has_the_plans_numbers() {
+    let limit =
+        "rate = '1/h', key = 'header:x-api-key', plan = [{ name = 'pro', rate = '3/h', keys = ['carol'] }]";
+    let gateway = limited("plans", limit).await;
+
+    for (key, allowed) in [("alice", 1), ("carol", 3)] {
+        for n in 0..=allowed {
+            let expected = if n < allowed { 200 } else { 429 };
+            assert_eq!(fetch(&gateway.url("/"), Some(key)).await.status(), expected, "{key} {n}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_costs_what_the_route_says() {
+    let gateway = limited("cost", "rate = '5/h', cost = 2").await;
+
+    for expected in [200, 200, 429] {
+        assert_eq!(fetch(&gateway.url("/"), None).await.status(), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_request_without_a_key_is_dealt_with_as_the_route_says() {
+    for (rule, expected) in [("shared", [200, 429]), ("allow", [200, 200]), ("deny", [403, 403])] {
+        let limit = format!("rate = '1/h', key = 'header:x-api-key', missing_key = '{rule}'");
+        let gateway = limited(&format!("missing-{rule}"), &limit).await;
+
+        for expected in expected {
+            assert_eq!(fetch(&gateway.url("/"), None).await.status(), expected, "{rule}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_shadow_limit_refuses_nobody() {
+    let gateway = limited("shadow", "rate = '1/h', shadow = true").await;
+
+    for _ in 0..3 {
+        assert_eq!(fetch(&gateway.url("/"), None).await.status(), 200);
+    }
+}
+
+#[tokio::test]
 async fn a_client_cannot_dodge_its_budget_by_naming_another_address() {
     let gateway = limited("forged", "rate = '1/h', key = 'ip'").await;
     let client = Client::new();
