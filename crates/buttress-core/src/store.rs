@@ -87,6 +87,11 @@ pub trait Decided: fmt::Debug {
         !self.admitted() && index == self.binding()
     }
 
+    /// The limits that refuse the call, one bit for each index below 32.
+    fn violations(&self) -> u32 {
+        (0..32).filter(|index| self.violates(*index)).fold(0, |bits, index| bits | 1 << index)
+    }
+
     /// Whether the limit with this index would refuse the call, were it not there to watch only.
     fn shadowed(&self, index: usize) -> bool {
         let _ = index;

@@ -25,6 +25,7 @@ impl Decided for Decision {
         self.outcome.refused == 0
     }
 
+    #[inline]
     fn delay(&self) -> Duration {
         if self.admitted() { Duration::from_nanos(self.outcome.wait) } else { Duration::ZERO }
     }
@@ -44,6 +45,11 @@ impl Decided for Decision {
 
     fn violates(&self, index: usize) -> bool {
         bit(self.outcome.refused, index)
+    }
+
+    #[inline]
+    fn violations(&self) -> u32 {
+        self.outcome.refused.into()
     }
 
     fn shadowed(&self, index: usize) -> bool {
