@@ -10,4 +10,5 @@ mod start;
 mod streaming;
 mod support;
 mod tour;
+mod uploads;
 mod upstream_faults;
