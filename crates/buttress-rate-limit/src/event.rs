@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use buttress_core::{Decided, Name};
 
 use crate::MissingKey;
@@ -35,8 +37,8 @@ pub enum RateLimitEvent<'a> {
     Waited {
         /// The layer's name.
         policy: &'a Name,
-        /// The decision, which says for how long.
-        decision: &'a dyn Decided,
+        /// For how long: less than the decision said, if others gave up meanwhile.
+        waited: Duration,
     },
     /// The charge of a call was corrected after its answer.
     #[non_exhaustive]

@@ -1,14 +1,15 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use buttress_core::{Key, Reject, Sleep, Store, Timestamp};
 use pin_project::pin_project;
 use tower_service::Service;
 
 use crate::Charge;
-use crate::gate::{Asked, Core, Course, Gate};
+use crate::gate::{Asked, Core, Course, Delayed, Gate};
+use crate::line::{Place, Turn};
 use crate::rules::{Rules, Terms};
 
 /// The response future of [`RateLimit`](crate::RateLimit).
@@ -104,22 +105,62 @@ impl<K, J, St: Store, R, Form, SettleForm> After<K, J, St, R, Form, SettleForm> 
     }
 }
 
-/// A place in the queue. Dropped in it, it is given back.
-struct Seat<St: Store> {
+/// A place in the line. Dropped in it, the call gives up its turn.
+pub(crate) struct Seat<St: Store> {
     core: Arc<Core<St>>,
-    charged: Option<(St::Decision, u32)>,
+    line: u64,
+    place: Option<Arc<Place<St::Decision>>>,
 }
 
 impl<St: Store> Seat<St> {
+    pub(crate) fn new<K, J, R, Req>(
+        gate: &Gate<K, J, St, R>,
+        req: &Req,
+        (decision, cost): (St::Decision, u32),
+        delayed: Delayed,
+    ) -> Self
+    where
+        K: Key<Req>,
+    {
+        let core = &gate.core;
+        let turn = Turn { at: delayed.turn, decision };
+        // The key is user code: the turn goes back if it panics.
+        let mut unplaced = Unplaced { core, turn: Some(turn) };
+        let line = gate.line(req, delayed);
+        let place = unplaced.turn.take().map(|turn| core.lines.enter(line, turn, cost, delayed.now));
+        Self { core: Arc::clone(core), line, place }
+    }
+
+    fn turn(&self, waker: &Waker) -> Option<Timestamp> {
+        self.place.as_ref().map(|place| place.turn(waker))
+    }
+
     fn leave(mut self) -> Option<(St::Decision, u32)> {
-        self.charged.take().inspect(|(decision, _)| self.core.waited(decision))
+        let place = self.place.take()?;
+        let waited = self.core.lines.leave(self.line, &place);
+        self.core.waited(waited);
+        Some(place.charged())
     }
 }
 
 impl<St: Store> Drop for Seat<St> {
     fn drop(&mut self) {
-        if let Some((decision, _)) = &self.charged {
-            self.core.abandon(decision);
+        if let Some(place) = self.place.take() {
+            self.core.lines.give_up(self.line, &place, self.core.clock.now());
+            self.core.abandon(&place.charged().0);
+        }
+    }
+}
+
+struct Unplaced<'a, St: Store> {
+    core: &'a Core<St>,
+    turn: Option<Turn<St::Decision>>,
+}
+
+impl<St: Store> Drop for Unplaced<'_, St> {
+    fn drop(&mut self) {
+        if let Some(turn) = &self.turn {
+            self.core.abandon(&turn.decision);
         }
     }
 }
@@ -144,15 +185,8 @@ where
         Self { state: State::Refused { result: Some(result) } }
     }
 
-    pub(crate) fn in_turn(
-        service: S,
-        req: Req,
-        gate: Arc<Gate<K, J, St, R>>,
-        decision: St::Decision,
-        cost: u32,
-        turn: Timestamp,
-    ) -> Self {
-        Self { state: State::in_turn(service, req, gate, decision, cost, turn) }
+    pub(crate) fn in_turn(service: S, req: Req, gate: Arc<Gate<K, J, St, R>>, seat: Seat<St>) -> Self {
+        Self { state: State::in_turn(service, req, gate, seat) }
     }
 
     pub(crate) const fn asking(
@@ -173,16 +207,9 @@ where
     J: Reject<Req, R::Out, S::Error>,
     St: Store,
 {
-    fn in_turn(
-        service: S,
-        req: Req,
-        gate: Arc<Gate<K, J, St, R>>,
-        decision: St::Decision,
-        cost: u32,
-        turn: Timestamp,
-    ) -> Self {
+    fn in_turn(service: S, req: Req, gate: Arc<Gate<K, J, St, R>>, seat: Seat<St>) -> Self {
+        let turn = seat.turn(Waker::noop()).unwrap_or_default();
         let sleep = Box::pin(gate.core.clock.sleep_until(turn));
-        let seat = Seat { core: Arc::clone(&gate.core), charged: Some((decision, cost)) };
         Self::InTurn { sleep, seat: Some(seat), call: Some((service, req, gate)) }
     }
 
@@ -222,6 +249,12 @@ where
                 }
                 StateProj::Refused { result } => return Poll::Ready(result.take().expect(DONE)),
                 StateProj::InTurn { sleep, seat, call } => {
+                    // Whoever gives up before us moves us up.
+                    if let Some(turn) = seat.as_ref().and_then(|seat| seat.turn(cx.waker()))
+                        && turn != sleep.deadline()
+                    {
+                        sleep.as_mut().reset(turn);
+                    }
                     ready!(sleep.as_mut().poll(cx));
                     let (service, req, gate) = call.take().expect(DONE);
                     let charged = seat.take().and_then(Seat::leave);
@@ -231,10 +264,11 @@ where
                     let decision = ready!(wait.poll(cx));
                     let (service, req, gate) = call.take().expect(DONE);
                     match gate.judge::<Req, St::Wait>(&req, *asked, decision, gate.core.clock.now()) {
-                        Course::Passed { decision, cost, turn: Some(turn) } => {
-                            State::in_turn(service, req, gate, decision, cost, turn)
+                        Course::Passed { decision, cost, delayed: Some(delayed) } => {
+                            let seat = Seat::new(&gate, &req, (decision, cost), delayed);
+                            State::in_turn(service, req, gate, seat)
                         }
-                        Course::Passed { decision, cost, turn: None } => {
+                        Course::Passed { decision, cost, delayed: None } => {
                             State::called(service, req, &gate, Some((decision, cost)))
                         }
                         Course::Uncounted => State::called(service, req, &gate, None),

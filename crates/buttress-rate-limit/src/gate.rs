@@ -2,10 +2,14 @@
 
 use std::slice;
 use std::sync::Arc;
+use std::time::Duration;
 
-use buttress_core::{Answer, Clock, Decided, Key, Name, Reject, Rejection, RejectionKind, Store, Timestamp};
+use buttress_core::{
+    Answer, Clock, Decided, HashSink, Key, KeyPart, Name, Reject, Rejection, RejectionKind, Store, Timestamp,
+};
 
 use crate::RateLimitEvent;
+use crate::line::Lines;
 use crate::rules::{Planned, Standing, Terms};
 use crate::tally::{Count, Tally};
 use crate::top::Top;
@@ -30,7 +34,7 @@ type Observer = Arc<dyn Fn(&RateLimitEvent<'_>) + Send + Sync>;
 
 /// A layer's settings and its state, shared by the services and futures that it makes.
 #[derive(Clone)]
-pub(crate) struct Gate<K, J, St, R> {
+pub(crate) struct Gate<K, J, St: Store, R> {
     pub(crate) key: K,
     pub(crate) reject: J,
     pub(crate) rules: R,
@@ -39,7 +43,7 @@ pub(crate) struct Gate<K, J, St, R> {
 
 /// The part that knows nothing of requests, which handles and charges share.
 #[derive(Clone)]
-pub(crate) struct Core<St> {
+pub(crate) struct Core<St: Store> {
     pub(crate) store: St,
     pub(crate) name: Name,
     pub(crate) plans: Arc<[Name]>,
@@ -50,12 +54,13 @@ pub(crate) struct Core<St> {
     pub(crate) observer: Option<Observer>,
     pub(crate) tally: Arc<Tally>,
     pub(crate) top: Option<Arc<Top>>,
+    pub(crate) lines: Arc<Lines<St::Decision>>,
 }
 
 /// What becomes of a call, as far as it is known in `call`.
 pub(crate) enum Course<D, W> {
     /// Counted, and allowed: at once, or when its turn has come.
-    Passed { decision: D, cost: u32, turn: Option<Timestamp> },
+    Passed { decision: D, cost: u32, delayed: Option<Delayed> },
     /// Counted, and refused.
     Refused(D),
     /// The store answers later.
@@ -66,6 +71,14 @@ pub(crate) enum Course<D, W> {
     Denied,
 }
 
+/// A call that has to wait.
+#[derive(Clone, Copy)]
+pub(crate) struct Delayed {
+    pub(crate) now: Timestamp,
+    pub(crate) turn: Timestamp,
+    plan: usize,
+}
+
 /// What was asked of the store.
 #[derive(Clone, Copy)]
 pub(crate) struct Asked {
@@ -73,7 +86,7 @@ pub(crate) struct Asked {
     plan: usize,
 }
 
-impl<St> Core<St> {
+impl<St: Store> Core<St> {
     pub(crate) fn new(store: St, name: Name, limits: usize) -> Self {
         Self {
             store,
@@ -86,11 +99,12 @@ impl<St> Core<St> {
             observer: None,
             tally: Arc::new(Tally::new(limits)),
             top: None,
+            lines: Arc::default(),
         }
     }
 
     /// The same settings over another state, with counts of its own.
-    pub(crate) fn with_store<Other>(&self, store: Other, limits: usize) -> Core<Other> {
+    pub(crate) fn with_store<Other: Store>(&self, store: Other, limits: usize) -> Core<Other> {
         let Self { name, plans, clock, missing_key, annotate_success, shadow, observer, top, .. } = self;
         Core {
             store,
@@ -103,6 +117,7 @@ impl<St> Core<St> {
             observer: observer.clone(),
             tally: Arc::new(Tally::new(limits)),
             top: top.as_ref().map(|top| Arc::new(top.fresh())),
+            lines: Arc::default(),
         }
     }
 
@@ -112,6 +127,16 @@ impl<St> Core<St> {
             observer(&event(&self.name));
         }
     }
+}
+
+/// The indices of the limits whose bits are set.
+fn each(mut bits: u32) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let index = bits.trailing_zeros();
+        bits &= bits.wrapping_sub(1);
+        (index < u32::BITS).then_some(index as usize)
+    })
+    .take_while(|index| *index < LIMITS)
 }
 
 impl<St: Store> Core<St> {
@@ -132,12 +157,12 @@ impl<St: Store> Core<St> {
     }
 
     /// The call's turn has come.
-    pub(crate) fn waited(&self, decision: &St::Decision) {
+    pub(crate) fn waited(&self, waited: Duration) {
         self.tally.count(Count::Waited);
-        self.tell(|policy| RateLimitEvent::Waited { policy, decision });
+        self.tell(|policy| RateLimitEvent::Waited { policy, waited });
     }
 
-    /// The call was dropped before its turn: its slot goes back.
+    /// A call was dropped before its turn, which goes back.
     pub(crate) fn abandon(&self, decision: &St::Decision) {
         self.store.settle(decision, 0, self.clock.now());
         self.tally.count(Count::Abandoned);
@@ -171,7 +196,7 @@ impl<St: Store> Core<St> {
     #[cold]
     fn refused(&self, decision: &St::Decision, plan: usize, cost: u32) {
         self.tally.count(Count::Refused);
-        for index in (0..LIMITS).filter(|index| decision.violates(*index)) {
+        for index in each(decision.violations()) {
             self.tally.count_limit(plan * LIMITS + index, false);
         }
         if let Some(observer) = &self.observer {
@@ -181,12 +206,9 @@ impl<St: Store> Core<St> {
     }
 }
 
-impl<K, J, St, R> Gate<K, J, St, R> {
+impl<K, J, St: Store, R> Gate<K, J, St, R> {
     /// The settings that a builder step changes. Services that were made before keep theirs.
-    pub(crate) fn core_mut(&mut self) -> &mut Core<St>
-    where
-        St: Clone,
-    {
+    pub(crate) fn core_mut(&mut self) -> &mut Core<St> {
         Arc::make_mut(&mut self.core)
     }
 
@@ -264,8 +286,21 @@ impl<K, J, St, R> Gate<K, J, St, R> {
         }
         core.tell(|policy| RateLimitEvent::Allowed { policy, cost, decision: &decision });
         let delay = decision.delay();
-        let turn = (!delay.is_zero()).then(|| now + delay);
-        Course::Passed { decision, cost, turn }
+        let delayed = (!delay.is_zero()).then(|| Delayed { now, turn: now + delay, plan });
+        Course::Passed { decision, cost, delayed }
+    }
+
+    /// Which line a call waits in: that of its key, in its plan.
+    pub(crate) fn line<Req>(&self, req: &Req, delayed: Delayed) -> u64
+    where
+        K: Key<Req>,
+    {
+        let mut line = HashSink::new();
+        if !self.key.key(req, &mut line) {
+            line = HashSink::new();
+        }
+        delayed.plan.write(&mut line);
+        line.finish()
     }
 
     /// The answer to a call that the limit refuses.
@@ -277,7 +312,7 @@ impl<K, J, St, R> Gate<K, J, St, R> {
         let binding = decision.binding();
         let kind = if decision.never() { RejectionKind::CostTooHigh } else { RejectionKind::RateLimited };
         let mut rejection = Rejection::new(kind).with_policy(self.core.limit_name(decision, binding));
-        for index in (0..LIMITS).filter(|index| *index != binding && decision.violates(*index)) {
+        for index in each(decision.violations()).filter(|index| *index != binding) {
             rejection = rejection.with_also(self.core.limit_name(decision, index));
         }
         rejection.retry_after = decision.retry_after();
@@ -325,7 +360,7 @@ impl<K, J, St, R> Gate<K, J, St, R> {
     }
 }
 
-impl<St> Core<St> {
+impl<St: Store> Core<St> {
     #[cold]
     fn unkeyed<D, W>(&self, admitted: bool) -> Course<D, W> {
         self.tally.count(if admitted { Count::Allowed } else { Count::Refused });

@@ -25,7 +25,7 @@ use crate::{Decision, Memory, Pick};
 /// # Ok::<(), buttress_rate_limit::LimitError>(())
 /// ```
 #[derive(Clone)]
-pub struct Handle<St = Memory> {
+pub struct Handle<St: Store = Memory> {
     core: Arc<Core<St>>,
     plan: usize,
 }
@@ -74,7 +74,7 @@ pub struct LimitCounts {
     pub shadowed: u64,
 }
 
-impl<St> Handle<St> {
+impl<St: Store> Handle<St> {
     pub(crate) const fn new(core: Arc<Core<St>>) -> Self {
         Self { core, plan: 0 }
     }
@@ -223,7 +223,7 @@ impl Handle<Memory> {
     }
 }
 
-impl<St: fmt::Debug> fmt::Debug for Handle<St> {
+impl<St: Store + fmt::Debug> fmt::Debug for Handle<St> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handle")
             .field("name", &self.core.name)

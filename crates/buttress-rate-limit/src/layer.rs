@@ -39,7 +39,7 @@ use crate::{Charge, Handle, Memory, Plans, RateLimit, RateLimitEvent, WhenFull};
 /// | `top_refused` | off | it keeps keys in readable form |
 /// | `clock` | [`Clock::default`] | |
 #[derive(Clone)]
-pub struct RateLimitLayer<K = Global, J = Fail, St = Memory, R = Rules> {
+pub struct RateLimitLayer<K = Global, J = Fail, St: Store = Memory, R = Rules> {
     gate: Gate<K, J, St, R>,
 }
 
@@ -258,7 +258,7 @@ impl<K, J, R> RateLimitLayer<K, J, Memory, R> {
     }
 }
 
-impl<K, J, St, C, P, L, A> RateLimitLayer<K, J, St, Rules<C, P, L, A>> {
+impl<K, J, St: Store, C, P, L, A> RateLimitLayer<K, J, St, Rules<C, P, L, A>> {
     /// Charges what `cost` says instead of 1 per call. A cost of 0 passes and is not counted; one above the burst
     /// is refused as [`CostTooHigh`](buttress_core::RejectionKind::CostTooHigh).
     ///
@@ -309,7 +309,6 @@ impl<K, J, St, C, P, L, A> RateLimitLayer<K, J, St, Rules<C, P, L, A>> {
         hand_over: F,
     ) -> RateLimitLayer<K, J, St, Rules<C, P, L, ByCharge<F>>>
     where
-        St: Store,
         F: Fn(Res, Charge<St>) -> Out,
     {
         self.rules(|Rules { cost, plan, lists, .. }| Rules { cost, plan, lists, settle: ByCharge(hand_over) })
@@ -357,7 +356,7 @@ impl<K, J, St, C, P, L, A> RateLimitLayer<K, J, St, Rules<C, P, L, A>> {
     }
 }
 
-impl<K, J, St, R> RateLimitLayer<K, J, St, R> {
+impl<K, J, St: Store, R> RateLimitLayer<K, J, St, R> {
     /// Gives each key a budget of its own. Keys are `key::client_ip()`, `key::header(..)` and others, tuples of
     /// them, and closures `|req: &Request<Body>| -> Option<impl KeyPart>`.
     ///
@@ -398,7 +397,7 @@ impl<K, J, St, R> RateLimitLayer<K, J, St, R> {
     }
 }
 
-impl<K, J, St: Clone, R> RateLimitLayer<K, J, St, R> {
+impl<K, J, St: Store, R> RateLimitLayer<K, J, St, R> {
     /// Says what to do with requests that have no key. The default is [`MissingKey::Shared`].
     #[must_use]
     pub fn on_missing_key(mut self, rule: MissingKey) -> Self {
@@ -477,7 +476,7 @@ impl<S, K, J, St, R> Wrap<S> for RateLimitLayer<K, J, St, R>
 where
     K: Clone,
     J: Clone,
-    St: Clone,
+    St: Store,
     R: Clone,
 {
     type Service = RateLimit<S, K, J, St, R>;
@@ -491,7 +490,7 @@ impl<S, K, J, St, R> Layer<S> for RateLimitLayer<K, J, St, R>
 where
     K: Clone,
     J: Clone,
-    St: Clone,
+    St: Store,
     R: Clone,
 {
     type Service = RateLimit<OnCall<S>, K, J, St, R>;
@@ -501,7 +500,7 @@ where
     }
 }
 
-impl<K, J, St: fmt::Debug, R> fmt::Debug for RateLimitLayer<K, J, St, R> {
+impl<K, J, St: Store + fmt::Debug, R> fmt::Debug for RateLimitLayer<K, J, St, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RateLimitLayer")
             .field("name", &self.gate.core.name)

@@ -7,6 +7,7 @@ mod future;
 mod gate;
 mod handle;
 mod layer;
+mod line;
 mod live;
 mod one;
 mod packed;

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use buttress_core::{Fail, Global, Key, Reject, Store};
 use tower_service::Service;
 
-use crate::future::After;
+use crate::future::{After, Seat};
 use crate::gate::{Course, Gate};
 use crate::rules::{Rules, Terms};
 use crate::{Memory, RateLimitFuture};
@@ -21,12 +21,12 @@ use crate::{Memory, RateLimitFuture};
 ///
 /// Nothing is held between calls. A call counts when it is made: dropping its future does not give the unit back,
 /// whether or not `S` was called, unless the call was still waiting for its turn.
-pub struct RateLimit<S, K = Global, J = Fail, St = Memory, R = Rules> {
+pub struct RateLimit<S, K = Global, J = Fail, St: Store = Memory, R = Rules> {
     inner: S,
     gate: Arc<Gate<K, J, St, R>>,
 }
 
-impl<S, K, J, St, R> RateLimit<S, K, J, St, R> {
+impl<S, K, J, St: Store, R> RateLimit<S, K, J, St, R> {
     pub(crate) const fn new(inner: S, gate: Arc<Gate<K, J, St, R>>) -> Self {
         Self { inner, gate }
     }
@@ -47,7 +47,7 @@ impl<S, K, J, St, R> RateLimit<S, K, J, St, R> {
     }
 }
 
-impl<S: Clone, K, J, St, R> RateLimit<S, K, J, St, R> {
+impl<S: Clone, K, J, St: Store, R> RateLimit<S, K, J, St, R> {
     /// What was readied, for a call that waits: that instance is called, not its clone.
     fn take_ready(&mut self) -> S {
         let fresh = self.inner.clone();
@@ -76,16 +76,17 @@ where
     fn call(&mut self, req: Req) -> Self::Future {
         let gate = &self.gate;
         match gate.decide(&req) {
-            Course::Passed { decision, cost, turn: None } => {
+            Course::Passed { decision, cost, delayed: None } => {
                 let after = After::of(gate, &req, Some((decision, cost)));
                 RateLimitFuture::called(self.inner.call(req), after)
             }
             Course::Refused(decision) => {
                 RateLimitFuture::refused(gate.refuse(gate.reject.form(&req), &decision))
             }
-            Course::Passed { decision, cost, turn: Some(turn) } => {
+            Course::Passed { decision, cost, delayed: Some(delayed) } => {
                 let gate = Arc::clone(gate);
-                RateLimitFuture::in_turn(self.take_ready(), req, gate, decision, cost, turn)
+                let seat = Seat::new(&gate, &req, (decision, cost), delayed);
+                RateLimitFuture::in_turn(self.take_ready(), req, gate, seat)
             }
             Course::Asked(wait, asked) => {
                 let gate = Arc::clone(gate);
@@ -100,13 +101,13 @@ where
     }
 }
 
-impl<S: Clone, K, J, St, R> Clone for RateLimit<S, K, J, St, R> {
+impl<S: Clone, K, J, St: Store, R> Clone for RateLimit<S, K, J, St, R> {
     fn clone(&self) -> Self {
         Self { inner: self.inner.clone(), gate: Arc::clone(&self.gate) }
     }
 }
 
-impl<S: fmt::Debug, K, J, St, R> fmt::Debug for RateLimit<S, K, J, St, R> {
+impl<S: fmt::Debug, K, J, St: Store, R> fmt::Debug for RateLimit<S, K, J, St, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RateLimit")
             .field("inner", &self.inner)

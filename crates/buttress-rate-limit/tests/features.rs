@@ -352,6 +352,71 @@ mod shaping {
     }
 
     #[test]
+    fn those_behind_a_call_that_gives_up_move_up() {
+        let (time, (inner, watch)) = (ManualClock::new(), echo());
+        let layer = RateLimitLayer::per_second(10).burst(1).queue(4).clock(time.clock());
+        let mut service = layer.layer(inner);
+        let mut tasks: Vec<_> = (0..6).map(|n| Some(Task::new(service.call(n)))).collect();
+        let run = |tasks: &mut Vec<Option<Task<_>>>| {
+            for task in tasks.iter_mut() {
+                if task.as_mut().is_some_and(|task| task.run().is_ready()) {
+                    *task = None;
+                }
+            }
+            tasks.iter().enumerate().filter(|(_, task)| task.is_some()).map(|(n, _)| n).collect::<Vec<_>>()
+        };
+        assert_eq!(run(&mut tasks), [1, 2, 3, 4], "the first has gone, and the last found the queue full");
+
+        tasks[2] = None;
+
+        assert!(tasks[3].as_ref().unwrap().is_woken());
+        tasks.push(Some(Task::new(service.call(6))));
+        assert_eq!(run(&mut tasks), [1, 3, 4, 6], "there is room for one more");
+        for left in [&[3, 4, 6][..], &[4, 6], &[6], &[]] {
+            time.advance(Duration::from_millis(99));
+            let before = watch.calls();
+            run(&mut tasks);
+            assert_eq!(watch.calls(), before, "no two go closer than a tenth of a second");
+            time.advance(Duration::from_millis(1));
+            assert_eq!(run(&mut tasks), left);
+        }
+    }
+
+    #[test]
+    fn a_turn_that_has_come_is_no_use_to_others() {
+        let (time, (inner, watch)) = (ManualClock::new(), echo());
+        let mut service = RateLimitLayer::per_second(10).burst(1).queue(4).clock(time.clock()).layer(inner);
+        let mut tasks: Vec<_> = (0..4).map(|n| Task::new(service.call(n))).collect();
+        assert_eq!(ready(&mut tasks[..1]), [true]);
+
+        time.advance(Duration::from_millis(190));
+        drop(tasks.remove(1));
+
+        assert_eq!(ready(&mut tasks[1..]), [false, false]);
+        time.advance(Duration::from_millis(10));
+        assert_eq!((ready(&mut tasks[1..]), watch.calls()), (vec![true, false], 2));
+    }
+
+    #[test]
+    fn thousands_that_give_up_leave_nothing_behind() {
+        let (time, (inner, _)) = (ManualClock::new(), echo());
+        let layer = RateLimitLayer::per_second(1_000).burst(1).wait(SECOND * 10).queue(10_000);
+        let layer = layer.clock(time.clock()).cost(|n: &u32| 1 + n % 2);
+        let mut service = layer.layer(inner);
+        for odd in [0, 1] {
+            let mut waiting: Vec<_> = (0..2_000).map(|n| service.call(n * odd)).collect();
+            // From the middle, from the end, from the front.
+            drop(waiting.drain(500..1_000));
+            waiting.truncate(1_000);
+            drop(waiting);
+            time.advance(SECOND * 10);
+        }
+
+        assert_eq!(layer.handle().snapshot().keys, 0);
+        assert!(Task::new(service.call(0)).run().is_ready());
+    }
+
+    #[test]
     fn nothing_of_the_inner_service_is_held_while_a_call_waits() {
         let (time, (inner, watch)) = (ManualClock::new(), echo());
         let mut service = even(&time).layer(inner);
@@ -708,7 +773,7 @@ mod events {
         let layer = RateLimitLayer::per_second(1).wait(SECOND).clock(time.clock()).observe(move |event| {
             log.lock().unwrap().push(match *event {
                 RateLimitEvent::Allowed { decision, .. } => format!("allowed after {:?}", decision.delay()),
-                RateLimitEvent::Waited { decision, .. } => format!("waited {:?}", decision.delay()),
+                RateLimitEvent::Waited { waited, .. } => format!("waited {waited:?}"),
                 _ => "?".to_owned(),
             });
         });
