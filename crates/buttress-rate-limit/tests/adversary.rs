@@ -28,10 +28,16 @@ fn greedy<P: Policy>(policy: &P, times: impl IntoIterator<Item = u64>) -> Vec<(u
 
 /// The most units in any interval from `t` to `t + length`, without its end.
 fn most(taken: &[(u64, u64)], length: u64) -> u64 {
-    let sum = |&(from, _): &(u64, u64)| {
-        taken.iter().filter(|(time, _)| (from..from + length).contains(time)).map(|(_, units)| units).sum()
-    };
-    taken.iter().map(sum).max().unwrap_or(0)
+    let (mut first, mut sum, mut most) = (0, 0, 0);
+    for &(now, units) in taken {
+        sum += units;
+        while now - taken[first].0 >= length {
+            sum -= taken[first].1;
+            first += 1;
+        }
+        most = most.max(sum);
+    }
+    most
 }
 
 /// The most units that any client gets in an interval of `length` nanoseconds: all that can be done in the first
