@@ -9,6 +9,9 @@ struct QuickStart;
 #[doc = include_str!("../../../docs/errors-and-rejections.md")]
 struct ErrorsAndRejections;
 
+#[doc = include_str!("../../../docs/choosing-an-algorithm.md")]
+struct ChoosingAnAlgorithm;
+
 #[doc = include_str!("../../../docs/timeouts.md")]
 struct Timeouts;
 
