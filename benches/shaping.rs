@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use buttress_core::{Clock, Timestamp};
-use buttress_rate_limit::RateLimitLayer;
+use buttress_rate_limit::{Limit, RateLimitLayer};
 use leaky_bucket::RateLimiter;
 use tokio::task::LocalSet;
 use tower::{Layer, ServiceExt};
@@ -20,8 +20,8 @@ mod sides;
 use race::{Ask, Races, times};
 use sides::{RATE, call};
 
-/// One departure is due each millisecond.
-const STEP: Duration = Duration::from_millis(1);
+/// When the next departure is due: no multiple of the timer's millisecond, so that each meets it at another point.
+const STEP: Duration = Duration::from_micros(1100);
 const WAITERS: u32 = 256;
 
 fn main() {
@@ -41,7 +41,8 @@ fn main() {
             Clock::monotonic().sleep_until(start + STEP * next.replace(next.get() + 1))
         });
 
-        let layer = RateLimitLayer::per_second(1000).burst(1).wait(Duration::from_secs(1)).queue(2 * WAITERS);
+        let limit = Limit::new(10, 10 * STEP).burst(1);
+        let layer = RateLimitLayer::new(limit).wait(Duration::from_secs(1)).queue(2 * WAITERS);
         let service = layer.layer(sides::Unit);
         departures(&runtime, "buttress", lasting, move || {
             let service = service.clone();
