@@ -131,6 +131,10 @@ impl<St: Store> Seat<St> {
         Self { core: Arc::clone(core), line, place }
     }
 
+    fn at(&self) -> Timestamp {
+        self.place.as_ref().map_or(Timestamp::ZERO, |place| place.at())
+    }
+
     fn turn(&self, waker: &Waker) -> Option<Timestamp> {
         self.place.as_ref().map(|place| place.turn(waker))
     }
@@ -208,8 +212,7 @@ where
     St: Store,
 {
     fn in_turn(service: S, req: Req, gate: Arc<Gate<K, J, St, R>>, seat: Seat<St>) -> Self {
-        let turn = seat.turn(Waker::noop()).unwrap_or_default();
-        let sleep = Box::pin(gate.core.clock.sleep_until(turn));
+        let sleep = Box::pin(gate.core.clock.sleep_until(seat.at()));
         Self::InTurn { sleep, seat: Some(seat), call: Some((service, req, gate)) }
     }
 

@@ -176,9 +176,10 @@ impl<K, J, R> RateLimitLayer<K, J, Memory, R> {
     /// a queue of 1024 calls for each key, which [`queue`](Self::queue) changes. Begins a new budget.
     ///
     /// The limit becomes a [`LeakyBucket`](crate::LeakyBucket) with the burst that it has: with `burst(1)` calls are
-    /// spaced out evenly. Calls go in the order they came, each at a moment that is fixed when it comes; one that could
-    /// not go in time, or finds the queue full, is refused at once and changes nothing. A call that is dropped while it
-    /// waits gives its place back.
+    /// spaced out evenly. Calls go in the order they came, each at a moment that is known when it comes; one that could
+    /// not go in time, or finds the queue full, is refused at once and changes nothing. When a call is dropped while it
+    /// waits, those behind it move up by one (unless their costs differ: then its turn passes unused, if it is not the
+    /// last).
     ///
     /// While a call waits, the service below is not asked (in the [`strict`](Self::strict) form it was, and is held
     /// ready). A call that waits allocates its timer; one that does not allocates nothing.

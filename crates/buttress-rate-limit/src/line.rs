@@ -99,14 +99,26 @@ fn take_out<D>(lines: &mut HashMap<u64, Line<D>>, key: u64, place: &Arc<Place<D>
 }
 
 impl<D> Place<D> {
+    /// When the turn comes, as it is now.
+    pub(crate) fn at(&self) -> Timestamp {
+        self.lock().turn.at
+    }
+
     /// When the turn comes, as it is now; `waker` is told when that changes.
     pub(crate) fn turn(&self, waker: &Waker) -> Timestamp {
-        let mut spot = self.lock();
-        match &mut spot.waker {
-            Some(known) => known.clone_from(waker),
-            none => *none = Some(waker.clone()),
+        let spot = self.lock();
+        if spot.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            return spot.turn.at;
         }
-        spot.turn.at
+        drop(spot);
+        // Wakers are code of others: cloned and dropped outside the lock.
+        let waker = waker.clone();
+        let mut spot = self.lock();
+        let old = spot.waker.replace(waker);
+        let at = spot.turn.at;
+        drop(spot);
+        drop(old);
+        at
     }
 
     /// What was charged for the turn.

@@ -21,6 +21,11 @@ pub struct Rules<C = KeyCost, P = OnePlan, L = NoLists, A = AsCharged> {
 }
 
 /// What [`Rules`] are to a service: asked of each call in this order.
+#[diagnostic::on_unimplemented(
+    message = "the closures of this rate limit do not fit calls of `{Req}` that are answered with `{Res}`",
+    note = "a closure takes the request, or for `settle` the response, of the service below: `|req: &Request<Body>| …`",
+    note = "`settle_at_end` needs responses with a body, and `settle` a number as its closure's result"
+)]
 pub trait Terms<Req, K, Res, St: Store> {
     /// What is kept of the request for the settlement.
     type Form: Copy;

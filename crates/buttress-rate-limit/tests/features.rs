@@ -417,6 +417,31 @@ mod shaping {
     }
 
     #[test]
+    fn threads_may_come_and_give_up_as_they_like() {
+        let time = ManualClock::new();
+        let layer = RateLimitLayer::per_second(1_000).burst(1).wait(SECOND).queue(1_000).clock(time.clock());
+
+        std::thread::scope(|scope| {
+            for thread in 0..4_usize {
+                let mut service = layer.layer(echo().0);
+                scope.spawn(move || {
+                    for round in 0..50 {
+                        let mut waiting: Vec<_> = (0..10).map(|n| Task::new(service.call(n))).collect();
+                        waiting.iter_mut().for_each(|task| drop(task.run()));
+                        drop(waiting.swap_remove((thread + round) % 10));
+                        drop(waiting);
+                    }
+                });
+            }
+        });
+
+        let seen = layer.handle().snapshot();
+        assert_eq!((seen.waited, seen.allowed), (0, seen.abandoned + 1), "the first went at once");
+        time.advance(SECOND + SECOND);
+        assert_eq!(layer.handle().snapshot().keys, 0);
+    }
+
+    #[test]
     fn nothing_of_the_inner_service_is_held_while_a_call_waits() {
         let (time, (inner, watch)) = (ManualClock::new(), echo());
         let mut service = even(&time).layer(inner);
