@@ -20,9 +20,14 @@ use super::{Left, LimitError, Policy};
 
 /// `limit` units in each window of a fixed grid.
 ///
-/// It admits at most `limit` units per window of its grid, but up to `2·limit` in an interval as long as one
-/// window: all of one window at its end, all of the next at its start. [`Gcra`](super::Gcra) has no such edge
-/// and costs the same; a fixed window is for quotas that are sold by the calendar or counted by others so.
+/// | | |
+/// |---|---|
+/// | worst count in a trailing window | `2·limit`: all of one window at its end, all of the next at its start |
+/// | memory per key | one word |
+///
+/// In each window of its grid it admits at most `limit` units. [`Gcra`](super::Gcra) has no such edge and costs the
+/// same, and [`SlidingStrict`](super::SlidingStrict) never exceeds the limit; a fixed window is for quotas that are
+/// sold by the calendar or counted by others so.
 ///
 /// Each key has a grid of its own by default, so that not all clients come back in the same moment.
 ///

@@ -33,8 +33,15 @@ const LONGEST: u64 = 1 << 62;
 ///
 /// [`Limit::new`](crate::Limit::new) makes one with a name; this is the bare algorithm.
 ///
-/// In any interval of length `τ` it admits at most `burst + τ·rate/period` units, so over any one period up to
-/// `burst + rate`. See the module's source for the arithmetic, which is exact.
+/// | | |
+/// |---|---|
+/// | worst count in an interval `τ` | `burst + τ·rate/period`, so over any one period `burst + rate` |
+/// | memory per key | one word |
+///
+/// The arithmetic is exact, and the check the cheapest of all. [`SlidingStrict`](super::SlidingStrict) and
+/// [`SlidingLog`](super::SlidingLog) are for promises of the kind "never more than 100 in any minute", which a bucket
+/// keeps only with half the rate and half the burst; [`FixedWindow`](super::FixedWindow) is for quotas by the
+/// calendar; [`LeakyBucket`](super::LeakyBucket) lets calls wait where this one refuses them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gcra {
     rate: u64,

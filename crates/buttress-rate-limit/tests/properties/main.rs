@@ -1,6 +1,7 @@
 //! The invariants of the algorithms, each checked against its words and against an exact model in `u128`.
 //!
-//! A few thousand steps by default; `BUTTRESS_FULL_PROPERTIES=1` runs ten million per algorithm.
+//! A few thousand steps by default, and ten million per algorithm by
+//! `BUTTRESS_FULL_PROPERTIES=1 cargo test --release -p buttress-rate-limit --test properties`.
 //! Failures are kept beside the file they were found in, as `*.regressions`, and run first from then on.
 
 mod carry;
