@@ -5,8 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use foldhash::SharedSeed;
-use foldhash::fast::FoldHasher;
 use http::uri::Authority;
 use http::{HeaderValue, Method};
 
@@ -148,25 +146,39 @@ const fn dearer(one: u32, other: u32) -> u32 {
 
 /// Hashes a key to 64 bits, with seeds that are drawn once per process.
 ///
-/// Parts of fixed width go through foldhash, byte strings through SipHash-1-3, since a client can choose these
-/// at will. Two keys with one hash share one state; a client that does not know the seeds cannot aim for it.
+/// Parts of fixed width are folded in by one wide multiplication each, as foldhash and wyhash do; byte strings go
+/// through SipHash-1-3, since a client can choose these at will. Two keys with one hash share one state; a client
+/// that does not know the seeds cannot aim for it.
 #[derive(Clone)]
-pub struct HashSink(FoldHasher<'static>);
+pub struct HashSink {
+    state: u64,
+    seeds: HashSeeds,
+}
+
+/// The seeds of this process, for whoever makes a [`HashSink`] on every call.
+#[derive(Clone, Copy)]
+pub struct HashSeeds(&'static Seeds);
 
 struct Seeds {
-    shared: &'static SharedSeed,
-    fold: u64,
+    start: u64,
+    narrow: u64,
+    wide: u64,
+    last: u64,
     sip: RandomState,
 }
 
-impl Seeds {
+impl HashSeeds {
+    /// Draws the seeds, or finds those that were drawn before.
     #[inline]
-    fn get() -> &'static Self {
+    #[must_use]
+    pub fn get() -> Self {
         static SEEDS: OnceLock<Seeds> = OnceLock::new();
-        SEEDS.get_or_init(|| {
+        Self(SEEDS.get_or_init(|| {
             let sip = RandomState::new();
-            Self { shared: SharedSeed::global_random(), fold: sip.hash_one("buttress"), sip }
-        })
+            let draw = |name: &str| sip.hash_one(name);
+            let (start, narrow, wide, last) = (draw("start"), draw("narrow"), draw("wide"), draw("last"));
+            Seeds { start, narrow, wide, last, sip }
+        }))
     }
 }
 
@@ -175,16 +187,29 @@ impl HashSink {
     #[inline]
     #[must_use]
     pub fn new() -> Self {
-        let seeds = Seeds::get();
-        Self(FoldHasher::with_seed(seeds.fold, seeds.shared))
+        Self::with(HashSeeds::get())
+    }
+
+    /// Begins an empty key with seeds that are at hand.
+    #[inline]
+    #[must_use]
+    pub const fn with(seeds: HashSeeds) -> Self {
+        Self { state: seeds.0.start, seeds }
     }
 
     /// The hash of what was written.
     #[inline]
     #[must_use]
-    pub fn finish(self) -> u64 {
-        self.0.finish()
+    pub const fn finish(self) -> u64 {
+        fold(self.state, self.seeds.0.last)
     }
+}
+
+/// Multiplies to 128 bits and folds the halves onto each other, so that each bit of the result depends on all.
+#[inline]
+const fn fold(a: u64, b: u64) -> u64 {
+    let product = a as u128 * b as u128;
+    product as u64 ^ (product >> u64::BITS) as u64
 }
 
 impl Default for HashSink {
@@ -196,24 +221,32 @@ impl Default for HashSink {
 impl KeySink for HashSink {
     #[inline]
     fn bytes(&mut self, part: &[u8]) {
-        let mut sip = Seeds::get().sip.build_hasher();
+        let mut sip = self.seeds.0.sip.build_hasher();
         sip.write(part);
-        self.0.write_u64(sip.finish());
+        // Parts of fixed width have a width of at most 16 here.
+        self.state = fold(self.state ^ sip.finish(), self.seeds.0.narrow ^ u64::MAX);
     }
 
     #[inline]
     fn fixed<const N: usize>(&mut self, part: [u8; N]) {
         const { assert!(N <= 16, "parts wider than 16 bytes go through `bytes`") };
-        let mut wide = [0; 16];
-        wide[..N].copy_from_slice(&part);
-        if N > 8 {
-            self.0.write_u128(u128::from_le_bytes(wide));
-            self.0.write_u64(N as u64);
+        let mut all = [0; 16];
+        all[..N].copy_from_slice(&part);
+        let all = u128::from_le_bytes(all);
+        let (low, high) = (all as u64, (all >> u64::BITS) as u64);
+        // The width goes in too, so that an IPv4 address is not a `u64` that looks like it.
+        let other = if N > 8 {
+            self.seeds.0.wide.rotate_left(N as u32) ^ high
         } else {
-            // The width goes into the upper half, so that an IPv4 address is not a `u64` that looks like it.
-            wide[8] = N as u8;
-            self.0.write_u128(u128::from_le_bytes(wide));
-        }
+            self.seeds.0.narrow ^ N as u64
+        };
+        self.state = fold(self.state ^ low, other);
+    }
+}
+
+impl fmt::Debug for HashSeeds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HashSeeds").finish_non_exhaustive()
     }
 }
 

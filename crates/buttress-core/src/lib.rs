@@ -17,7 +17,7 @@ mod time;
 pub use clock::{Clock, ManualClock, Sleep};
 pub use error::{BoxError, Cause, Error, FromRejection, NothingSent};
 pub use facts::{EndpointId, Facts, HasFacts};
-pub use key::{Costed, Global, HashSink, Key, KeyPart, KeySink};
+pub use key::{Costed, Global, HashSeeds, HashSink, Key, KeyPart, KeySink};
 pub use lift::{LiftErrors, LiftErrorsFuture, LiftErrorsLayer};
 pub use name::Name;
 pub use on_call::{OnCall, OnCallFuture, Strict, Wrap};

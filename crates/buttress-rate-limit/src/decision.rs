@@ -22,7 +22,7 @@ pub struct Decision {
 impl Decided for Decision {
     #[inline]
     fn admitted(&self) -> bool {
-        self.outcome.refused == 0
+        self.outcome.admitted()
     }
 
     #[inline]
@@ -31,7 +31,7 @@ impl Decided for Decision {
     }
 
     fn retry_after(&self) -> Option<Duration> {
-        let Outcome { wait, .. } = self.outcome;
+        let wait = self.outcome.wait;
         (!self.admitted() && wait < NEVER).then(|| Duration::from_nanos(wait))
     }
 
@@ -40,25 +40,25 @@ impl Decided for Decision {
     }
 
     fn binding(&self) -> usize {
-        self.outcome.binding.into()
+        self.outcome.binding().into()
     }
 
     fn violates(&self, index: usize) -> bool {
-        bit(self.outcome.refused, index)
+        bit(self.outcome.refused(), index)
     }
 
     #[inline]
     fn violations(&self) -> u32 {
-        self.outcome.refused.into()
+        self.outcome.refused().into()
     }
 
     fn shadowed(&self, index: usize) -> bool {
-        bit(self.outcome.shadowed, index)
+        bit(self.outcome.shadowed(), index)
     }
 
     #[inline]
     fn any_shadowed(&self) -> bool {
-        self.outcome.shadowed != 0
+        self.outcome.shadowed() != 0
     }
 }
 

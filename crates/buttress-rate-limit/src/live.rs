@@ -9,6 +9,10 @@ use crate::policy::{CarryOver, Limit, LimitState, Policy};
 use crate::scale::Scale;
 use crate::sync::{AtomicU64, Mutex};
 
+/// Generations go by fours, so that the mark of a state has two bits to spare.
+pub(crate) const STEP: u64 = 4;
+pub(crate) const GENERATION: u64 = (u32::MAX - 3) as u64;
+
 /// A [`Scale`] and its generation.
 ///
 /// Of two sets of numbers, one is in use and the other is written when the limit changes; the generation says
@@ -18,7 +22,7 @@ use crate::sync::{AtomicU64, Mutex};
 #[derive(Debug)]
 pub(crate) struct Live {
     generation: AtomicU64,
-    sets: [[AtomicU64; 4]; 2],
+    sets: [[AtomicU64; 3]; 2],
     change: Mutex<Box<Change>>,
 }
 
@@ -48,15 +52,15 @@ impl Live {
     #[inline]
     pub(crate) fn read(&self) -> Scale {
         let generation = self.generation.load(Ordering::Acquire);
-        let [mul, shift, unit, full] = &self.sets[generation as usize % 2];
+        let [tick, unit, full] = &self.sets[generation as usize / STEP as usize % 2];
         // Whoever compares a mark afterwards must not see it before these.
         let load = |number: &AtomicU64| number.load(Ordering::Acquire);
-        Scale { generation, mul: load(mul), shift: load(shift), unit: load(unit), full: load(full) }
+        Scale { generation, tick: load(tick), unit: load(unit), full: load(full) }
     }
 
     fn write(&self, scale: Scale) {
-        let numbers = [scale.mul, scale.shift, scale.unit, scale.full];
-        for (to, number) in self.sets[scale.generation as usize % 2].iter().zip(numbers) {
+        let numbers = [scale.tick, scale.unit, scale.full];
+        for (to, number) in self.sets[(scale.generation / STEP) as usize % 2].iter().zip(numbers) {
             to.store(number, Ordering::Relaxed);
         }
         self.generation.store(scale.generation, Ordering::Release);
@@ -66,7 +70,7 @@ impl Live {
     pub(crate) fn change(&self, limit: &Limit, scale: Scale, rule: CarryOver) {
         let mut change = self.change.lock().unwrap_or_else(PoisonError::into_inner);
         let (old, old_scale) = (change.limits[1].clone(), change.scales[1]);
-        let scale = Scale { generation: old_scale.generation + 1, ..scale };
+        let scale = Scale { generation: old_scale.generation.wrapping_add(STEP) & GENERATION, ..scale };
         **change = Change { limits: [old, limit.clone()], scales: [old_scale, scale], rule };
         self.write(scale);
     }
@@ -79,9 +83,9 @@ impl Live {
         // The rules know the bucket's own ticks.
         let ticks = |limit: &Limit| limit.gcra().map_or(0, |gcra| Scale::exact(gcra).ticks(now));
         carry(&from, &to, &|debt| {
-            let state = LimitState::from_word(ticks(&old).saturating_add(debt << from.shift));
+            let state = LimitState::from_word(ticks(&old).saturating_add(debt << from.shift()));
             let state = rule.carry(&old, &state, &new, 0, now);
-            new.debt(&state, now).div_ceil(1 << to.shift)
+            new.debt(&state, now).div_ceil(1 << to.shift())
         });
     }
 }

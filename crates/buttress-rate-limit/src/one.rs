@@ -35,7 +35,7 @@ impl One {
     }
 
     /// Replaces the debt by what `step` makes of it, unless that is `None`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn run(
         &self,
         now: Timestamp,
@@ -43,25 +43,21 @@ impl One {
     ) -> Result<(), Denied> {
         loop {
             let scale = self.live.read();
-            let mark = self.mark.load(Ordering::Acquire);
             let word = self.word.load(Ordering::Acquire);
-            // The mark before and after: the word is of that generation.
-            if mark != scale.generation << 1 || self.mark.load(Ordering::Relaxed) != mark {
+            // The word is of this generation or of the one before, and then a carry changes it before the mark.
+            if self.mark.load(Ordering::Acquire) != scale.generation {
                 self.refresh(now);
                 continue;
             }
 
             let ticks = scale.ticks(now);
             let debt = word.saturating_sub(ticks);
-            let Some(after) = step(&scale, debt) else {
-                return Err(Denied { scale, ticks, debt });
-            };
-            if after == debt {
-                return Ok(());
-            }
-            // At the end of the clock.
-            let Some(next) = ticks.checked_add(after) else {
-                return Err(Denied { scale, ticks, debt });
+            let Some(next) = step(&scale, debt).and_then(|after| ticks.checked_add(after)) else {
+                // Too much, or the end of the clock; unless the word was of the generation before.
+                if self.word.load(Ordering::Acquire) == word {
+                    return Err(Denied { scale, ticks, debt });
+                }
+                continue;
             };
             // The word is all there is to know, so no ordering with other memory is needed.
             if self.word.compare_exchange_weak(word, next, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
@@ -74,7 +70,7 @@ impl One {
     #[cold]
     fn refresh(&self, now: Timestamp) {
         let mark = self.mark.load(Ordering::Acquire);
-        if mark == self.live.read().generation << 1 {
+        if mark == self.live.read().generation {
             return;
         }
         if mark & BUSY != 0
@@ -95,13 +91,13 @@ impl One {
                     Err(seen) => word = seen,
                 }
             }
-            self.mark.store(to.generation << 1, Ordering::Release);
+            self.mark.store(to.generation, Ordering::Release);
         });
     }
 
     pub(crate) fn change(&self, limit: &Limit, scale: Scale, rule: CarryOver, now: Timestamp) {
         self.live.change(limit, scale, rule);
-        while self.mark.load(Ordering::Acquire) != self.live.read().generation << 1 {
+        while self.mark.load(Ordering::Acquire) != self.live.read().generation {
             self.refresh(now);
         }
     }

@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicU64 as Count, Ordering};
 use buttress_core::Timestamp;
 
 use crate::WhenFull;
-use crate::live::Live;
+use crate::live::{GENERATION, Live};
 use crate::one::Denied;
 use crate::policy::{CarryOver, Limit};
 use crate::scale::Scale;
@@ -40,7 +40,7 @@ const SLOTS: usize = 2;
 /// Set in every word that a key has; the others are free.
 const HELD: u64 = 1 << 63;
 const TIME: u64 = (1 << 40) - 1;
-/// The tag of those who find no place and share a budget. No key has it.
+/// The tag of those who find no place and share a budget. A key that has it too shares it with them.
 const CROWD: u64 = HELD;
 
 const LOCKED: u64 = 1;
@@ -98,7 +98,7 @@ impl Packed {
     }
 
     /// Charges a key whose budget allows it; whatever else may be the case is for [`run`](Self::run).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn charge(&self, hash: u64, cost: u32, now: Timestamp) -> bool {
         let scale = self.live.read();
         let step = |debt| scale.charge(debt, cost);
@@ -153,8 +153,10 @@ impl Packed {
         step: &mut impl FnMut(&Scale, u64) -> Option<u64>,
     ) -> Option<Result<(), Refused>> {
         // Nobody else makes this key, but it may have been made since, or a group may have grown stale.
+        let held = |slot: &AtomicU64| slot.load(Ordering::Acquire) ^ tag <= TIME;
         for group in groups {
-            if !matches!(group.attempt(scale, tag, ticks, |_| None), Attempt::Missing) {
+            let held = group.slots.iter().any(held);
+            if held || is_stale(group.header.load(Ordering::Acquire) & !LOCKED, scale, ticks) {
                 return None;
             }
         }
@@ -259,34 +261,31 @@ impl Group {
     }
 
     /// Tries `step` on the debt of the key with this tag.
-    #[inline]
+    #[inline(always)]
     fn attempt(&self, scale: &Scale, tag: u64, ticks: u64, step: impl FnOnce(u64) -> Option<u64>) -> Attempt {
-        let header = self.header.load(Ordering::Acquire);
-        if is_stale(header, scale, ticks) {
-            return Attempt::Again;
-        }
         for slot in &self.slots {
             let word = slot.load(Ordering::Acquire);
             if word ^ tag > TIME {
                 continue;
             }
-            // The header before and after: the word is of that sweep and that generation.
-            if (self.header.load(Ordering::Relaxed) ^ header) & !LOCKED != 0 {
+            // Read after the word: one of before a sweep or of another generation is changed before the header is.
+            if is_stale(self.header.load(Ordering::Acquire), scale, ticks) {
                 return Attempt::Again;
             }
             let debt = owed(word, ticks);
             let Some(after) = step(debt) else {
-                return Attempt::Denied(debt);
+                let same = slot.load(Ordering::Acquire) == word;
+                return if same { Attempt::Denied(debt) } else { Attempt::Again };
             };
             let next = tag | (ticks.wrapping_add(after) & TIME);
             // The word is all there is to know, so no ordering with other memory is needed.
-            return if after == debt || swap(slot, word, next).is_some() {
-                Attempt::Done
-            } else {
-                Attempt::Again
-            };
+            return if swap(slot, word, next).is_some() { Attempt::Done } else { Attempt::Again };
         }
-        Attempt::Missing
+        if is_stale(self.header.load(Ordering::Acquire), scale, ticks) {
+            Attempt::Again
+        } else {
+            Attempt::Missing
+        }
     }
 
     /// When it was last swept, if its states are of this scale.
@@ -328,7 +327,7 @@ impl Group {
             live.carry(now, |from, to, carry| {
                 let (then, ticks) = (from.ticks(now).max(since(header)), to.ticks(now));
                 let sweep = ticks >> 32 << 32;
-                let mark = to.generation << 2;
+                let mark = to.generation;
                 self.replace(|word| {
                     let after =
                         if word & HELD == 0 { 0 } else { carry(age(word, header).saturating_sub(then)) };
@@ -368,8 +367,7 @@ fn swap(slot: &AtomicU64, word: u64, next: u64) -> Option<()> {
 #[inline]
 const fn tag(hash: u64) -> u64 {
     // The group is chosen by the upper bits.
-    let tag = hash << 40 | HELD;
-    if tag == CROWD { CROWD | 1 << 40 } else { tag }
+    hash << 40 | HELD
 }
 
 /// The debt in a word, within 2^39 ticks of now.
@@ -387,11 +385,12 @@ const fn age(word: u64, header: u64) -> u64 {
 
 #[inline]
 const fn is_stale(header: u64, scale: &Scale, ticks: u64) -> bool {
-    (ticks >> 32).wrapping_sub(header >> 32) >= SWEEP || (header ^ scale.generation << 2) as u32 & !1 != 0
+    // In one comparison: the lower half must be the same, and the upper not be too far behind.
+    (ticks >> 32 << 32 | scale.generation).wrapping_sub(header).rotate_left(32) >= SWEEP
 }
 
 const fn generation(header: u64) -> u64 {
-    (header & (u64::MAX >> 32)) >> 2
+    header & GENERATION
 }
 
 /// When the group was last swept, rounded down.

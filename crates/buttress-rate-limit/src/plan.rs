@@ -92,7 +92,7 @@ impl Plan {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn charge(&self, hash: Option<u64>, cost: u32, now: Timestamp) -> Outcome {
         match hash {
             None => match &self.one {
@@ -121,14 +121,11 @@ impl Plan {
         };
         let charged = (at, outcome.wait, cost);
         let settle = |limits: &[Limit], states: &mut [LimitState]| {
-            set::settle(limits, states, hash, charged, outcome.shadowed, actual, now);
+            set::settle(limits, states, hash, charged, outcome.shadowed(), actual, now);
         };
-        // Where there is no place there is nothing to correct. A bucket that only watches and would have refused
-        // has nothing to give back.
-        let nothing = outcome.shadowed & 1 != 0 && less.is_some();
+        // Where there is no place there is nothing to correct.
         match (keyed, &self.one) {
-            (false, Single::Bucket(one)) if !nothing => drop(one.run(now, step)),
-            (false, Single::Bucket(_)) => {}
+            (false, Single::Bucket(one)) => drop(one.run(now, step)),
             (false, Single::Table(table)) => drop(table.with(0, now, settle)),
             (true, _) => match self.table() {
                 Keys::Packed(table) => drop(table.run(hash, now, less.is_none(), step)),
@@ -248,9 +245,7 @@ fn by_packed(table: &Packed, hash: u64, cost: u32, now: Timestamp) -> Outcome {
     match table.run(hash, now, true, |scale, debt| scale.charge(debt, cost)) {
         Ok(()) => Outcome::ADMITTED,
         Err(Refused::Denied(denied)) => Outcome::denied(&denied, cost, now),
-        Err(Refused::Full(scale, ticks)) => {
-            Outcome { refused: 1, wait: scale.until(ticks, now).max(1), ..Outcome::ADMITTED }
-        }
+        Err(Refused::Full(scale, ticks)) => Outcome::new(1, 0, 0, scale.until(ticks, now).max(1)),
     }
 }
 
@@ -258,6 +253,6 @@ fn by_packed(table: &Packed, hash: u64, cost: u32, now: Timestamp) -> Outcome {
 fn by_table(table: &Table, hash: u64, cost: u32, now: Timestamp) -> Outcome {
     match table.with(hash, now, |limits, states| set::charge(limits, states, hash, now, cost)) {
         Ok(outcome) => outcome,
-        Err(Full(wait)) => Outcome { refused: 1, wait, ..Outcome::ADMITTED },
+        Err(Full(wait)) => Outcome::new(1, 0, 0, wait),
     }
 }

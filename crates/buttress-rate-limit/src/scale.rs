@@ -12,6 +12,9 @@ const LONGEST: u64 = 1 << 37;
 /// than asked.
 const FINE: u64 = 1 << 16;
 
+/// Where the shift begins in a tick's number.
+const SHIFT: u32 = 32;
+
 /// A token bucket in numbers that fit registers: how long a tick is, and how many ticks earn a unit.
 ///
 /// A tick is `2^shift / mul` nanoseconds. Where `shift` is 0 this is [`Gcra`]'s own arithmetic. Otherwise a call
@@ -21,8 +24,8 @@ const FINE: u64 = 1 << 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Scale {
     pub(crate) generation: u64,
-    pub(crate) mul: u64,
-    pub(crate) shift: u64,
+    /// `mul`, and above it `shift`: 1 where a tick is a nanosecond, as it most often is.
+    pub(crate) tick: u64,
     /// Ticks that earn a unit.
     pub(crate) unit: u64,
     /// Ticks that fill an empty bucket.
@@ -32,8 +35,9 @@ pub(crate) struct Scale {
 impl Scale {
     /// The bucket's own ticks.
     pub(crate) fn exact(gcra: &Gcra) -> Self {
-        let (mul, unit) = (gcra.ticks_per_nano(), gcra.ticks_per_unit());
-        Self { generation: 0, mul, shift: 0, unit, full: unit * gcra.burst() }
+        // At most 29.
+        let (tick, unit) = (gcra.ticks_per_nano(), gcra.ticks_per_unit());
+        Self { generation: 0, tick, unit, full: unit * gcra.burst() }
     }
 
     /// The finest ticks with which the bucket fits a packed word; `None` where these are too coarse.
@@ -45,15 +49,28 @@ impl Scale {
         (1..u64::from(u64::BITS))
             .map(|shift| {
                 let unit = exact.unit.div_ceil(1 << shift) + 1;
-                Self { shift, unit, full: unit.saturating_mul(gcra.burst()), ..exact }
+                let full = unit.saturating_mul(gcra.burst());
+                Self { tick: exact.tick | shift << SHIFT, unit, full, ..exact }
             })
             .find(|scale| scale.full <= LONGEST)
             .filter(|scale| scale.unit >= FINE)
     }
 
+    const fn mul(&self) -> u64 {
+        self.tick & ((1 << SHIFT) - 1)
+    }
+
+    pub(crate) const fn shift(&self) -> u64 {
+        self.tick >> SHIFT
+    }
+
     #[inline]
-    pub(crate) fn ticks(&self, now: Timestamp) -> u64 {
-        now.as_nanos().saturating_mul(self.mul) >> self.shift
+    pub(crate) const fn ticks(&self, now: Timestamp) -> u64 {
+        if self.tick == 1 {
+            now.as_nanos()
+        } else {
+            now.as_nanos().saturating_mul(self.mul()) >> self.shift()
+        }
     }
 
     #[inline]
@@ -64,7 +81,7 @@ impl Scale {
     /// The debt after a call; `None` when that is too much.
     #[inline]
     pub(crate) fn charge(&self, debt: u64, cost: u32) -> Option<u64> {
-        let after = debt.saturating_add(self.cost(cost));
+        let after = debt.checked_add(u64::from(cost).checked_mul(self.unit)?)?;
         (after <= self.full).then_some(after)
     }
 
@@ -78,7 +95,7 @@ impl Scale {
 
     /// The time from `now` until the clock shows `ticks`, rounded up to a nanosecond.
     pub(crate) fn until(&self, ticks: u64, now: Timestamp) -> u64 {
-        let nanos = (u128::from(ticks) << self.shift).div_ceil(u128::from(self.mul));
+        let nanos = (u128::from(ticks) << self.shift()).div_ceil(u128::from(self.mul()));
         u64::try_from(nanos).unwrap_or(NEVER - 1).saturating_sub(now.as_nanos())
     }
 

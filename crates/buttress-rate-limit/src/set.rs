@@ -13,29 +13,52 @@ pub(crate) const MOST: usize = 16;
 /// A wait that does not end.
 pub(crate) const NEVER: u64 = u64::MAX;
 
-/// What a set of limits says of a call: which refuse it, and for how long.
+/// What a set of limits says of a call: which refuse it, and for how long. Two words, so that it stays in
+/// registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
-    /// A bit for each limit.
-    pub(crate) refused: u16,
-    pub(crate) shadowed: u16,
-    /// The limit that refuses for longest.
-    pub(crate) binding: u8,
+    /// From below: a bit for each limit that refuses, one for each that only watches and would, and which limit
+    /// refuses for longest.
+    bits: u64,
     /// How long that is, or how long an admitted call waits for its turn, in nanoseconds.
     pub(crate) wait: u64,
 }
 
 impl Outcome {
-    pub(crate) const ADMITTED: Self = Self { refused: 0, shadowed: 0, binding: 0, wait: 0 };
+    pub(crate) const ADMITTED: Self = Self { bits: 0, wait: 0 };
+
+    pub(crate) const fn new(refused: u16, shadowed: u16, binding: u8, wait: u64) -> Self {
+        Self { bits: refused as u64 | (shadowed as u64) << 16 | (binding as u64) << 32, wait }
+    }
+
+    #[inline]
+    pub(crate) const fn admitted(self) -> bool {
+        self.refused() == 0
+    }
+
+    #[inline]
+    pub(crate) const fn refused(self) -> u16 {
+        self.bits as u16
+    }
+
+    #[inline]
+    pub(crate) const fn shadowed(self) -> u16 {
+        (self.bits >> 16) as u16
+    }
+
+    #[inline]
+    pub(crate) const fn binding(self) -> u8 {
+        (self.bits >> 32) as u8
+    }
 
     /// What a token bucket says that has no room for a call.
     #[cold]
     pub(crate) fn denied(denied: &Denied, cost: u32, now: Timestamp) -> Self {
-        let Denied { scale, ticks, debt } = denied;
+        let Denied { scale, ticks, debt } = *denied;
         if cost == 0 {
             return Self::ADMITTED;
         }
-        Self { refused: 1, wait: scale.wait(*debt, cost, *ticks, now), ..Self::ADMITTED }
+        Self::new(1, 0, 0, scale.wait(debt, cost, ticks, now))
     }
 }
 
@@ -48,19 +71,19 @@ pub(crate) fn charge(
     now: Timestamp,
     cost: u32,
 ) -> Outcome {
-    let mut outcome = Outcome::ADMITTED;
+    let (mut shadowed, mut wait) = (0, 0);
     for (index, (limit, state)) in limits.iter().zip(states.iter_mut()).enumerate() {
         let local = now + limit.shift(hash);
         if limit.charge(state, local, cost) {
-            outcome.wait = outcome.wait.max(nanos(limit.delay(state, local, cost)));
+            wait = wait.max(nanos(limit.delay(state, local, cost)));
         } else if limit.is_shadow() {
-            outcome.shadowed |= 1 << index;
+            shadowed |= 1 << index;
         } else {
-            roll_back(&limits[..index], states, outcome.shadowed, hash, now, cost);
+            roll_back(&limits[..index], states, shadowed, hash, now, cost);
             return refuse(limits, states, hash, now, cost);
         }
     }
-    outcome
+    Outcome::new(0, shadowed, 0, wait)
 }
 
 #[cold]
@@ -84,21 +107,22 @@ fn roll_back(
 /// Asks each limit on its own for how long it refuses.
 #[cold]
 fn refuse(limits: &[Limit], states: &[LimitState], hash: u64, now: Timestamp, cost: u32) -> Outcome {
-    let mut outcome = Outcome::ADMITTED;
+    let (mut refused, mut shadowed, mut binding, mut longest) = (0, 0, 0, 0);
     for (index, (limit, state)) in limits.iter().zip(states).enumerate() {
         let wait = limit.retry_after(state, now + limit.shift(hash), cost).map_or(NEVER, nanos);
-        if wait > 0 {
-            if limit.is_shadow() {
-                outcome.shadowed |= 1 << index;
-                continue;
-            }
-            outcome.refused |= 1 << index;
-            if wait > outcome.wait {
-                (outcome.wait, outcome.binding) = (wait, index as u8);
+        if wait == 0 {
+            continue;
+        }
+        if limit.is_shadow() {
+            shadowed |= 1 << index;
+        } else {
+            refused |= 1 << index;
+            if wait > longest {
+                (longest, binding) = (wait, index as u8);
             }
         }
     }
-    outcome
+    Outcome::new(refused, shadowed, binding, longest)
 }
 
 /// Corrects a charge from `cost` to `actual`. It was made at `at`, for a call whose turn came `wait` later.

@@ -2,7 +2,7 @@ use std::fmt;
 use std::future::Pending;
 use std::sync::Arc;
 
-use buttress_core::{Answer, HashSink, KeySink, Name, Quota, Store, Timestamp};
+use buttress_core::{Answer, HashSeeds, HashSink, KeySink, Name, Quota, Store, Timestamp};
 
 use crate::decision::Decision;
 use crate::plan::Plan;
@@ -45,6 +45,7 @@ struct Shared {
     first: Plan,
     more: Box<[Plan]>,
     setup: Setup,
+    seeds: HashSeeds,
 }
 
 /// What a state is made of.
@@ -174,7 +175,7 @@ impl Memory {
         });
         let first = plans.next().expect("there is a plan");
         let more = plans.collect();
-        Self(Arc::new(Shared { first, more, setup }))
+        Self(Arc::new(Shared { first, more, setup, seeds: HashSeeds::get() }))
     }
 
     /// A fresh state that is made like this one but for `change`.
@@ -273,7 +274,7 @@ impl Store for Memory {
 
     #[inline]
     fn sink(&self) -> KeyHash {
-        KeyHash { plan: 0, hash: None }
+        KeyHash { plan: 0, seeds: self.0.seeds, hash: None }
     }
 
     #[inline]
@@ -281,9 +282,9 @@ impl Store for Memory {
         key.plan = if plan <= self.0.more.len() { plan as u16 } else { 0 };
     }
 
-    #[inline]
+    #[inline(always)]
     fn decide(&self, key: KeyHash, cost: u32, now: Timestamp) -> Answer<Decision, Self::Wait> {
-        let KeyHash { plan, hash } = key;
+        let KeyHash { plan, hash, .. } = key;
         let hash = hash.map(HashSink::finish);
         let outcome = self.plan_at(plan.into()).charge(hash, cost, now);
         let keyed = hash.is_some();
@@ -291,7 +292,7 @@ impl Store for Memory {
     }
 
     fn settle(&self, decision: &Decision, actual: u32, now: Timestamp) {
-        if decision.outcome.refused == 0 && actual != decision.cost {
+        if decision.outcome.admitted() && actual != decision.cost {
             self.plan_at(decision.plan.into()).settle(decision, actual, now);
         }
     }
@@ -320,20 +321,21 @@ impl fmt::Debug for Memory {
 }
 
 /// The key of a call as [`Memory`] takes it: its hash, or nothing until the first part is written, and its plan.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct KeyHash {
     plan: u16,
+    seeds: HashSeeds,
     hash: Option<HashSink>,
 }
 
 impl KeySink for KeyHash {
     #[inline]
     fn bytes(&mut self, part: &[u8]) {
-        self.hash.get_or_insert_with(HashSink::new).bytes(part);
+        self.hash.get_or_insert_with(|| HashSink::with(self.seeds)).bytes(part);
     }
 
     #[inline]
     fn fixed<const N: usize>(&mut self, part: [u8; N]) {
-        self.hash.get_or_insert_with(HashSink::new).fixed(part);
+        self.hash.get_or_insert_with(|| HashSink::with(self.seeds)).fixed(part);
     }
 }
