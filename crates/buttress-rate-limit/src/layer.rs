@@ -182,7 +182,7 @@ impl<K, J, R> RateLimitLayer<K, J, Memory, R> {
     /// last).
     ///
     /// While a call waits, the service below is not asked (in the [`strict`](Self::strict) form it was, and is held
-    /// ready). A call that waits allocates its timer; one that does not allocates nothing.
+    /// ready). A call that waits allocates its timer and its place in the line; one that does not allocates nothing.
     ///
     /// ```
     /// use buttress_rate_limit::RateLimitLayer;

@@ -114,6 +114,14 @@ mod settling {
     }
 
     #[test]
+    fn a_cost_stays_when_the_key_is_chosen_after_it() {
+        let layer = frozen(RateLimitLayer::per_minute(10)).cost(|n: &u32| *n).by(|_: &u32| Some("ann"));
+        let service = layer.layer(echo().0);
+
+        assert_eq!([6, 6, 4].map(|n| passes(&service, n)), [true, false, true]);
+    }
+
+    #[test]
     fn what_is_owed_ends_at_one_more_full_limit() {
         let time = ManualClock::new();
         let service =

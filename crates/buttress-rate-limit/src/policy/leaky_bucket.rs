@@ -39,7 +39,8 @@ const LONGEST: u64 = 1 << 62;
 /// costs no waiting tasks.
 ///
 /// A call that is dropped while it waits gives its slot back if no other has come after it. Otherwise the slot
-/// passes unused, since moving up those behind it could let two go at once.
+/// passes unused, since giving it to a newcomer could let two go at once; a layer that
+/// [`wait`](crate::RateLimitLayer::wait)s moves those behind it up instead.
 ///
 /// ```
 /// use buttress_core::Timestamp;
