@@ -53,6 +53,8 @@ pub trait Policy {
     fn charge(&self, state: &mut Self::State, now: Timestamp, cost: u32) -> bool;
 
     /// Gives back `cost` units that were charged at the time `at`, as far as they were not earned again since.
+    ///
+    /// For a call that had to wait, `at` is when it was to go: the time of its charge and its [delay](Self::delay).
     fn refund(&self, state: &mut Self::State, at: Timestamp, now: Timestamp, cost: u32);
 
     /// Takes `cost` units that are spent already, beyond the limit if need be: into debt, which ends at one more
@@ -63,7 +65,7 @@ pub trait Policy {
     fn left(&self, state: &Self::State, now: Timestamp) -> Left;
 
     /// After how long a call of `cost` units passes if nothing else comes in between, rounded up to a nanosecond.
-    /// `None` when its cost is above the limit.
+    /// `None` when its cost is above the limit; zero when it passes at once.
     fn retry_after(&self, state: &Self::State, now: Timestamp, cost: u32) -> Option<Duration>;
 
     /// How long a call that has just been charged `cost` at `now` has to wait before it goes: the shaping policies
