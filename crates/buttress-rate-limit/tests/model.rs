@@ -3,21 +3,28 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use buttress_core::{Answer, Decided, KeyPart, Store, Timestamp};
-use buttress_rate_limit::{Limit, Memory};
+use buttress_rate_limit::{CarryOver, Decision, Limit, Memory, WhenFull};
 use loom::thread;
 
-/// One call; says whether it passes.
-fn call(memory: &Memory, key: Option<u32>, cost: u32) -> bool {
+const START: Timestamp = Timestamp::from_nanos(1);
+
+fn decide(memory: &Memory, key: Option<u32>, cost: u32, now: Timestamp) -> Decision {
     let mut sink = memory.sink();
     if let Some(key) = key {
         key.write(&mut sink);
     }
-    match memory.decide(sink, cost, Timestamp::from_nanos(1)) {
-        Answer::Now(decision) => decision.admitted(),
+    match memory.decide(sink, cost, now) {
+        Answer::Now(decision) => decision,
         Answer::Later(_) => unreachable!("the answer of memory comes at once"),
     }
+}
+
+/// One call; says whether it passes.
+fn call(memory: &Memory, key: Option<u32>, cost: u32) -> bool {
+    decide(memory, key, cost, START).admitted()
 }
 
 /// Lets each of `threads` make its calls; gives the units that passed.
@@ -39,10 +46,20 @@ fn passed(memory: &Memory, threads: [&'static [(Option<u32>, u32)]; 2]) -> u64 {
     passed.load(Ordering::Relaxed)
 }
 
+/// A table of one group, which under the model has two slots.
+fn small(limit: Limit) -> Memory {
+    Memory::with_capacity(limit, 1)
+}
+
+/// The same with a lock for each group.
+fn locked() -> Memory {
+    Memory::all([Limit::per_second(3), Limit::per_minute(100).named("second")]).capacity_for(1)
+}
+
 #[test]
 fn threads_on_a_frozen_clock_admit_exactly_the_burst() {
     loom::model(|| {
-        let memory = Memory::with_capacity(Limit::per_second(3), 1);
+        let memory = small(Limit::per_second(3));
         let calls = &[(None, 1), (None, 1)];
 
         assert_eq!(passed(&memory, [calls, calls]), 3);
@@ -52,34 +69,106 @@ fn threads_on_a_frozen_clock_admit_exactly_the_burst() {
 
 #[test]
 fn a_key_seen_first_by_two_threads_at_once_has_one_budget() {
-    loom::model(|| {
-        let memory = Memory::with_capacity(Limit::per_second(3), 1);
-        let calls = &[(Some(7), 1), (Some(7), 1)];
+    for memory in [|| small(Limit::per_second(3)), locked] {
+        loom::model(move || {
+            let memory = memory();
+            let calls = &[(Some(7), 1), (Some(7), 1)];
 
-        assert_eq!(passed(&memory, [calls, calls]), 3);
-        assert!(!call(&memory, Some(7), 1));
-    });
+            assert_eq!(passed(&memory, [calls, calls]), 3);
+            assert!(!call(&memory, Some(7), 1));
+        });
+    }
 }
 
 #[test]
 fn a_key_that_makes_way_takes_no_other_keys_budget_with_it() {
+    for memory in [|| small(Limit::per_second(3)), locked] {
+        loom::model(move || {
+            let memory = memory();
+            // One of the two slots is taken by a key that owes the most.
+            assert!(call(&memory, Some(3), 3));
+
+            let units = passed(&memory, [&[(Some(1), 1)], &[(Some(2), 2), (Some(2), 2)]]);
+
+            // The second call of key 2 passes where key 1 has taken its place in between.
+            assert!(units == 3 || units == 5, "{units} units");
+            assert!(!call(&memory, Some(3), 1), "it is still held");
+        });
+    }
+}
+
+#[test]
+fn keys_without_a_place_share_one_budget() {
     loom::model(|| {
-        // Under the model a group has two slots. One of them is taken by a key that owes the most.
-        let memory = Memory::with_capacity(Limit::per_second(3), 1);
+        let memory = Memory::new(Limit::per_second(3)).when_full(WhenFull::Shared).capacity_for(1);
+        // One slot for a key, the other for all that find none.
         assert!(call(&memory, Some(3), 3));
 
-        let units = passed(&memory, [&[(Some(1), 1), (Some(1), 1)], &[(Some(2), 2), (Some(2), 2)]]);
-
-        // The second call of key 2 passes where key 1 has taken its place in between.
-        assert!(units == 4 || units == 6, "{units} units");
-        assert!(!call(&memory, Some(3), 1), "it is still held");
+        assert_eq!(passed(&memory, [&[(Some(1), 2)], &[(Some(2), 2)]]), 2);
     });
+}
+
+#[test]
+fn a_refund_beside_a_charge_gives_back_what_it_should() {
+    for key in [None, Some(7)] {
+        loom::model(move || {
+            let memory = small(Limit::per_second(3));
+            let held = decide(&memory, key, 2, START);
+            let other = memory.clone();
+            let refund = thread::spawn(move || other.settle(&held, 0, START));
+
+            let early = call(&memory, key, 2);
+            refund.join().unwrap();
+
+            let late = (0..4).filter(|_| call(&memory, key, 1)).count();
+            assert_eq!(late, if early { 1 } else { 3 });
+        });
+    }
+}
+
+#[test]
+fn a_sweep_beside_a_charge_loses_no_debt() {
+    loom::model(|| {
+        let memory = small(Limit::per_minute(3));
+        assert!(call(&memory, Some(7), 3));
+        // Long after the last sweep, with the first debt gone.
+        let later = START + Duration::from_secs(1000);
+        let other = memory.clone();
+        let first = thread::spawn(move || u32::from(decide(&other, Some(7), 2, later).admitted()));
+
+        let second = u32::from(decide(&memory, Some(7), 2, later).admitted());
+
+        assert_eq!(first.join().unwrap() + second, 1);
+        assert!(decide(&memory, Some(7), 1, later).admitted());
+        assert!(!decide(&memory, Some(7), 1, later).admitted());
+    });
+}
+
+#[test]
+fn a_change_of_the_limit_beside_a_charge_keeps_the_debt() {
+    for key in [None, Some(7)] {
+        loom::model(move || {
+            let memory = small(Limit::per_second(3));
+            assert!(call(&memory, key, 1));
+            let other = memory.clone();
+            // Ticks of a seventh of a nanosecond, where those before were of a third.
+            let change = thread::spawn(move || {
+                other.set_limit(0, 0, Limit::per_second(7).burst(3), CarryOver::AsIs, START).unwrap();
+            });
+
+            assert!(call(&memory, key, 1));
+            change.join().unwrap();
+
+            assert!(call(&memory, key, 1));
+            assert!(!call(&memory, key, 1));
+        });
+    }
 }
 
 #[test]
 fn a_reset_during_a_call_gives_one_burst_more_and_not_two() {
     loom::model(|| {
-        let memory = Memory::with_capacity(Limit::per_second(1), 1);
+        let memory = small(Limit::per_second(1));
         let other = memory.clone();
         let reset = thread::spawn(move || other.reset());
 
