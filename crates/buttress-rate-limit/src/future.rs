@@ -245,10 +245,15 @@ where
             let next = match state.as_mut().project() {
                 StateProj::Called { future, after } => {
                     let res = ready!(future.poll(cx));
-                    return Poll::Ready(res.map(|res| match after.take() {
-                        Some(after) => after.finish(res),
-                        None => R::unsettled(res).expect("a call that is settled knows its charge"),
-                    }));
+                    // Most often there is nothing to do, and the answer is moved as little as can be.
+                    if !R::SETTLES && after.is_none() {
+                        return Poll::Ready(match res {
+                            Ok(res) => Ok(R::unsettled(res)),
+                            Err(error) => Err(error),
+                        });
+                    }
+                    let after = after.take().expect(DONE);
+                    return Poll::Ready(res.map(|res| after.finish(res)));
                 }
                 StateProj::Refused { result } => return Poll::Ready(result.take().expect(DONE)),
                 StateProj::InTurn { sleep, seat, call } => {

@@ -49,8 +49,8 @@ pub trait Terms<Req, K, Res, St: Store> {
     /// Lets the answer say what the call took.
     fn settle(&self, form: Self::Form, res: Res, charge: Charge<St>) -> Self::Out;
 
-    /// Passes the answer to a call on as it is; `None` where calls are settled.
-    fn unsettled(res: Res) -> Option<Self::Out>;
+    /// Passes the answer to a call on as it is. It is not asked where calls are [settled](Self::SETTLES).
+    fn unsettled(res: Res) -> Self::Out;
 }
 
 impl<Req, K, Res, St, C, P, L, A> Terms<Req, K, Res, St> for Rules<C, P, L, A>
@@ -91,7 +91,7 @@ where
     }
 
     #[inline]
-    fn unsettled(res: Res) -> Option<A::Out> {
+    fn unsettled(res: Res) -> A::Out {
         A::unsettled(res)
     }
 }

@@ -73,10 +73,10 @@ pub trait Settle<Req, Res, St: Store> {
     /// Settles `charge` by `res`, now or later.
     fn settle(&self, form: Self::Form, res: Res, charge: Charge<St>) -> Self::Out;
 
-    /// The response as it is, where nothing is settled.
-    fn unsettled(res: Res) -> Option<Self::Out> {
+    /// The response as it is, where nothing is [settled](Self::SETTLES). It is not asked otherwise.
+    fn unsettled(res: Res) -> Self::Out {
         drop(res);
-        None
+        unreachable!("a call that is settled knows its charge")
     }
 }
 
@@ -99,8 +99,8 @@ impl<Req, Res, St: Store> Settle<Req, Res, St> for AsCharged {
     }
 
     #[inline]
-    fn unsettled(res: Res) -> Option<Res> {
-        Some(res)
+    fn unsettled(res: Res) -> Res {
+        res
     }
 }
 
