@@ -64,7 +64,9 @@ proptest! {
         let (old, new) = (Limit::from(old), Limit::from(new));
         let (state, now) = after(&old, start, steps);
         let debt = u128::from(old.debt(&state, at(now)));
-        prop_assume!(debt > 0);
+        if debt == 0 {
+            return Ok(());
+        }
 
         for rule in RULES {
             let carried = rule.carry(&old, &state, &new, 0, at(now));
@@ -89,7 +91,9 @@ proptest! {
     ) {
         let (state, now) = after(&old, start, steps);
         let used = used(&old, &state, now);
-        prop_assume!(used > 0);
+        if used == 0 {
+            return Ok(());
+        }
 
         for kind in RULES {
             let carried = kind.carry(&old, &state, &new, 0, at(now));
@@ -109,7 +113,9 @@ proptest! {
         let (old, new) = (Limit::from(old), Limit::from(new));
         let (state, now) = after(&old, start, steps);
         let used = used(&old, &state, now);
-        prop_assume!(used > 0);
+        if used == 0 {
+            return Ok(());
+        }
 
         for kind in RULES {
             let carried = kind.carry(&old, &state, &new, 0, at(now));
@@ -126,7 +132,7 @@ proptest! {
 
     #[test]
     fn from_any_limit_to_any_other_no_rule_gives_more_than_it_says(
-        old in retry::limits(), new in retry::limits(), hash: u64,
+        old in retry::limits(), (new, queue) in retry::kinds(), hash: u64,
         start in 0..TEN_YEARS / 4, steps in calls(),
     ) {
         let (state, now) = after(&old, start, steps);
@@ -144,7 +150,9 @@ proptest! {
             }
             // Up to one unit more is left than whole ones.
             let used = limit - (u128::from(left) + 1).min(limit);
-            let left = new_limit.saturating_sub(rule(kind, used, limit, new_limit));
+            // A queue has room for part of one more.
+            let room = new_limit + u128::from(queue);
+            let left = room.saturating_sub(rule(kind, used, limit, room));
             prop_assert!(carried <= left, "{kind:?} gives {carried} where {left} are left");
         }
     }

@@ -10,16 +10,22 @@ use crate::trace::{Player, calls};
 use crate::{TEN_YEARS, at, cases, full};
 use crate::{fixed_window, leaky_bucket, sliding_log, sliding_strict, sliding_window, token_bucket};
 
-/// Limits of every kind.
-pub(crate) fn limits() -> impl Strategy<Value = Limit> {
-    prop_oneof![
+/// Limits of every kind, and whether each is a queue.
+pub(crate) fn kinds() -> impl Strategy<Value = (Limit, bool)> {
+    let meters = prop_oneof![
         token_bucket::buckets().prop_map(Limit::from).boxed(),
-        leaky_bucket::shapers().prop_map(|(_, (shaper, ..))| Limit::from(shaper)).boxed(),
         fixed_window::windows().prop_map(Limit::from).boxed(),
         sliding_log::logs().prop_map(Limit::from).boxed(),
         sliding_strict::windows().prop_map(Limit::from).boxed(),
         sliding_window::windows().prop_map(Limit::from).boxed(),
-    ]
+    ];
+    let queues = leaky_bucket::shapers().prop_map(|(_, (shaper, ..))| Limit::from(shaper));
+    prop_oneof![5 => meters.prop_map(|limit| (limit, false)), 1 => queues.prop_map(|limit| (limit, true))]
+        .boxed()
+}
+
+pub(crate) fn limits() -> impl Strategy<Value = Limit> {
+    kinds().prop_map(|(limit, _)| limit)
 }
 
 #[test]
