@@ -1,25 +1,34 @@
 //! cargo run -p axum-api
 //!
 //! A small axum service behind a rate limit and a timeout: 10 requests at once and 5 a second per client
-//! address, half a second per answer, less where the caller has less. What is refused is answered as
-//! application/problem+json.
+//! address, a hundred times that on the pro plan; half a second per answer, less where the caller has less. What
+//! is refused is answered as application/problem+json.
 
 use std::{net::SocketAddr, time::Duration};
 
-use axum::{Json, Router, extract::Path, http::StatusCode, routing::get};
-use buttress::{Clock, DeadlineLayer, RateLimitLayer, TimeoutLayer, key, reject};
+use axum::extract::{Path, Request};
+use axum::{Json, Router, http::StatusCode, routing::get};
+use buttress::{Clock, DeadlineLayer, RateLimitLayer, TimeoutLayer, key, rate_limit::Limit, reject};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tower::ServiceBuilder;
 
 fn app() -> Router {
+    let plans = [("free", Limit::per_second(5).burst(10)), ("pro", Limit::per_second(500).burst(1000))];
+    let limit = RateLimitLayer::plans(plans).plan(plan).by(key::client_ip()).on_reject(reject::respond());
     // The first line is the outermost: a request over the limit never starts a timer.
     let layers = ServiceBuilder::new()
-        .layer(RateLimitLayer::per_second(5).burst(10).by(key::client_ip()).on_reject(reject::respond()))
+        .layer(limit)
         .layer(DeadlineLayer::new().on_reject(reject::respond()))
         .layer(TimeoutLayer::head(Duration::from_millis(500)).on_reject(reject::respond()));
     // One layer value is one budget, for all routes and all connections.
     Router::new().route("/users/{id}", get(user)).route("/report", get(report)).layer(layers)
+}
+
+/// Who pays has a key. (A real service looks it up, before anything that a client could have made up.)
+fn plan(req: &Request) -> &'static str {
+    let key = req.headers().get("x-api-key");
+    if key.is_some_and(|key| key == "demo-pro") { "pro" } else { "free" }
 }
 
 async fn user(Path(id): Path<usize>) -> Result<Json<Value>, StatusCode> {
@@ -41,6 +50,7 @@ async fn main() -> std::io::Result<()> {
     println!("listening on {url}, try:");
     println!("  curl -i {url}/users/1                  # 200");
     println!("  curl -i '{url}/users/1?call=[1-11]'    # 200 ten times, then 429 with retry-after");
+    println!("  curl -i '{url}/users/1?call=[1-11]' -H 'x-api-key: demo-pro'   # 200 each time");
     println!("  curl -i {url}/report                   # 504 after half a second");
     println!("  curl -i {url}/report -H 'x-envoy-expected-rq-timeout-ms: 50'   # 504 sooner");
     // The client's address, for the limiter's key.

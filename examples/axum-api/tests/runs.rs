@@ -53,6 +53,17 @@ async fn the_eleventh_request_at_once_is_a_429_that_says_when_to_come_back() {
 }
 
 #[tokio::test]
+async fn who_is_on_the_pro_plan_has_its_numbers() {
+    let (_child, url) = start().await;
+    let client = reqwest::Client::new();
+
+    for _ in 0..50 {
+        let request = client.get(format!("{url}/users/1")).header("x-api-key", "demo-pro");
+        assert_eq!(request.send().await.unwrap().status(), 200);
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_takes_too_long_is_a_504() {
     let (_child, url) = start().await;
 
