@@ -46,6 +46,8 @@ pub(crate) struct Gate<K, J, St: Store, R> {
 pub(crate) struct Core<St: Store> {
     pub(crate) store: St,
     pub(crate) name: Name,
+    /// There is one limit for certain; the store need not be asked.
+    pub(crate) single: bool,
     pub(crate) plans: Arc<[Name]>,
     pub(crate) clock: Clock,
     pub(crate) missing_key: MissingKey,
@@ -91,6 +93,7 @@ impl<St: Store> Core<St> {
         Self {
             store,
             name,
+            single: false,
             plans: Arc::default(),
             clock: Clock::default(),
             missing_key: MissingKey::default(),
@@ -109,6 +112,7 @@ impl<St: Store> Core<St> {
         Core {
             store,
             name: name.clone(),
+            single: false,
             plans: Arc::clone(plans),
             clock: clock.clone(),
             missing_key: *missing_key,
@@ -142,7 +146,7 @@ fn each(mut bits: u32) -> impl Iterator<Item = usize> {
 impl<St: Store> Core<St> {
     /// The name of the limit with this index. A layer's own name stands for its only limit.
     fn limit_name(&self, decision: &St::Decision, index: usize) -> Name {
-        let only = self.plans.is_empty() && self.store.name(decision, 1).is_none();
+        let only = self.single || self.plans.is_empty() && self.store.name(decision, 1).is_none();
         let name = if only { None } else { self.store.name(decision, index) };
         name.unwrap_or_else(|| self.name.clone())
     }

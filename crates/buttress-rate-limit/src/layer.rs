@@ -143,8 +143,10 @@ impl RateLimitLayer {
 
 impl<R> RateLimitLayer<Global, Fail, Memory, R> {
     pub(crate) fn over(memory: Memory, name: Name, rules: R) -> Self {
-        let core = Arc::new(Core::new(memory, name, LIMITS));
-        Self { gate: Gate { key: Global, reject: Fail, rules, core } }
+        let single = memory.limits(0).len() == 1;
+        let mut core = Core::new(memory, name, LIMITS);
+        core.single = single;
+        Self { gate: Gate { key: Global, reject: Fail, rules, core: Arc::new(core) } }
     }
 
     pub(crate) fn of_plans(memory: Memory, plans: Arc<[Name]>, rules: R) -> Self {
@@ -253,8 +255,10 @@ impl<K, J, R> RateLimitLayer<K, J, Memory, R> {
 
     /// Begins a new budget, and so new counts.
     fn restart(mut self, store: impl FnOnce(&Memory) -> Memory) -> Self {
-        let core = &*self.gate.core;
-        self.gate.core = Arc::new(core.with_store(store(&core.store), LIMITS * core.plans.len().max(1)));
+        let old = &*self.gate.core;
+        let mut core = old.with_store(store(&old.store), LIMITS * old.plans.len().max(1));
+        core.single = old.single;
+        self.gate.core = Arc::new(core);
         self
     }
 }
