@@ -161,8 +161,9 @@ pub struct HashSeeds(&'static Seeds);
 
 struct Seeds {
     start: u64,
-    narrow: u64,
-    wide: u64,
+    /// One for each width of a part, and that of 0 for byte strings, so that an IPv4 address is not a `u64` that
+    /// looks like it.
+    widths: [u64; 17],
     last: u64,
     sip: RandomState,
 }
@@ -175,9 +176,8 @@ impl HashSeeds {
         static SEEDS: OnceLock<Seeds> = OnceLock::new();
         Self(SEEDS.get_or_init(|| {
             let sip = RandomState::new();
-            let draw = |name: &str| sip.hash_one(name);
-            let (start, narrow, wide, last) = (draw("start"), draw("narrow"), draw("wide"), draw("last"));
-            Seeds { start, narrow, wide, last, sip }
+            let widths = std::array::from_fn(|width| sip.hash_one(width));
+            Seeds { start: sip.hash_one("start"), widths, last: sip.hash_one("last"), sip }
         }))
     }
 }
@@ -223,8 +223,7 @@ impl KeySink for HashSink {
     fn bytes(&mut self, part: &[u8]) {
         let mut sip = self.seeds.0.sip.build_hasher();
         sip.write(part);
-        // Parts of fixed width have a width of at most 16 here.
-        self.state = fold(self.state ^ sip.finish(), self.seeds.0.narrow ^ u64::MAX);
+        self.state = fold(self.state ^ sip.finish(), self.seeds.0.widths[0]);
     }
 
     #[inline]
@@ -234,13 +233,7 @@ impl KeySink for HashSink {
         all[..N].copy_from_slice(&part);
         let all = u128::from_le_bytes(all);
         let (low, high) = (all as u64, (all >> u64::BITS) as u64);
-        // The width goes in too, so that an IPv4 address is not a `u64` that looks like it.
-        let other = if N > 8 {
-            self.seeds.0.wide.rotate_left(N as u32) ^ high
-        } else {
-            self.seeds.0.narrow ^ N as u64
-        };
-        self.state = fold(self.state ^ low, other);
+        self.state = fold(self.state ^ low, self.seeds.0.widths[N] ^ high);
     }
 }
 

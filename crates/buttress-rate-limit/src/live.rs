@@ -22,7 +22,8 @@ pub(crate) const GENERATION: u64 = (u32::MAX - 3) as u64;
 #[derive(Debug)]
 pub(crate) struct Live {
     generation: AtomicU64,
-    sets: [[AtomicU64; 3]; 2],
+    /// One number of each is not used, so that the sets are a power of two apart.
+    sets: [[AtomicU64; 4]; 2],
     change: Mutex<Box<Change>>,
 }
 
@@ -52,7 +53,7 @@ impl Live {
     #[inline]
     pub(crate) fn read(&self) -> Scale {
         let generation = self.generation.load(Ordering::Acquire);
-        let [tick, unit, full] = &self.sets[generation as usize / STEP as usize % 2];
+        let [tick, unit, full, _] = &self.sets[generation as usize / STEP as usize % 2];
         // Whoever compares a mark afterwards must not see it before these.
         let load = |number: &AtomicU64| number.load(Ordering::Acquire);
         Scale { generation, tick: load(tick), unit: load(unit), full: load(full) }

@@ -102,11 +102,19 @@ impl Plan {
                 },
                 Single::Table(table) => by_table(table, 0, cost, now),
             },
-            Some(hash) => match self.table() {
-                Keys::Packed(table) if table.charge(hash, cost, now) => Outcome::ADMITTED,
-                Keys::Packed(table) => by_packed(table, hash, cost, now),
-                Keys::Table(table) => by_table(table, hash, cost, now),
+            Some(hash) => match self.table.get() {
+                Some(Keys::Packed(table)) if table.charge(hash, cost, now) => Outcome::ADMITTED,
+                _ => self.charge_key(hash, cost, now),
             },
+        }
+    }
+
+    /// Charges a key in whatever case it may be.
+    #[inline(never)]
+    fn charge_key(&self, hash: u64, cost: u32, now: Timestamp) -> Outcome {
+        match self.table() {
+            Keys::Packed(table) => by_packed(table, hash, cost, now),
+            Keys::Table(table) => by_table(table, hash, cost, now),
         }
     }
 
@@ -239,8 +247,6 @@ impl Plan {
     }
 }
 
-#[cold]
-#[inline(never)]
 fn by_packed(table: &Packed, hash: u64, cost: u32, now: Timestamp) -> Outcome {
     match table.run(hash, now, true, |scale, debt| scale.charge(debt, cost)) {
         Ok(()) => Outcome::ADMITTED,
@@ -249,7 +255,7 @@ fn by_packed(table: &Packed, hash: u64, cost: u32, now: Timestamp) -> Outcome {
     }
 }
 
-#[inline(never)]
+#[inline]
 fn by_table(table: &Table, hash: u64, cost: u32, now: Timestamp) -> Outcome {
     match table.with(hash, now, |limits, states| set::charge(limits, states, hash, now, cost)) {
         Ok(outcome) => outcome,
