@@ -81,11 +81,12 @@ pub(crate) async fn serve(
         }
     }
 
+    // First, so that an answer that is finished from here on says `Connection: close`.
+    drain_begins.send_replace(());
     for (stream, peer) in backlog(listener) {
         open(stream, peer);
     }
     drop(draining);
-    drain_begins.send_replace(());
     let drain = config.drain();
     note(format_args!("draining for at most {}; the same signal again ends at once", format_duration(drain)));
     tokio::select! {
