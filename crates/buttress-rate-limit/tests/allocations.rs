@@ -52,13 +52,16 @@ fn a_flood_of_new_keys_allocates_nothing() {
     let memory = Memory::with_capacity(Limit::per_minute(1), 1000);
     assert!(check(&memory, 1, 0_u64));
 
+    let mut refused = 0;
     let taken = allocations(|| {
         for key in 1..100_000_u64 {
-            assert!(check(&memory, 1, key));
+            refused += u64::from(!check(&memory, 1, key));
         }
     });
 
     assert_eq!(taken, 0);
+    // Two keys may have the same tag, and then the second finds the budget spent.
+    assert!(refused <= 10, "{refused} refused");
 }
 
 #[cfg(feature = "http")]
