@@ -41,7 +41,7 @@ pub(crate) fn tight() -> Limit {
     Limit::per_minute(1)
 }
 
-#[inline]
+#[inline(always)]
 pub(crate) fn admitted(memory: &Memory, key: <Memory as Store>::Sink, now: Timestamp) -> bool {
     match memory.decide(key, 1, now) {
         Answer::Now(decision) => decision.admitted(),
@@ -49,7 +49,7 @@ pub(crate) fn admitted(memory: &Memory, key: <Memory as Store>::Sink, now: Times
     }
 }
 
-#[inline]
+#[inline(always)]
 pub(crate) fn check(memory: &Memory, now: Timestamp, key: impl KeyPart) -> bool {
     let mut sink = memory.sink();
     key.write(&mut sink);

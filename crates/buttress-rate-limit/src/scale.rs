@@ -95,8 +95,13 @@ impl Scale {
 
     /// The time from `now` until the clock shows `ticks`, rounded up to a nanosecond.
     pub(crate) fn until(&self, ticks: u64, now: Timestamp) -> u64 {
-        let nanos = (u128::from(ticks) << self.shift()).div_ceil(u128::from(self.mul()));
-        u64::try_from(nanos).unwrap_or(NEVER - 1).saturating_sub(now.as_nanos())
+        let nanos = if self.tick == 1 {
+            ticks
+        } else {
+            let nanos = (u128::from(ticks) << self.shift()).div_ceil(u128::from(self.mul()));
+            u64::try_from(nanos).unwrap_or(NEVER - 1)
+        };
+        nanos.saturating_sub(now.as_nanos())
     }
 
     /// For how many nanoseconds a call is refused whose key has this debt when the clock shows `ticks`.
