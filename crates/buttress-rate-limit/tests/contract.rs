@@ -140,6 +140,17 @@ fn calls_settled_at_the_end_of_the_body_keep_the_contract() {
     http_contract(|| RateLimitLayer::per_second(MANY).settle_at_end(|_| None).strict());
 }
 
+/// The form that servers take.
+#[cfg(feature = "http")]
+#[test]
+fn limits_that_answer_with_a_response_keep_the_contract() {
+    use buttress_rate_limit::reject::respond;
+    use buttress_testkit::http_contract;
+
+    http_contract(|| RateLimitLayer::per_second(MANY).on_reject(respond()));
+    http_contract(|| RateLimitLayer::per_second(MANY).on_reject(respond()).strict());
+}
+
 /// A store that is always asked over the wire, as it were.
 #[derive(Clone)]
 struct Far;
