@@ -46,10 +46,20 @@ pub use buttress_http::{LiftBodies, LiftBodiesFuture, LiftBodiesLayer, Peer, Pro
 #[doc(inline)]
 pub use buttress_http::client;
 
+#[cfg(feature = "circuit-breaker")]
+#[cfg_attr(docsrs, doc(cfg(feature = "circuit-breaker")))]
+#[doc(inline)]
+pub use buttress_circuit_breaker as circuit_breaker;
+
 #[cfg(feature = "rate-limit")]
 #[cfg_attr(docsrs, doc(cfg(feature = "rate-limit")))]
 #[doc(inline)]
 pub use buttress_rate_limit::{self as rate_limit, RateLimit, RateLimitLayer};
+
+#[cfg(feature = "retry")]
+#[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
+#[doc(inline)]
+pub use buttress_retry as retry;
 
 #[cfg(feature = "timeout")]
 #[cfg_attr(docsrs, doc(cfg(feature = "timeout")))]
