@@ -21,7 +21,9 @@ pub use key::{Costed, Global, HashSeeds, HashSink, Key, KeyPart, KeySink};
 pub use lift::{LiftErrors, LiftErrorsFuture, LiftErrorsLayer};
 pub use name::Name;
 pub use on_call::{OnCall, OnCallFuture, Strict, Wrap};
-pub use outcome::{AtHead, Classify, End, ErrIsFailure, Finish, Guard, Outcome, OutcomeKind, Verdict};
+pub use outcome::{
+    AtHead, ByCause, Classify, End, ErrIsFailure, Finish, Guard, Outcome, OutcomeKind, Verdict,
+};
 pub use reject::{Fail, Reject};
 pub use rejection::{Quota, Rejection, RejectionKind};
 pub use store::{Answer, Decided, Store};

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-use crate::{Rejection, RejectionKind};
+use crate::{Cause, Rejection, RejectionKind};
 
 /// How a call ended, as breakers, retries, balancers, caches and metrics judge it.
 ///
@@ -87,6 +87,36 @@ impl Outcome {
         Self { kind: OutcomeKind::Rejected(rejection), retry_after, unprocessed, no_retry }
     }
 
+    /// Judges a refusal by one of our layers further down: it says nothing of the service, except that a timeout of ours
+    /// says that the service was too slow.
+    #[must_use]
+    pub fn of_rejection(rejection: &Rejection) -> Self {
+        match rejection.kind {
+            RejectionKind::Timeout => Self::failure(),
+            _ => Self::rejected(rejection.clone()),
+        }
+    }
+
+    /// Judges an error by its cause: a refusal of ours as [`of_rejection`](Self::of_rejection) does, anything else as a
+    /// failure, and one under which nothing was sent as unprocessed.
+    ///
+    /// ```
+    /// use buttress_core::{BoxError, Outcome, Rejection, RejectionKind};
+    ///
+    /// let refused: BoxError = Box::new(Rejection::new(RejectionKind::RateLimited));
+    /// assert_ne!(Outcome::of_error(&refused), Outcome::failure());
+    /// let broken: BoxError = "out of paper".into();
+    /// assert_eq!(Outcome::of_error(&broken), Outcome::failure());
+    /// ```
+    #[must_use]
+    pub fn of_error<E: Cause>(error: &E) -> Self {
+        match error.rejection() {
+            Some(rejection) => Self::of_rejection(rejection),
+            None if error.nothing_sent() => Self::failure().with_unprocessed(),
+            None => Self::failure(),
+        }
+    }
+
     /// Adds how long the service asked us to wait.
     #[must_use]
     pub const fn with_retry_after(mut self, wait: Duration) -> Self {
@@ -127,6 +157,14 @@ pub trait Classify<Res, Err> {
             End::Failed => Outcome::failure(),
         }
     }
+
+    /// Whether the response streams, so that the time it takes says nothing of the service: it then never counts as slow.
+    ///
+    /// The classifiers of HTTP and gRPC look at the response. Others, closures among them, say no.
+    fn streams(&self, response: &Res) -> bool {
+        let _ = response;
+        false
+    }
 }
 
 /// What a [`Classify`] says at the head of the response.
@@ -164,6 +202,21 @@ pub struct ErrIsFailure;
 impl<Res, Err> Classify<Res, Err> for ErrIsFailure {
     fn classify(&self, result: Result<&Res, &Err>) -> Verdict {
         Verdict::Now(if result.is_ok() { Outcome::success() } else { Outcome::failure() })
+    }
+}
+
+/// `Ok` is success, `Err` is judged by its cause ([`Outcome::of_error`]): a refusal of our own layers further down is not
+/// the service's failure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "a word: there is nothing to add to it")]
+pub struct ByCause;
+
+impl<Res, Err: Cause> Classify<Res, Err> for ByCause {
+    fn classify(&self, result: Result<&Res, &Err>) -> Verdict {
+        Verdict::Now(match result {
+            Ok(_) => Outcome::success(),
+            Err(error) => Outcome::of_error(error),
+        })
     }
 }
 

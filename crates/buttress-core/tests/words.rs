@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buttress_core::{
-    AtHead, BoxError, Cause, Classify, Clock, Costed, Decided, End, EndpointId, ErrIsFailure, Error, Facts,
-    Fail, Finish, FromRejection, Global, Guard, HasFacts, HashSink, Key, KeyPart, LiftErrors, ManualClock,
-    Name, NothingSent, OnCall, Outcome, OutcomeKind, Reject, Rejection, RejectionKind, Sleep, Strict,
-    Timestamp, Verdict, reject,
+    AtHead, BoxError, ByCause, Cause, Classify, Clock, Costed, Decided, End, EndpointId, ErrIsFailure, Error,
+    Facts, Fail, Finish, FromRejection, Global, Guard, HasFacts, HashSink, Key, KeyPart, LiftErrors,
+    ManualClock, Name, NothingSent, OnCall, Outcome, OutcomeKind, Reject, Rejection, RejectionKind, Sleep,
+    Strict, Timestamp, Verdict, reject,
 };
 use proptest::prelude::*;
 
@@ -197,6 +197,21 @@ fn by_default_an_error_is_a_failure_and_the_end_of_the_body_is_judged_by_how_it_
 }
 
 #[test]
+fn judged_by_cause_a_refusal_further_down_is_not_the_services_failure_but_a_timeout_is() {
+    let of = |error: BoxError| {
+        let Verdict::Now(outcome) = Classify::<(), _>::classify(&ByCause, Err(&error)) else {
+            unreachable!()
+        };
+        outcome
+    };
+    assert_eq!(of(Box::new(limited())), Outcome::rejected(limited()));
+    assert_eq!(of(Box::new(Rejection::new(RejectionKind::Timeout))), Outcome::failure());
+    assert_eq!(of("out of paper".into()), Outcome::failure());
+    assert_eq!(of(Box::new(NothingSent::new("refused"))), Outcome::failure().with_unprocessed());
+    assert_eq!(Classify::<(), BoxError>::classify(&ByCause, Ok(&())), Verdict::Now(Outcome::success()));
+}
+
+#[test]
 fn a_closure_is_a_classifier() {
     let odd = |result: Result<&u32, &()>| match result {
         Ok(n) if n % 2 == 1 => Outcome::success(),
@@ -307,7 +322,7 @@ fn the_words_go_wherever_a_service_may_go() {
     auto::<(Clock, ManualClock)>();
     auto::<(Rejection, Facts, Outcome, Name)>();
     auto::<(OnCall<()>, LiftErrors<()>, Strict<()>)>();
-    auto::<(HashSink, Costed<Global, ()>, AtHead, Fail, ErrIsFailure)>();
+    auto::<(HashSink, Costed<Global, ()>, AtHead, Fail, ErrIsFailure, ByCause)>();
     fn send<T: Send>() {}
     send::<Sleep>();
 }

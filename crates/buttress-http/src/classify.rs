@@ -21,7 +21,7 @@
 //! negative or no number says not to try again, and so does the outcome. An error under which nothing was sent makes the
 //! outcome unprocessed.
 
-use buttress_core::{Cause, Classify, End, Outcome, Rejection, RejectionKind, Verdict};
+use buttress_core::{Cause, Classify, End, Outcome, Rejection, Verdict};
 use http::{HeaderMap, Response, StatusCode};
 
 use crate::field;
@@ -69,8 +69,12 @@ impl<B, E: Cause> Classify<Response<B>, E> for Status {
                 None if self.at_end => Verdict::AtEnd,
                 None => Verdict::Now(Outcome::success()),
             },
-            Err(error) => Verdict::Now(of_error(error)),
+            Err(error) => Verdict::Now(Outcome::of_error(error)),
         }
+    }
+
+    fn streams(&self, response: &Response<B>) -> bool {
+        field::is_streaming(response)
     }
 }
 
@@ -111,8 +115,12 @@ impl<B, E: Cause> Classify<Response<B>, E> for Grpc {
                 None if field::is_grpc(response.headers()) => Verdict::AtEnd,
                 None => Verdict::Now(Outcome::success()),
             },
-            Err(error) => Verdict::Now(of_error(error)),
+            Err(error) => Verdict::Now(Outcome::of_error(error)),
         }
+    }
+
+    fn streams(&self, response: &Response<B>) -> bool {
+        field::is_streaming(response)
     }
 
     fn at_end(&self, end: &End<'_>) -> Outcome {
@@ -125,26 +133,10 @@ impl<B, E: Cause> Classify<Response<B>, E> for Grpc {
     }
 }
 
-fn of_error<E: Cause>(error: &E) -> Outcome {
-    match error.rejection() {
-        Some(rejection) => of_rejection(rejection),
-        None if error.nothing_sent() => Outcome::failure().with_unprocessed(),
-        None => Outcome::failure(),
-    }
-}
-
-/// A refusal says nothing of the service, but a timeout of ours says that it was too slow.
-fn of_rejection(rejection: &Rejection) -> Outcome {
-    match rejection.kind {
-        RejectionKind::Timeout => Outcome::failure(),
-        _ => Outcome::rejected(rejection.clone()),
-    }
-}
-
 /// What the head alone says, unless that is success.
 fn of_response<B>(response: &Response<B>) -> Option<Outcome> {
-    if let Some(rejection) = response.extensions().get() {
-        return Some(of_rejection(rejection));
+    if let Some(rejection) = response.extensions().get::<Rejection>() {
+        return Some(Outcome::of_rejection(rejection));
     }
     let outcome = match response.status() {
         StatusCode::TOO_MANY_REQUESTS => Outcome::soft(),

@@ -231,3 +231,19 @@ fn what_is_not_grpc_is_judged_by_its_status_at_once() {
     assert_eq!(ok(classify::grpc(), &response(200, &[])), Verdict::Now(Outcome::success()));
     assert_eq!(ok(classify::grpc(), &response(502, &[GRPC])), Verdict::Now(Outcome::failure()));
 }
+
+#[test]
+fn who_judges_http_knows_what_streams() {
+    let streams = |response: &Response<()>| {
+        let by_status = Classify::<_, Infallible>::streams(&classify::status(), response);
+        let by_grpc = Classify::<_, Infallible>::streams(&classify::grpc(), response);
+        assert_eq!(by_status, by_grpc);
+        by_status
+    };
+
+    assert!(!streams(&response(200, &[])));
+    assert!(streams(&response(200, &[("content-type", "text/event-stream")])));
+    assert!(streams(&response(200, &[GRPC])));
+    assert!(!streams(&response(200, &[GRPC, ("grpc-status", "0")])));
+    assert!(streams(&response(101, &[])));
+}

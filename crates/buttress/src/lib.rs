@@ -30,7 +30,7 @@ pub mod reject {
 /// How a call ended, and who judges it.
 pub mod classify {
     #[doc(inline)]
-    pub use buttress_core::{Classify, End, ErrIsFailure, Outcome, OutcomeKind, Verdict};
+    pub use buttress_core::{ByCause, Classify, End, ErrIsFailure, Outcome, OutcomeKind, Verdict};
     #[cfg(feature = "http")]
     #[doc(inline)]
     pub use buttress_http::classify::*;
