@@ -9,9 +9,9 @@ use crate::policy::{CarryOver, Limit, LimitState, Policy};
 use crate::scale::Scale;
 use crate::sync::{AtomicU64, Mutex};
 
-/// Generations go by fours, so that the mark of a state has two bits to spare.
-pub(crate) const STEP: u64 = 4;
-pub(crate) const GENERATION: u64 = (u32::MAX - 3) as u64;
+/// Generations are counted in the upper bits, so that the mark of a state has bits to spare.
+pub(crate) const STEP: u64 = 1 << 36;
+pub(crate) const GENERATION: u64 = !(STEP - 1);
 
 /// A [`Scale`] and its generation.
 ///
@@ -53,7 +53,7 @@ impl Live {
     #[inline]
     pub(crate) fn read(&self) -> Scale {
         let generation = self.generation.load(Ordering::Acquire);
-        let [tick, unit, full, _] = &self.sets[generation as usize / STEP as usize % 2];
+        let [tick, unit, full, _] = &self.sets[(generation / STEP % 2) as usize];
         // Whoever compares a mark afterwards must not see it before these.
         let load = |number: &AtomicU64| number.load(Ordering::Acquire);
         Scale { generation, tick: load(tick), unit: load(unit), full: load(full) }
@@ -61,7 +61,7 @@ impl Live {
 
     fn write(&self, scale: Scale) {
         let numbers = [scale.tick, scale.unit, scale.full];
-        for (to, number) in self.sets[(scale.generation / STEP) as usize % 2].iter().zip(numbers) {
+        for (to, number) in self.sets[(scale.generation / STEP % 2) as usize].iter().zip(numbers) {
             to.store(number, Ordering::Relaxed);
         }
         self.generation.store(scale.generation, Ordering::Release);
@@ -71,7 +71,12 @@ impl Live {
     pub(crate) fn change(&self, limit: &Limit, scale: Scale, rule: CarryOver) {
         let mut change = self.change.lock().unwrap_or_else(PoisonError::into_inner);
         let (old, old_scale) = (change.limits[1].clone(), change.scales[1]);
-        let scale = Scale { generation: old_scale.generation.wrapping_add(STEP) & GENERATION, ..scale };
+        // The first comes only once: its numbers are known without asking.
+        let generation = match old_scale.generation.wrapping_add(STEP) {
+            0 => 2 * STEP,
+            generation => generation,
+        };
+        let scale = Scale { generation, ..scale };
         **change = Change { limits: [old, limit.clone()], scales: [old_scale, scale], rule };
         self.write(scale);
     }

@@ -16,13 +16,16 @@ const BUSY: u64 = 1;
 /// The word is the time, in ticks, when the bucket will be full again.
 #[derive(Debug)]
 pub(crate) struct One {
-    live: Live,
+    word: AtomicU64,
     /// The generation that the word belongs to, and whether it is busy.
     mark: AtomicU64,
-    word: AtomicU64,
+    /// The numbers of generation 0.
+    made: Scale,
+    live: Live,
 }
 
 /// A step that the debt does not allow.
+#[derive(Clone, Copy)]
 pub(crate) struct Denied {
     pub(crate) scale: Scale,
     pub(crate) ticks: u64,
@@ -31,7 +34,28 @@ pub(crate) struct Denied {
 
 impl One {
     pub(crate) fn new(limit: &Limit, scale: Scale) -> Self {
-        Self { live: Live::new(limit, scale), mark: AtomicU64::new(0), word: AtomicU64::new(0) }
+        let (word, mark) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { word, mark, made: scale, live: Live::new(limit, scale) }
+    }
+
+    /// Charges it by the numbers that it was made with: gives the debt. Where the limit has changed since, or
+    /// another call comes in between (`None`), there is [`run`](Self::run).
+    #[inline(always)]
+    pub(crate) fn charge(&self, cost: u32, now: Timestamp) -> Option<Result<u64, Denied>> {
+        let scale = Scale { generation: 0, ..self.made };
+        let word = self.word.load(Ordering::Acquire);
+        // A carry marks it before it changes the word.
+        if self.mark.load(Ordering::Acquire) != scale.generation {
+            return None;
+        }
+        let ticks = scale.ticks(now);
+        let debt = word.saturating_sub(ticks);
+        let Some(after) = scale.charge(debt, cost) else {
+            return Some(Err(Denied { scale, ticks, debt }));
+        };
+        let next = ticks.checked_add(after)?;
+        let swapped = self.word.compare_exchange(word, next, Ordering::Relaxed, Ordering::Relaxed);
+        swapped.is_ok().then_some(Ok(after))
     }
 
     /// Replaces the debt by what `step` makes of it, unless that is `None`.

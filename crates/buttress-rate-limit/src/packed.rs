@@ -1,32 +1,41 @@
 //! The table of token buckets: a word per key, groups of one cache line, no lock for a key that is there.
 //!
 //! ```text
-//!  header  │ time of the last sweep, >> 32 ........ 32 bits │ generation 30 │ busy │ locked │
-//!  slot    │ 1 │ tag 23 bits │ when the bucket will be full again, mod 2^40 ............ 40 │  × 7
+//!  header  │ generation 28 │ busy │ · │ time of the last sweep, >> 32 .. 32 │ spilled │ locked │
+//!  slot    │ when the bucket will be full again, mod 2^40 ........... 40 │ tag 23 bits │ 1 │  × 7
 //! ```
 //!
-//! *Charge*: a compare-and-swap of the key's word. Tag and time are in one word, so nothing is ever torn.
+//! *Charge*: a compare-and-swap of the key's word. Tag and time are in one word, so nothing is ever torn. A key has
+//! a slot where it is looked for first, and most often is; otherwise all seven are compared without a branch.
 //!
 //! *Time* in a word is the lower part of a longer one, and means something only within 2^39 ticks of now. The
 //! header says when the group was last swept of expired words; after 2^38 ticks whoever comes next sweeps it
 //! first. Debts are at most 2^38 ticks, so a word is never taken for one of another age. A clock that goes back to
 //! before the sweep stands still until it is there again.
 //!
-//! *Claim*: a new key takes the lock of its home group, looks again, and swaps its word in, so that two calls of
-//! one new key do not make it two budgets. A key may live in a second group when its home is full.
+//! *Claim*: a new key swaps its word into the first free slot of its home group, in an order that all calls of one
+//! key share. Free words become words of keys without a lock, and the other way round only under the group's lock,
+//! by a sweep that leaves all free words different from what they were. So of two calls of one new key that see the
+//! same free slots, one loses its swap and finds the other's word; and who has looked before a sweep claims nothing
+//! after it.
+//!
+//! Where no slot is free, the home group's lock is taken, and the place of a key that owes nothing any more, or the
+//! least, is taken over. That may be in a second group; the header of the home is marked as spilled before, for
+//! otherwise nobody looks there.
 //!
 //! *Change of limits*: see [`Live`]. The group is marked busy, word after word is carried over, and the generation
-//! set. Free words carry the generation too, so that nothing is claimed by the rules of before.
+//! set. Groups of generation 0 go by the numbers that the table was made with, which are never written over.
 //!
 //! Two keys of one group have the same tag, and then share one budget, in about one case in a million.
 
 use std::hint;
+use std::ptr;
 use std::sync::atomic::{AtomicU64 as Count, Ordering};
 
 use buttress_core::Timestamp;
 
 use crate::WhenFull;
-use crate::live::{GENERATION, Live};
+use crate::live::{GENERATION, Live, STEP};
 use crate::one::Denied;
 use crate::policy::{CarryOver, Limit};
 use crate::scale::Scale;
@@ -38,43 +47,61 @@ const SLOTS: usize = 7;
 const SLOTS: usize = 2;
 
 /// Set in every word that a key has; the others are free.
-const HELD: u64 = 1 << 63;
-const TIME: u64 = (1 << 40) - 1;
+const HELD: u64 = 1;
+/// Whose word it is, [`HELD`] among it; what is above is the time.
+const TAG: u64 = (1 << SHIFT) - 1;
+const SHIFT: u32 = 24;
 /// The tag of those who find no place and share a budget. A key that has it too shares it with them.
 const CROWD: u64 = HELD;
 
 const LOCKED: u64 = 1;
-const BUSY: u64 = 2;
-/// How many times 2^32 ticks a group may go unswept.
-const SWEEP: u64 = 64;
+/// Keys of this group may be in their second.
+const SPILLED: u64 = 2;
+/// Where the time of the last sweep is.
+const SWEPT: u64 = ((1 << 32) - 1) << 2;
+/// The bit below is always 0, so that no time is taken for a generation.
+const BUSY: u64 = STEP >> 1;
+/// How many times 2^32 ticks a group may go unswept, in a header.
+const SWEEP: u64 = 64 << 2;
 
 #[derive(Debug)]
 pub(crate) struct Packed {
-    live: Live,
     groups: Box<[Group]>,
+    /// The numbers of generation 0.
+    made: Scale,
     when_full: WhenFull,
+    live: Live,
     evicted: Count,
     crowded: Count,
 }
 
+/// A header, and slots.
 #[derive(Debug)]
 #[repr(align(64))]
-struct Group {
-    header: AtomicU64,
-    slots: [AtomicU64; SLOTS],
-}
+struct Group([AtomicU64; 1 + SLOTS]);
 
 #[cfg(not(buttress_loom))]
 const _: () = assert!(size_of::<Group>() == 64);
 
 /// How a step on one group went.
 enum Attempt {
-    Done,
+    /// This is the debt now.
+    Done(u64),
+    /// This is the debt.
     Denied(u64),
     /// The key is not in this group.
-    Missing,
-    /// The group has to be swept or carried over first, or another call came in between.
+    Missing(Scan),
+    /// The group has to be swept or carried over first.
+    Stale,
+    /// Another call came in between.
     Again,
+}
+
+/// What was seen in the slots of a group: in one look at each, under one header.
+struct Scan {
+    header: u64,
+    /// A bit for each slot that is free.
+    free: u32,
 }
 
 /// Why a call is refused.
@@ -89,20 +116,31 @@ impl Packed {
     /// Makes room for `capacity` keys and three quarters as many again: 16 bytes for each.
     pub(crate) fn new(limit: &Limit, scale: Scale, capacity: usize, when_full: WhenFull) -> Self {
         Self {
-            live: Live::new(limit, scale),
             groups: (0..capacity.div_ceil(4)).map(|_| Group::new()).collect(),
+            made: scale,
             when_full,
+            live: Live::new(limit, scale),
             evicted: Count::new(0),
             crowded: Count::new(0),
         }
     }
 
-    /// Charges a key whose budget allows it; whatever else may be the case is for [`run`](Self::run).
+    /// Charges a key that is where it is looked for first, by the numbers that the table was made with: gives the
+    /// debt. Whatever else may be the case (`None`) is for [`run`](Self::run).
     #[inline(always)]
-    pub(crate) fn charge(&self, hash: u64, cost: u32, now: Timestamp) -> bool {
-        let scale = self.live.read();
-        let step = |debt| scale.charge(debt, cost);
-        matches!(self.home(hash).attempt(&scale, tag(hash), scale.ticks(now), step), Attempt::Done)
+    pub(crate) fn charge(&self, hash: u64, cost: u32, now: Timestamp) -> Option<Result<u64, Denied>> {
+        let scale = Scale { generation: 0, ..self.made };
+        let (group, first) = self.home(hash);
+        let (slot, ticks) = (&group.0[first], scale.ticks(now));
+        let word = slot.load(Ordering::Acquire);
+        if !is_of(word, tag(hash)) {
+            return None;
+        }
+        match group.step(slot, word, &scale, ticks, |debt| scale.charge(debt, cost)) {
+            Attempt::Done(debt) => Some(Ok(debt)),
+            Attempt::Denied(debt) => Some(Err(Denied { scale, ticks, debt })),
+            _ => None,
+        }
     }
 
     /// Replaces the debt of a key by what `step` makes of it, unless that is `None`. A key that is not held is
@@ -114,29 +152,57 @@ impl Packed {
         claim: bool,
         mut step: impl FnMut(&Scale, u64) -> Option<u64>,
     ) -> Result<(), Refused> {
-        let groups = [self.home(hash), self.second(hash)];
+        let ((home, first), tag) = (self.home(hash), tag(hash));
+        let both = [home, self.second(hash)];
+        // The second is asked only where the key may be there, or has to go there.
+        let mut groups = &both[..1];
         'again: loop {
             let scale = self.live.read();
-            let ticks =
-                groups.iter().map(|group| group.swept(&scale)).max().unwrap_or(0).max(scale.ticks(now));
+            let swept = groups.iter().map(|group| group.swept(&scale)).max();
+            let ticks = scale.ticks(now).max(swept.unwrap_or(0));
+            let mut seen = None;
             for group in groups {
-                match group.attempt(&scale, tag(hash), ticks, |debt| step(&scale, debt)) {
-                    Attempt::Done => return Ok(()),
+                match group.attempt(&scale, tag, ticks, |debt| step(&scale, debt)) {
+                    Attempt::Done(_) => return Ok(()),
                     Attempt::Denied(debt) => return Err(Refused::Denied(Denied { scale, ticks, debt })),
-                    Attempt::Missing => {}
-                    Attempt::Again => {
+                    Attempt::Missing(scan) if ptr::eq(*group, home) => {
+                        if scan.header & SPILLED != 0 && groups.len() == 1 {
+                            groups = &both;
+                            continue 'again;
+                        }
+                        seen = Some(scan).filter(|scan| scan.free != 0);
+                    }
+                    Attempt::Missing(_) => {}
+                    Attempt::Stale => {
                         group.refresh(&self.live, &scale, ticks, now);
                         continue 'again;
                     }
+                    Attempt::Again => continue 'again,
                 }
             }
-
             if !claim {
                 return Ok(());
             }
-            groups[0].lock();
-            let claimed = self.claim(groups, &scale, tag(hash), ticks, &mut step);
-            groups[0].unlock();
+
+            if let Some(scan) = seen
+                && self.when_full != WhenFull::Shared
+            {
+                let Some(after) = step(&scale, 0) else {
+                    return Err(Refused::Denied(Denied { scale, ticks, debt: 0 }));
+                };
+                // A peek leaves nothing to remember.
+                if after == 0 || home.fill(&scan, first, word(tag, ticks, after)) {
+                    return Ok(());
+                }
+                continue;
+            }
+            if groups.len() == 1 {
+                groups = &both;
+                continue;
+            }
+            home.lock();
+            let claimed = self.claim(both, &scale, tag, ticks, &mut step);
+            home.unlock();
             if let Some(result) = claimed {
                 return result;
             }
@@ -144,6 +210,7 @@ impl Packed {
     }
 
     /// Finds a place for a new key. The caller holds its home's lock. `None` when something came in between.
+    #[cold]
     fn claim(
         &self,
         groups: [&Group; 2],
@@ -152,17 +219,20 @@ impl Packed {
         ticks: u64,
         step: &mut impl FnMut(&Scale, u64) -> Option<u64>,
     ) -> Option<Result<(), Refused>> {
-        // Nobody else makes this key, but it may have been made since, or a group may have grown stale.
-        let held = |slot: &AtomicU64| slot.load(Ordering::Acquire) ^ tag <= TIME;
+        let [home, _] = groups;
+        // The home gets no free slot while it is locked, and without one nobody else makes this key. But it may
+        // have been made since, or a group may have grown stale.
         for group in groups {
-            let held = group.slots.iter().any(held);
-            if held || is_stale(group.header.load(Ordering::Acquire) & !LOCKED, scale, ticks) {
+            let Attempt::Missing(scan) = group.attempt(scale, tag, ticks, |_| None) else {
+                return None;
+            };
+            if scan.free != 0 && ptr::eq(group, home) && self.when_full != WhenFull::Shared {
                 return None;
             }
         }
 
         // Who shared the budget of those without a place takes what is held against them all along.
-        let shared = (self.when_full == WhenFull::Shared).then(|| &groups[0].slots[SLOTS - 1]);
+        let shared = (self.when_full == WhenFull::Shared).then(|| &home.0[SLOTS]);
         let crowd = shared.map_or(0, |slot| slot.load(Ordering::Relaxed));
         let debt = if crowd & HELD == 0 { 0 } else { owed(crowd, ticks) };
         let Some(after) = step(scale, debt) else {
@@ -175,32 +245,35 @@ impl Packed {
 
         let slots = if shared.is_some() { SLOTS - 1 } else { SLOTS };
         let (mut least, mut victim) = (u64::MAX, None);
-        for slot in groups.iter().flat_map(|group| &group.slots[..slots]) {
+        for (group, slot) in
+            groups.iter().flat_map(|group| group.slots()[..slots].iter().map(move |slot| (group, slot)))
+        {
             let word = slot.load(Ordering::Relaxed);
             let debt = if word & HELD == 0 { 0 } else { owed(word, ticks) };
             if debt < least {
-                (least, victim) = (debt, Some((slot, word)));
+                (least, victim) = (debt, Some((group, slot, word)));
             }
             if debt == 0 {
                 break;
             }
         }
-        let (slot, word) = victim.expect("a group has slots");
+        let (group, slot, seen) = victim.expect("a group has slots");
 
-        let new = |tag, after| tag | (ticks.wrapping_add(after) & TIME);
         if least == 0 || self.when_full == WhenFull::EvictLeastDebt {
-            swap(slot, word, new(tag, after))?;
+            if !ptr::eq(*group, home) {
+                home.spill();
+            }
+            swap(slot, seen, word(tag, ticks, after))?;
             if least > 0 {
                 self.evicted.fetch_add(1, Ordering::Relaxed);
             }
             return Some(Ok(()));
         }
+        self.crowded.fetch_add(1, Ordering::Relaxed);
         if let Some(slot) = shared {
-            swap(slot, crowd, new(CROWD, after))?;
-            self.crowded.fetch_add(1, Ordering::Relaxed);
+            swap(slot, crowd, word(CROWD, ticks, after))?;
             return Some(Ok(()));
         }
-        self.crowded.fetch_add(1, Ordering::Relaxed);
         Some(Err(Refused::Full(*scale, ticks.saturating_add(least))))
     }
 
@@ -219,8 +292,8 @@ impl Packed {
             let scale = self.live.read();
             let ticks = scale.ticks(now).max(group.swept(&scale));
             group.refresh(&self.live, &scale, ticks, now);
-            let held = |word: u64| word & HELD != 0 && word & !TIME != CROWD && owed(word, ticks) > 0;
-            group.slots.iter().filter(|slot| held(slot.load(Ordering::Relaxed))).count()
+            let held = |word: u64| word & HELD != 0 && !is_of(word, CROWD) && owed(word, ticks) > 0;
+            group.slots().iter().filter(|slot| held(slot.load(Ordering::Relaxed))).count()
         };
         self.groups.iter().map(live).sum()
     }
@@ -228,9 +301,8 @@ impl Packed {
     pub(crate) fn clear(&self) {
         for group in &self.groups {
             let header = group.lock();
-            for slot in &group.slots {
-                slot.store(free(header), Ordering::Relaxed);
-            }
+            // Full again since the last sweep. The slots are not free, since that would be a sweep.
+            group.replace(|old| if old & HELD == 0 { old } else { word(old & TAG, since(header), 0) });
             group.unlock();
         }
     }
@@ -243,64 +315,116 @@ impl Packed {
         self.crowded.load(Ordering::Relaxed)
     }
 
-    #[inline]
-    fn home(&self, hash: u64) -> &Group {
-        // Scales the hash onto the groups: a multiplication where `%` would divide.
-        let index = (u128::from(hash) * self.groups.len() as u128) >> u64::BITS;
-        &self.groups[index as usize]
+    /// The group where a key belongs, and in it the place where it is looked for first.
+    #[inline(always)]
+    fn home(&self, hash: u64) -> (&Group, usize) {
+        // Scales the hash onto the groups: a multiplication where `%` would divide. What is left over is as even.
+        let scaled = u128::from(hash) * self.groups.len() as u128;
+        let place = (scaled as u64 >> 61) as usize % (1 + SLOTS);
+        (&self.groups[(scaled >> u64::BITS) as usize], place.max(1))
     }
 
+    #[inline]
     fn second(&self, hash: u64) -> &Group {
-        self.home(hash.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29))
+        self.home(hash.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)).0
     }
 }
 
 impl Group {
     fn new() -> Self {
-        Self { header: AtomicU64::new(0), slots: std::array::from_fn(|_| AtomicU64::new(0)) }
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+
+    #[inline]
+    const fn header(&self) -> &AtomicU64 {
+        &self.0[0]
+    }
+
+    #[inline]
+    fn slots(&self) -> &[AtomicU64] {
+        &self.0[1..]
     }
 
     /// Tries `step` on the debt of the key with this tag.
-    #[inline(always)]
+    #[inline]
     fn attempt(&self, scale: &Scale, tag: u64, ticks: u64, step: impl FnOnce(u64) -> Option<u64>) -> Attempt {
-        for slot in &self.slots {
+        let before = self.header().load(Ordering::Acquire);
+        let (mut held, mut free) = (0, 0);
+        for (index, slot) in self.slots().iter().enumerate() {
             let word = slot.load(Ordering::Acquire);
-            if word ^ tag > TIME {
-                continue;
-            }
-            // Read after the word: one of before a sweep or of another generation is changed before the header is.
-            if is_stale(self.header.load(Ordering::Acquire), scale, ticks) {
-                return Attempt::Again;
-            }
-            let debt = owed(word, ticks);
-            let Some(after) = step(debt) else {
-                let same = slot.load(Ordering::Acquire) == word;
-                return if same { Attempt::Denied(debt) } else { Attempt::Again };
-            };
-            let next = tag | (ticks.wrapping_add(after) & TIME);
-            // The word is all there is to know, so no ordering with other memory is needed.
-            return if swap(slot, word, next).is_some() { Attempt::Done } else { Attempt::Again };
+            held |= u32::from(is_of(word, tag)) << index;
+            free |= u32::from(word & HELD == 0) << index;
         }
-        if is_stale(self.header.load(Ordering::Acquire), scale, ticks) {
-            Attempt::Again
+        if held != 0 {
+            let slot = &self.0[1 + held.trailing_zeros() as usize];
+            let word = slot.load(Ordering::Acquire);
+            return if is_of(word, tag) { self.step(slot, word, scale, ticks, step) } else { Attempt::Again };
+        }
+        let header = self.header().load(Ordering::Acquire);
+        if is_stale(header, scale, ticks) {
+            return Attempt::Stale;
+        }
+        // No slot was freed meanwhile.
+        if free_word(header) == free_word(before) {
+            Attempt::Missing(Scan { header, free })
         } else {
-            Attempt::Missing
+            Attempt::Again
         }
+    }
+
+    /// Tries `step` on the debt in `word`, which was read from this slot.
+    #[inline(always)]
+    fn step(
+        &self,
+        slot: &AtomicU64,
+        seen: u64,
+        scale: &Scale,
+        ticks: u64,
+        step: impl FnOnce(u64) -> Option<u64>,
+    ) -> Attempt {
+        // Read after the word: one of before a sweep or of another generation is changed before the header is.
+        if is_stale(self.header().load(Ordering::Acquire), scale, ticks) {
+            return Attempt::Stale;
+        }
+        let debt = owed(seen, ticks);
+        let Some(after) = step(debt) else {
+            let same = slot.load(Ordering::Acquire) == seen;
+            return if same { Attempt::Denied(debt) } else { Attempt::Again };
+        };
+        // The word is all there is to know, so no ordering with other memory is needed.
+        match swap(slot, seen, word(seen & TAG, ticks, after)) {
+            Some(()) => Attempt::Done(after),
+            None => Attempt::Again,
+        }
+    }
+
+    /// Puts the word of a new key into a slot that was seen free: the place where it is looked for first, or the
+    /// first that there is. `false` when it is free no longer.
+    fn fill(&self, scan: &Scan, first: usize, word: u64) -> bool {
+        let slot =
+            if scan.free >> (first - 1) & 1 != 0 { first } else { 1 + scan.free.trailing_zeros() as usize };
+        swap(&self.0[slot], free_word(scan.header), word).is_some()
     }
 
     /// When it was last swept, if its states are of this scale.
     fn swept(&self, scale: &Scale) -> u64 {
-        let header = self.header.load(Ordering::Acquire);
+        let header = self.header().load(Ordering::Acquire);
         if generation(header) == scale.generation { since(header) } else { 0 }
+    }
+
+    /// Says that keys of this group may be in their second. The caller holds the lock.
+    fn spill(&self) {
+        let header = self.header().load(Ordering::Relaxed);
+        self.header().store(header | SPILLED, Ordering::Release);
     }
 
     fn lock(&self) -> u64 {
         loop {
-            let header = self.header.load(Ordering::Relaxed);
+            let header = self.header().load(Ordering::Relaxed);
             let locked = header | LOCKED;
             if header != locked
                 && self
-                    .header
+                    .header()
                     .compare_exchange_weak(header, locked, Ordering::Acquire, Ordering::Relaxed)
                     .is_ok()
             {
@@ -313,8 +437,8 @@ impl Group {
 
     fn unlock(&self) {
         // Only the one who holds the lock writes to it.
-        let header = self.header.load(Ordering::Relaxed);
-        self.header.store(header & !LOCKED, Ordering::Release);
+        let header = self.header().load(Ordering::Relaxed);
+        self.header().store(header & !LOCKED, Ordering::Release);
     }
 
     /// Sweeps expired words out, or carries them all over to the limit of today, where that is due.
@@ -323,30 +447,29 @@ impl Group {
         let header = self.lock();
         let latest = live.read().generation;
         if generation(header) != latest {
-            self.header.store(header | LOCKED | BUSY, Ordering::Relaxed);
+            self.header().store(header | LOCKED | BUSY, Ordering::Relaxed);
             live.carry(now, |from, to, carry| {
                 let (then, ticks) = (from.ticks(now).max(since(header)), to.ticks(now));
-                let sweep = ticks >> 32 << 32;
-                let mark = to.generation;
-                self.replace(|word| {
+                let next = to.generation | swept_at(ticks) | header & SPILLED;
+                self.replace(|old| {
                     let after =
-                        if word & HELD == 0 { 0 } else { carry(age(word, header).saturating_sub(then)) };
-                    if after == 0 { free(mark) } else { word & !TIME | (ticks.saturating_add(after) & TIME) }
+                        if old & HELD == 0 { 0 } else { carry(age(old, header).saturating_sub(then)) };
+                    if after == 0 { free_word(next) } else { word(old & TAG, ticks, after) }
                 });
-                self.header.store(sweep | mark | LOCKED, Ordering::Release);
+                self.header().store(next | LOCKED, Ordering::Release);
             });
         } else if latest == scale.generation && is_stale(header, scale, ticks) && ticks > since(header) {
-            let expired = |word: u64| word & HELD != 0 && age(word, header) <= ticks;
-            self.replace(|word| if expired(word) { free(header) } else { word });
-            let mark = header & (u64::MAX >> 32) & !LOCKED;
-            self.header.store(ticks >> 32 << 32 | mark | LOCKED, Ordering::Release);
+            let next = latest | swept_at(ticks) | header & SPILLED;
+            let keeps = |old: u64| old & HELD != 0 && age(old, header) > ticks;
+            self.replace(|old| if keeps(old) { old } else { free_word(next) });
+            self.header().store(next | LOCKED, Ordering::Release);
         }
         self.unlock();
     }
 
     /// Replaces each word, whatever calls do to it meanwhile.
     fn replace(&self, mut replace: impl FnMut(u64) -> u64) {
-        for slot in &self.slots {
+        for slot in self.slots() {
             let mut word = slot.load(Ordering::Relaxed);
             loop {
                 let next = replace(word);
@@ -367,26 +490,38 @@ fn swap(slot: &AtomicU64, word: u64, next: u64) -> Option<()> {
 #[inline]
 const fn tag(hash: u64) -> u64 {
     // The group is chosen by the upper bits.
-    hash << 40 | HELD
+    hash & TAG | HELD
+}
+
+#[inline]
+const fn is_of(word: u64, tag: u64) -> bool {
+    (word ^ tag) & TAG == 0
+}
+
+/// The word of a key with this debt.
+#[inline]
+const fn word(tag: u64, ticks: u64, debt: u64) -> u64 {
+    ticks.wrapping_add(debt) << SHIFT | tag
 }
 
 /// The debt in a word, within 2^39 ticks of now.
 #[inline]
 const fn owed(word: u64, ticks: u64) -> u64 {
-    let ahead = (word.wrapping_sub(ticks) << 24) as i64 >> 24;
+    let ahead = word.wrapping_sub(ticks << SHIFT) as i64 >> SHIFT;
     if ahead > 0 { ahead as u64 } else { 0 }
 }
 
 /// The whole time in a word that is not older than the last sweep.
 const fn age(word: u64, header: u64) -> u64 {
     let since = since(header);
-    since.saturating_add(word.wrapping_sub(since) & TIME)
+    since.saturating_add((word >> SHIFT).wrapping_sub(since) & (u64::MAX >> SHIFT))
 }
 
+/// Whether the group is of another generation, is being carried over, or has to be swept.
 #[inline]
 const fn is_stale(header: u64, scale: &Scale, ticks: u64) -> bool {
-    // In one comparison: the lower half must be the same, and the upper not be too far behind.
-    (ticks >> 32 << 32 | scale.generation).wrapping_sub(header).rotate_left(32) >= SWEEP
+    // In one comparison, whatever the two lowest bits of the header are.
+    (scale.generation | ticks >> 30 | LOCKED | SPILLED).wrapping_sub(header) >= SWEEP
 }
 
 const fn generation(header: u64) -> u64 {
@@ -395,10 +530,15 @@ const fn generation(header: u64) -> u64 {
 
 /// When the group was last swept, rounded down.
 const fn since(header: u64) -> u64 {
-    header >> 32 << 32
+    (header & SWEPT) << 30
 }
 
-/// A free word: of one generation, so that it differs from those of others.
-const fn free(header: u64) -> u64 {
-    generation(header)
+/// The same as the header keeps it.
+const fn swept_at(ticks: u64) -> u64 {
+    ticks >> 30 & SWEPT
+}
+
+/// A free word: of one sweep, so that it differs from those of others.
+const fn free_word(header: u64) -> u64 {
+    header & (GENERATION | SWEPT)
 }

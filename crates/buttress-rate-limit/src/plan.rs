@@ -1,5 +1,6 @@
 //! One set of limits, and the state that is held under it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::one::One;
 use crate::packed::{Packed, Refused};
 use crate::policy::{CarryOver, Left, Limit, LimitError, LimitState, Policy};
 use crate::scale::Scale;
-use crate::set::{self, Outcome};
+use crate::set::{self, Outcome, UNSEEN};
 use crate::sync::{Mutex, MutexGuard};
 use crate::table::{Full, Table};
 
@@ -19,13 +20,26 @@ use crate::table::{Full, Table};
 pub(crate) struct Plan {
     /// The limits as they are now. Whoever changes them holds the lock until the states are changed too.
     limits: Mutex<Arc<[Limit]>>,
+    /// The states of keys that have a packed word each.
+    packed: OnceLock<Packed>,
+    /// The states of keys, otherwise.
+    table: OnceLock<Table>,
     /// The state of calls without a key.
     one: Single,
-    table: OnceLock<Keys>,
-    /// Whether keys have a packed word each.
-    packed: bool,
+    made: Option<Bucket>,
+    /// Whether a charge was corrected, or the limit changed: what decisions have seen is out of date then.
+    outdated: AtomicBool,
     capacity: usize,
     when_full: WhenFull,
+}
+
+/// The only limit, where it is a token bucket, as it was at first.
+#[derive(Debug)]
+struct Bucket {
+    limit: Limit,
+    exact: Scale,
+    /// In which keys are counted, if these fit.
+    packed: Option<Scale>,
 }
 
 /// One state.
@@ -38,28 +52,40 @@ enum Single {
 }
 
 /// The states of keys.
-#[derive(Debug)]
-pub(crate) enum Keys {
+#[derive(Clone, Copy)]
+enum Keys<'a> {
     /// Of a token bucket.
-    Packed(Packed),
+    Packed(&'a Packed),
     /// Of whatever limits.
-    Table(Table),
+    Table(&'a Table),
 }
 
 impl Plan {
     pub(crate) fn new(limits: &[Limit], capacity: usize, when_full: WhenFull) -> Self {
         let limits: Arc<[Limit]> = limits.into();
         // A bucket that only watches does more than to refuse or not.
-        let bucket = match &*limits {
-            [limit] if !limit.is_shadow() => limit.gcra().map(|gcra| (limit, gcra)),
+        let made = match &*limits {
+            [limit] if !limit.is_shadow() => limit.gcra().map(|gcra| Bucket {
+                limit: limit.clone(),
+                exact: Scale::exact(gcra),
+                packed: Scale::packed(gcra),
+            }),
             _ => None,
         };
-        let one = match bucket {
-            Some((limit, gcra)) => Single::Bucket(One::new(limit, Scale::exact(gcra))),
+        let one = match &made {
+            Some(bucket) => Single::Bucket(One::new(&bucket.limit, bucket.exact)),
             None => Single::Table(Table::new(&limits, 1, WhenFull::default())),
         };
-        let packed = bucket.is_some_and(|(_, gcra)| Scale::packed(gcra).is_some());
-        Self { limits: Mutex::new(limits), one, table: OnceLock::new(), packed, capacity, when_full }
+        Self {
+            limits: Mutex::new(limits),
+            packed: OnceLock::new(),
+            table: OnceLock::new(),
+            one,
+            made,
+            outdated: AtomicBool::new(false),
+            capacity,
+            when_full,
+        }
     }
 
     pub(crate) fn limits(&self) -> Arc<[Limit]> {
@@ -71,55 +97,79 @@ impl Plan {
     }
 
     /// The table, made when it is first asked for.
+    pub(crate) fn make(&self) {
+        self.keys();
+    }
+
     #[inline]
-    pub(crate) fn table(&self) -> &Keys {
-        match self.table.get() {
-            Some(table) => table,
-            None => self.make(),
+    fn keys(&self) -> Keys<'_> {
+        match self.made_keys() {
+            Some(keys) => keys,
+            None => self.make_keys(),
         }
     }
 
+    #[inline]
+    fn made_keys(&self) -> Option<Keys<'_>> {
+        let packed = self.packed.get().map(Keys::Packed);
+        packed.or_else(|| self.table.get().map(Keys::Table))
+    }
+
     #[cold]
-    fn make(&self) -> &Keys {
+    fn make_keys(&self) -> Keys<'_> {
         // Under the lock, so that a change of the limits does not miss a table that is just being made.
         let limits = self.lock();
-        self.table.get_or_init(|| {
-            let scale = limits[0].gcra().and_then(Scale::packed).filter(|_| self.packed);
-            match scale {
-                Some(scale) => Keys::Packed(Packed::new(&limits[0], scale, self.capacity, self.when_full)),
-                None => Keys::Table(Table::new(&limits, self.capacity, self.when_full)),
-            }
-        })
+        match &self.made {
+            Some(Bucket { packed: Some(_), .. }) => Keys::Packed(self.packed.get_or_init(|| {
+                let scale = limits[0].gcra().and_then(Scale::packed);
+                let scale = scale.expect("a change is refused that has no packed words");
+                Packed::new(&limits[0], scale, self.capacity, self.when_full)
+            })),
+            _ => Keys::Table(self.table.get_or_init(|| Table::new(&limits, self.capacity, self.when_full))),
+        }
     }
 
     #[inline(always)]
     pub(crate) fn charge(&self, hash: Option<u64>, cost: u32, now: Timestamp) -> Outcome {
-        match hash {
-            None => match &self.one {
-                Single::Bucket(one) => match one.run(now, |scale, debt| scale.charge(debt, cost)) {
-                    Ok(()) => Outcome::ADMITTED,
-                    Err(denied) => Outcome::denied(&denied, cost, now),
-                },
-                Single::Table(table) => by_table(table, 0, cost, now),
-            },
-            Some(hash) => match self.table.get() {
-                Some(Keys::Packed(table)) if table.charge(hash, cost, now) => Outcome::ADMITTED,
-                _ => self.charge_key(hash, cost, now),
-            },
+        let seen = match (hash, &self.one) {
+            (Some(hash), _) => self.packed.get().and_then(|table| table.charge(hash, cost, now)),
+            (None, Single::Bucket(one)) => one.charge(cost, now),
+            (None, Single::Table(_)) => None,
+        };
+        match seen {
+            Some(Ok(debt)) => Outcome::admitted_at(debt),
+            Some(Err(denied)) => Outcome::denied(denied, cost, now),
+            None => self.charge_any(hash, cost, now),
         }
     }
 
-    /// Charges a key in whatever case it may be.
+    /// Charges in whatever case it may be.
     #[inline(never)]
-    fn charge_key(&self, hash: u64, cost: u32, now: Timestamp) -> Outcome {
-        match self.table() {
-            Keys::Packed(table) => by_packed(table, hash, cost, now),
-            Keys::Table(table) => by_table(table, hash, cost, now),
+    fn charge_any(&self, hash: Option<u64>, cost: u32, now: Timestamp) -> Outcome {
+        let mut seen = UNSEEN;
+        let step = |scale: &Scale, debt| {
+            let after = scale.charge(debt, cost)?;
+            seen = after;
+            Some(after)
+        };
+        let result = match (hash, &self.one) {
+            (None, Single::Bucket(one)) => one.run(now, step).map_err(Refused::Denied),
+            (None, Single::Table(table)) => return by_table(table, 0, cost, now),
+            (Some(hash), _) => match self.keys() {
+                Keys::Packed(table) => table.run(hash, now, true, step),
+                Keys::Table(table) => return by_table(table, hash, cost, now),
+            },
+        };
+        match result {
+            Ok(()) => Outcome::admitted_at(seen),
+            Err(Refused::Denied(denied)) => Outcome::denied(denied, cost, now),
+            Err(Refused::Full(scale, ticks)) => Outcome::new(1, 0, 0, scale.until(ticks, now).max(1)),
         }
     }
 
     pub(crate) fn settle(&self, decision: &Decision, actual: u32, now: Timestamp) {
         let Decision { hash, at, cost, outcome, keyed, .. } = *decision;
+        self.outdated.store(true, Ordering::Relaxed);
         let less = cost.checked_sub(actual);
         let step = |scale: &Scale, debt| {
             Some(match less {
@@ -135,7 +185,7 @@ impl Plan {
         match (keyed, &self.one) {
             (false, Single::Bucket(one)) => drop(one.run(now, step)),
             (false, Single::Table(table)) => drop(table.with(0, now, settle)),
-            (true, _) => match self.table() {
+            (true, _) => match self.keys() {
                 Keys::Packed(table) => drop(table.run(hash, now, less.is_none(), step)),
                 Keys::Table(table) => drop(table.with(hash, now, settle)),
             },
@@ -143,7 +193,14 @@ impl Plan {
     }
 
     pub(crate) fn quotas(&self, decision: &Decision, report: &mut dyn FnMut(Quota)) {
-        let Decision { hash, at, keyed, .. } = *decision;
+        let Decision { hash, at, keyed, outcome, .. } = *decision;
+        if let Some(Bucket { limit, exact, packed }) = &self.made
+            && outcome.debt != UNSEEN
+            && !self.outdated.load(Ordering::Relaxed)
+        {
+            let scale = packed.as_ref().filter(|_| keyed).unwrap_or(exact);
+            return report(quota(limit, scale.left(outcome.debt, scale.ticks(at), at)));
+        }
         let mut seen = None;
         let look = |scale: &Scale, debt| {
             seen = Some((*scale, debt));
@@ -154,18 +211,20 @@ impl Plan {
         match (keyed, &self.one) {
             (false, Single::Bucket(one)) => drop(one.run(at, look)),
             (false, Single::Table(table)) => return drop(table.with(0, at, quotas)),
-            (true, _) => match self.table() {
+            (true, _) => match self.keys() {
                 Keys::Packed(table) => drop(table.run(hash, at, false, look)),
                 Keys::Table(table) => return drop(table.with(hash, at, quotas)),
             },
         }
         let limits = self.limits();
         let limit = &limits[0];
-        let Left { remaining, reset } = match seen {
-            Some((scale, debt)) => scale.left(debt, scale.ticks(at), at),
-            None => Left { remaining: limit.limit(), reset: Duration::ZERO },
-        };
-        report(Quota::new(limit.name().clone(), limit.limit(), remaining, reset, limit.window()));
+        report(quota(
+            limit,
+            match seen {
+                Some((scale, debt)) => scale.left(debt, scale.ticks(at), at),
+                None => Left { remaining: limit.limit(), reset: Duration::ZERO },
+            },
+        ));
     }
 
     /// Puts `limit` in the place of the limit with this index, while calls go on.
@@ -195,14 +254,15 @@ impl Plan {
         let carry = |old: &[Limit], states: &mut [LimitState], hash| {
             states[index] = rule.carry(&old[index], &states[index], &new[index], hash, now);
         };
-        if self.packed {
+        if self.made.as_ref().is_some_and(|bucket| bucket.packed.is_some()) {
             packed.as_ref().map_err(Clone::clone)?;
         }
+        self.outdated.store(true, Ordering::Relaxed);
         match &self.one {
             Single::Bucket(one) => one.change(limit, exact?, rule, now),
             Single::Table(table) => table.change(&new, carry),
         }
-        match self.table.get() {
+        match self.made_keys() {
             Some(Keys::Packed(table)) => table.change(limit, packed?, rule, now),
             Some(Keys::Table(table)) => table.change(&new, carry),
             None => {}
@@ -211,20 +271,20 @@ impl Plan {
         Ok(())
     }
 
-    pub(crate) fn keys(&self, now: Timestamp) -> usize {
+    pub(crate) fn held(&self, now: Timestamp) -> usize {
         let one = match &self.one {
             Single::Bucket(one) => usize::from(one.is_held(now)),
             Single::Table(table) => table.keys(now),
         };
-        one + self.made(0, |table| table.keys(now), |table| table.keys(now))
+        one + self.ask(0, |table| table.keys(now), |table| table.keys(now))
     }
 
     pub(crate) fn evicted(&self) -> u64 {
-        self.made(0, Packed::evicted, Table::evicted)
+        self.ask(0, Packed::evicted, Table::evicted)
     }
 
     pub(crate) fn crowded(&self) -> u64 {
-        self.made(0, Packed::crowded, Table::crowded)
+        self.ask(0, Packed::crowded, Table::crowded)
     }
 
     pub(crate) fn clear(&self) {
@@ -234,12 +294,12 @@ impl Plan {
             Single::Bucket(one) => one.clear(),
             Single::Table(table) => table.clear(),
         }
-        self.made((), Packed::clear, Table::clear);
+        self.ask((), Packed::clear, Table::clear);
     }
 
     /// Asks the table, if there is one.
-    fn made<T>(&self, none: T, packed: impl FnOnce(&Packed) -> T, any: impl FnOnce(&Table) -> T) -> T {
-        match self.table.get() {
+    fn ask<T>(&self, none: T, packed: impl FnOnce(&Packed) -> T, any: impl FnOnce(&Table) -> T) -> T {
+        match self.made_keys() {
             Some(Keys::Packed(table)) => packed(table),
             Some(Keys::Table(table)) => any(table),
             None => none,
@@ -247,15 +307,10 @@ impl Plan {
     }
 }
 
-fn by_packed(table: &Packed, hash: u64, cost: u32, now: Timestamp) -> Outcome {
-    match table.run(hash, now, true, |scale, debt| scale.charge(debt, cost)) {
-        Ok(()) => Outcome::ADMITTED,
-        Err(Refused::Denied(denied)) => Outcome::denied(&denied, cost, now),
-        Err(Refused::Full(scale, ticks)) => Outcome::new(1, 0, 0, scale.until(ticks, now).max(1)),
-    }
+fn quota(limit: &Limit, Left { remaining, reset }: Left) -> Quota {
+    Quota::new(limit.name().clone(), limit.limit(), remaining, reset, limit.window())
 }
 
-#[inline]
 fn by_table(table: &Table, hash: u64, cost: u32, now: Timestamp) -> Outcome {
     match table.with(hash, now, |limits, states| set::charge(limits, states, hash, now, cost)) {
         Ok(outcome) => outcome,

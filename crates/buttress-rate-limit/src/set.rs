@@ -13,8 +13,10 @@ pub(crate) const MOST: usize = 16;
 /// A wait that does not end.
 pub(crate) const NEVER: u64 = u64::MAX;
 
-/// What a set of limits says of a call: which refuse it, and for how long. Two words, so that it stays in
-/// registers.
+/// The debt of a state that has to be asked for it.
+pub(crate) const UNSEEN: u64 = u64::MAX;
+
+/// What a set of limits says of a call: which refuse it, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
     /// From below: a bit for each limit that refuses, one for each that only watches and would, and which limit
@@ -22,13 +24,20 @@ pub(crate) struct Outcome {
     bits: u64,
     /// How long that is, or how long an admitted call waits for its turn, in nanoseconds.
     pub(crate) wait: u64,
+    /// What the call has left a token bucket owing, in ticks; or [`UNSEEN`].
+    pub(crate) debt: u64,
 }
 
 impl Outcome {
-    pub(crate) const ADMITTED: Self = Self { bits: 0, wait: 0 };
-
     pub(crate) const fn new(refused: u16, shadowed: u16, binding: u8, wait: u64) -> Self {
-        Self { bits: refused as u64 | (shadowed as u64) << 16 | (binding as u64) << 32, wait }
+        let bits = refused as u64 | (shadowed as u64) << 16 | (binding as u64) << 32;
+        Self { bits, wait, debt: UNSEEN }
+    }
+
+    /// What a token bucket says that has room for a call.
+    #[inline]
+    pub(crate) const fn admitted_at(debt: u64) -> Self {
+        Self { bits: 0, wait: 0, debt }
     }
 
     #[inline]
@@ -52,13 +61,13 @@ impl Outcome {
     }
 
     /// What a token bucket says that has no room for a call.
-    #[cold]
-    pub(crate) fn denied(denied: &Denied, cost: u32, now: Timestamp) -> Self {
-        let Denied { scale, ticks, debt } = *denied;
+    #[inline]
+    pub(crate) fn denied(denied: Denied, cost: u32, now: Timestamp) -> Self {
+        let Denied { scale, ticks, debt } = denied;
         if cost == 0 {
-            return Self::ADMITTED;
+            return Self::admitted_at(debt);
         }
-        Self::new(1, 0, 0, scale.wait(debt, cost, ticks, now))
+        Self { bits: 1, wait: scale.wait(debt, cost, ticks, now), debt }
     }
 }
 

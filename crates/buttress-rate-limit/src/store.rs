@@ -180,7 +180,7 @@ impl Memory {
         let mut plans = setup.plans.iter().map(|limits| {
             let plan = Plan::new(limits, setup.capacity, setup.when_full);
             if setup.at_once {
-                plan.table();
+                plan.make();
             }
             plan
         });
@@ -241,7 +241,7 @@ impl Memory {
     /// How many keys hold something at `now`. Walks the table: for a status page, not for each call.
     #[must_use]
     pub fn keys(&self, now: Timestamp) -> usize {
-        self.all_plans().map(|plan| plan.keys(now)).sum()
+        self.all_plans().map(|plan| plan.held(now)).sum()
     }
 
     /// How many keys had to make way although they still held something.
