@@ -1,0 +1,253 @@
+//! The results that are counted while closed, shared by threads. What the words mean is in `policy`.
+
+use std::iter;
+use std::sync::atomic::Ordering::SeqCst;
+
+use buttress_core::Timestamp;
+
+use crate::policy::{Cell, Header, Latest, Marks, SLICES, Slice, Span, Sums, bits};
+use crate::sync::AtomicU64;
+
+/// The results of one generation: a header, and cells or slices behind it.
+///
+/// A word of another generation is an old one if the breaker is still in the generation of the one who looks, since
+/// whoever writes for a later one has seen the breaker in it. So `is_current` is asked after the word was read, and
+/// an old word is replaced by a compare-and-swap from what was read.
+#[derive(Debug)]
+pub(crate) struct Results(Box<[AtomicU64]>);
+
+/// How counting a result went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Counted {
+    /// It came too late.
+    Stale,
+    /// It cannot have opened anything.
+    Fine,
+    /// The breaker is to be judged by these.
+    Judge(Sums),
+}
+
+impl Results {
+    pub(crate) fn new(span: Span) -> Self {
+        let (header, words) = match span {
+            Span::Last(calls) => (Header::empty(0).0, calls.div_ceil(Cell::RESULTS) as usize),
+            Span::Slices(_) => (Latest::new(0, 0).0, SLICES as usize),
+        };
+        Self(iter::once(header).chain(iter::repeat_n(0, words)).map(AtomicU64::new).collect())
+    }
+
+    /// Counts a result of this generation. The last N calls need no time.
+    #[inline]
+    pub(crate) fn count(
+        &self,
+        span: Span,
+        generation: u32,
+        marks: Marks,
+        minimum: u32,
+        now: Timestamp,
+        is_current: impl Fn() -> bool,
+    ) -> Counted {
+        match span {
+            Span::Last(calls) => self.count_last(calls, generation, marks, minimum, is_current),
+            Span::Slices(width) => self.count_slice(width, generation, marks, minimum, now, is_current),
+        }
+    }
+
+    #[inline]
+    fn count_last(
+        &self,
+        calls: u32,
+        generation: u32,
+        marks: Marks,
+        minimum: u32,
+        is_current: impl Fn() -> bool,
+    ) -> Counted {
+        let (header, cells) = self.0.split_first().expect("a window has a header");
+
+        let mut seen = Header(header.load(SeqCst));
+        let (place, mut after) = loop {
+            let base = if seen.is_of(generation) {
+                seen
+            } else if is_current() {
+                Header::empty(generation)
+            } else {
+                return Counted::Stale;
+            };
+            let (place, next) = base.claim(calls);
+            match header.compare_exchange_weak(seen.0, next.0, SeqCst, SeqCst) {
+                Ok(_) => break (place, next),
+                Err(word) => seen = Header(word),
+            }
+        };
+
+        let (new, at) = (bits(marks), place % Cell::RESULTS);
+        let cell = &cells[(place / Cell::RESULTS) as usize];
+        let mut seen = Cell(cell.load(SeqCst));
+        let old = loop {
+            let base = if seen.is_of(generation) {
+                seen
+            } else if is_current() {
+                Cell::empty(generation)
+            } else {
+                return Counted::Stale;
+            };
+            let old = base.get(at);
+            // Success after success: the usual case writes nothing here, and corrects nothing.
+            if old == new {
+                break old;
+            }
+            match cell.compare_exchange_weak(seen.0, base.with(at, new).0, SeqCst, SeqCst) {
+                Ok(_) => break old,
+                Err(word) => seen = Cell(word),
+            }
+        };
+
+        if old != new {
+            loop {
+                let next = after.corrected(old, new);
+                match header.compare_exchange_weak(after.0, next.0, SeqCst, SeqCst) {
+                    Ok(_) => {
+                        after = next;
+                        break;
+                    }
+                    Err(word) => after = Header(word),
+                }
+                if !after.is_of(generation) {
+                    return Counted::Stale;
+                }
+            }
+        }
+        let sums = after.sums(calls);
+        if marks.is_bad() || sums.total == minimum { Counted::Judge(sums) } else { Counted::Fine }
+    }
+
+    #[inline]
+    fn count_slice(
+        &self,
+        width: u64,
+        generation: u32,
+        marks: Marks,
+        minimum: u32,
+        now: Timestamp,
+        is_current: impl Fn() -> bool,
+    ) -> Counted {
+        let (latest, slices) = self.0.split_first().expect("a window has a header");
+        loop {
+            let seen = Latest(latest.load(SeqCst));
+            let last = seen.slice();
+            let known = seen.is_of(generation);
+            // A multiplication where the usual case would divide.
+            let slice = if known && now.as_nanos().wrapping_sub(last.wrapping_mul(width)) < width {
+                last
+            } else if known {
+                last.max(now.as_nanos() / width)
+            } else if is_current() {
+                now.as_nanos() / width
+            } else {
+                return Counted::Stale;
+            };
+            if (!known || slice > last) && !self.advance(seen, generation, slice) {
+                continue;
+            }
+
+            let word = &slices[(slice % SLICES) as usize];
+            let tag = Latest::tag(slice, generation);
+            let seen = Slice(word.load(SeqCst));
+            let base = if seen.tag() == tag {
+                seen
+            } else if latest.load(SeqCst) == Latest::new(generation, slice).0 {
+                Slice::empty(tag)
+            } else {
+                continue;
+            };
+            let next = base.with(marks);
+            if word.compare_exchange_weak(seen.0, next.0, SeqCst, SeqCst).is_err() {
+                continue;
+            }
+            // With more than the minimum in this slice alone, a success cannot be the one that was missing.
+            if !marks.is_bad() && next.total() > minimum {
+                return Counted::Fine;
+            }
+            return Counted::Judge(self.slice_sums(generation, slice));
+        }
+    }
+
+    /// Goes on to a later slice or generation; `false` when another call came in between.
+    ///
+    /// The words that begin anew are emptied first, whatever their tags say: those of long ago may look like new ones.
+    /// Nobody writes to them before the header says so.
+    fn advance(&self, seen: Latest, generation: u32, slice: u64) -> bool {
+        let (latest, slices) = self.0.split_first().expect("a window has a header");
+        let passed = if seen.is_of(generation) { (slice - seen.slice()).min(SLICES) } else { SLICES };
+        for slice in (slice + 1).saturating_sub(passed)..=slice {
+            let word = &slices[(slice % SLICES) as usize];
+            let (old, empty) = (word.load(SeqCst), Slice::empty(Latest::tag(slice, generation)).0);
+            if old == empty {
+                continue;
+            }
+            if latest.load(SeqCst) != seen.0 {
+                return false;
+            }
+            // Where this fails, someone else has emptied it.
+            let _ = word.compare_exchange(old, empty, SeqCst, SeqCst);
+        }
+        let next = Latest::new(generation, slice);
+        latest.compare_exchange(seen.0, next.0, SeqCst, SeqCst).is_ok()
+    }
+
+    /// Empties the window for a new generation, so that no word is older than one generation and its few bits tell it.
+    pub(crate) fn renew(&self, span: Span, generation: u32, now: Timestamp, is_current: impl Fn() -> bool) {
+        let Span::Slices(width) = span else {
+            let empty =
+                iter::once(Header::empty(generation).0).chain(iter::repeat(Cell::empty(generation).0));
+            for (word, empty) in self.0.iter().zip(empty) {
+                let mut seen = word.load(SeqCst);
+                while !Cell(seen).is_of(generation) && is_current() {
+                    match word.compare_exchange_weak(seen, empty, SeqCst, SeqCst) {
+                        Ok(_) => break,
+                        Err(word) => seen = word,
+                    }
+                }
+            }
+            return;
+        };
+        loop {
+            let seen = Latest(self.0[0].load(SeqCst));
+            if seen.is_of(generation)
+                || !is_current()
+                || self.advance(seen, generation, seen.slice().max(now.as_nanos() / width))
+            {
+                return;
+            }
+        }
+    }
+
+    fn slice_sums(&self, generation: u32, slice: u64) -> Sums {
+        let tag = Latest::tag(slice, generation);
+        self.0[1..].iter().fold(Sums::default(), |mut all, word| {
+            let word = Slice(word.load(SeqCst));
+            if tag.wrapping_sub(word.tag()) & 0xffff < SLICES {
+                let sums = word.sums();
+                all.total += sums.total;
+                all.failed += sums.failed;
+                all.slow += sums.slow;
+            }
+            all
+        })
+    }
+
+    /// What is counted of this generation.
+    pub(crate) fn sums(&self, span: Span, generation: u32, now: Timestamp) -> Sums {
+        let first = self.0[0].load(SeqCst);
+        match span {
+            Span::Last(calls) if Header(first).is_of(generation) => Header(first).sums(calls),
+            Span::Slices(width) if Latest(first).is_of(generation) => {
+                let last = Latest(first).slice();
+                let slice = last.max(now.as_nanos() / width);
+                // A tag tells a slice from its neighbours, and not from one of long ago.
+                if slice - last < SLICES { self.slice_sums(generation, slice) } else { Sums::default() }
+            }
+            _ => Sums::default(),
+        }
+    }
+}
