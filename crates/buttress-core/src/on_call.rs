@@ -78,7 +78,7 @@ where
                 let fresh = self.inner.clone();
                 // The polled instance is the one with a place in the queue.
                 let polled = mem::replace(&mut self.inner, fresh);
-                State::Waiting { service: polled, req: Some(req) }
+                State::Waiting { call: Some(Box::new((polled, req))) }
             }
         };
         OnCallFuture { state }
@@ -102,9 +102,9 @@ enum State<S, Req, F, E> {
         #[pin]
         future: F,
     },
+    /// Apart, so that a call which does not wait does not make room for it.
     Waiting {
-        service: S,
-        req: Option<Req>,
+        call: Option<Box<(S, Req)>>,
     },
     Failed {
         error: Option<E>,
@@ -120,14 +120,29 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
+        match state.as_mut().project() {
+            StateProj::Called { future } => future.poll(cx),
+            _ => state.go_on(cx),
+        }
+    }
+}
+
+impl<S, Req> State<S, Req, S::Future, S::Error>
+where
+    S: Service<Req>,
+{
+    /// Readies the service, if it is not called yet: apart, so that most calls do not make room for it.
+    #[inline(never)]
+    fn go_on(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<S::Response, S::Error>> {
         loop {
-            match state.as_mut().project() {
+            match self.as_mut().project() {
                 StateProj::Called { future } => return future.poll(cx),
-                StateProj::Waiting { service, req } => {
-                    ready!(service.poll_ready(cx))?;
-                    let req = req.take().expect("polled after it was ready");
+                StateProj::Waiting { call } => {
+                    let waiting = call.as_mut().expect("polled after it was ready");
+                    ready!(waiting.0.poll_ready(cx))?;
+                    let (mut service, req) = *call.take().expect("it was polled");
                     let future = service.call(req);
-                    state.set(State::Called { future });
+                    self.set(Self::Called { future });
                 }
                 StateProj::Failed { error } => {
                     return Poll::Ready(Err(error.take().expect("polled after it was ready")));

@@ -27,7 +27,11 @@ impl Decided for Decision {
 
     #[inline]
     fn delay(&self) -> Duration {
-        if self.admitted() { Duration::from_nanos(self.outcome.wait) } else { Duration::ZERO }
+        // Most often there is none, and nothing to compute.
+        if self.outcome.wait == 0 || !self.admitted() {
+            return Duration::ZERO;
+        }
+        Duration::from_nanos(self.outcome.wait)
     }
 
     fn retry_after(&self) -> Option<Duration> {

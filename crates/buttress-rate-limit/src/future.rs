@@ -8,9 +8,11 @@ use pin_project::pin_project;
 use tower_service::Service;
 
 use crate::Charge;
-use crate::gate::{Asked, Core, Course, Delayed, Gate};
+use crate::gate::{Asked, Core, Course, Delayed, Gate, Ruling};
 use crate::line::{Place, Turn};
 use crate::rules::{Rules, Terms};
+
+const DONE: &str = "polled after it was ready";
 
 /// The response future of [`RateLimit`](crate::RateLimit).
 ///
@@ -39,21 +41,43 @@ where
     J: Reject<Req, R::Out, S::Error>,
     St: Store,
 {
-    /// Allowed.
+    /// Allowed, and its answer is passed on as it is: most often.
     Called {
+        #[pin]
+        future: S::Future,
+    },
+    /// Allowed, and something is to be done with its answer.
+    Followed {
         #[pin]
         future: S::Future,
         after: Option<After<K, J, St, R, J::Form, R::Form>>,
     },
     /// Refused: the answer is there.
     Refused { result: Option<Result<R::Out, S::Error>> },
-    /// Allowed, when its turn has come. The service is the one that was readied.
-    InTurn { sleep: Pin<Box<Sleep>>, seat: Option<Seat<St>>, call: Option<(S, Req, Arc<Gate<K, J, St, R>>)> },
-    /// The store answers later.
-    Asking {
+    /// Not decided yet, or not its turn: apart, so that a call which does not wait does not make room for it.
+    Waiting { wait: Pin<Box<Waiting<S, Req, K, J, St, R>>> },
+}
+
+/// A call that waits. The service is the one that was readied.
+#[pin_project]
+struct Waiting<S, Req, K, J, St: Store, R> {
+    call: Option<(S, Req, Arc<Gate<K, J, St, R>>)>,
+    #[pin]
+    until: Until<St>,
+}
+
+#[pin_project(project = UntilProj)]
+enum Until<St: Store> {
+    /// Its turn has come.
+    InTurn {
+        #[pin]
+        sleep: Sleep,
+        seat: Option<Seat<St>>,
+    },
+    /// The store answers.
+    Asked {
         #[pin]
         wait: St::Wait,
-        call: Option<(S, Req, Arc<Gate<K, J, St, R>>)>,
         asked: Asked,
     },
 }
@@ -67,23 +91,16 @@ pub(crate) struct After<K, J, St: Store, R, Form, SettleForm> {
 }
 
 impl<K, J, St: Store, R, Form, SettleForm> After<K, J, St, R, Form, SettleForm> {
-    /// `None` when nothing is to be done, which is most often.
-    #[inline]
-    pub(crate) fn of<Req, Res, Err>(
+    fn of<Req, Res, Err>(
         gate: &Arc<Gate<K, J, St, R>>,
         req: &Req,
         charged: Option<(St::Decision, u32)>,
-    ) -> Option<Self>
+    ) -> Self
     where
         R: Terms<Req, K, Res, St, Form = SettleForm>,
         J: Reject<Req, R::Out, Err, Form = Form>,
     {
-        (R::SETTLES || gate.core.annotate_success && charged.is_some()).then(|| Self {
-            gate: Arc::clone(gate),
-            form: gate.reject.form(req),
-            settle: gate.rules.form(req),
-            charged,
-        })
+        Self { gate: Arc::clone(gate), form: gate.reject.form(req), settle: gate.rules.form(req), charged }
     }
 
     fn finish<Req, Res, Err>(self, res: Res) -> R::Out
@@ -177,11 +194,18 @@ where
     St: Store,
 {
     #[inline]
-    pub(crate) const fn called(
-        future: S::Future,
-        after: Option<After<K, J, St, R, J::Form, R::Form>>,
+    pub(crate) const fn called(future: S::Future) -> Self {
+        Self { state: State::Called { future } }
+    }
+
+    /// Calls the service, and follows its answer where there is something to do with it.
+    pub(crate) fn followed(
+        service: &mut S,
+        req: Req,
+        gate: &Arc<Gate<K, J, St, R>>,
+        charged: Option<(St::Decision, u32)>,
     ) -> Self {
-        Self { state: State::Called { future, after } }
+        Self { state: State::called(service, req, gate, charged) }
     }
 
     #[inline]
@@ -193,14 +217,21 @@ where
         Self { state: State::in_turn(service, req, gate, seat) }
     }
 
-    pub(crate) const fn asking(
+    pub(crate) fn asking(
         wait: St::Wait,
         service: S,
         req: Req,
         gate: Arc<Gate<K, J, St, R>>,
         asked: Asked,
     ) -> Self {
-        Self { state: State::Asking { wait, call: Some((service, req, gate)), asked } }
+        let (call, until) = (Some((service, req, gate)), Until::Asked { wait, asked });
+        Self { state: State::Waiting { wait: Box::pin(Waiting { call, until }) } }
+    }
+}
+
+impl<St: Store> Until<St> {
+    fn in_turn(core: &Core<St>, seat: Seat<St>) -> Self {
+        Self::InTurn { sleep: core.clock.sleep_until(seat.at()), seat: Some(seat) }
     }
 }
 
@@ -212,18 +243,21 @@ where
     St: Store,
 {
     fn in_turn(service: S, req: Req, gate: Arc<Gate<K, J, St, R>>, seat: Seat<St>) -> Self {
-        let sleep = Box::pin(gate.core.clock.sleep_until(seat.at()));
-        Self::InTurn { sleep, seat: Some(seat), call: Some((service, req, gate)) }
+        let until = Until::in_turn(&gate.core, seat);
+        Self::Waiting { wait: Box::pin(Waiting { call: Some((service, req, gate)), until }) }
     }
 
     fn called(
-        mut service: S,
+        service: &mut S,
         req: Req,
         gate: &Arc<Gate<K, J, St, R>>,
         charged: Option<(St::Decision, u32)>,
     ) -> Self {
-        let after = After::of(gate, &req, charged);
-        Self::Called { future: service.call(req), after }
+        if !R::SETTLES && (charged.is_none() || !gate.core.annotate_success) {
+            return Self::Called { future: service.call(req) };
+        }
+        let after = Some(After::of(gate, &req, charged));
+        Self::Followed { future: service.call(req), after }
     }
 }
 
@@ -239,57 +273,100 @@ where
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        const DONE: &str = "polled after it was ready";
         let mut state = self.project().state;
+        // Most often there is nothing to do, and the answer is not even moved.
+        match state.as_mut().project() {
+            StateProj::Called { future } => R::poll_unsettled(future, cx),
+            StateProj::Refused { result } => Poll::Ready(result.take().expect(DONE)),
+            StateProj::Followed { future, after } if !R::SETTLES => poll_noted(future, after, cx),
+            _ => state.go_on(cx),
+        }
+    }
+}
+
+/// Polls for an answer that is not settled, to write what is left into it.
+#[inline(never)]
+fn poll_noted<Req, Res, Err, F, K, J, St, R>(
+    future: Pin<&mut F>,
+    after: &mut Option<After<K, J, St, R, J::Form, R::Form>>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<R::Out, Err>>
+where
+    F: Future<Output = Result<Res, Err>>,
+    R: Terms<Req, K, Res, St>,
+    J: Reject<Req, R::Out, Err>,
+    St: Store,
+{
+    let mut answer = R::poll_unsettled(future, cx);
+    if let Poll::Ready(result) = &mut answer {
+        let After { gate, form, charged, .. } = after.take().expect(DONE);
+        if let (Ok(out), Some((decision, _))) = (result, charged) {
+            gate.annotate(form, out, &decision);
+        }
+    }
+    answer
+}
+
+impl<S, Req, K, J, St, R> State<S, Req, K, J, St, R>
+where
+    S: Service<Req>,
+    K: Key<Req>,
+    R: Terms<Req, K, S::Response, St>,
+    J: Reject<Req, R::Out, S::Error>,
+    St: Store,
+{
+    /// Goes on with a call that is not just passed on: apart, so that most calls do not make room for it.
+    #[inline(never)]
+    fn go_on(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<R::Out, S::Error>> {
         loop {
-            let next = match state.as_mut().project() {
-                StateProj::Called { future, after } => {
+            let next = match self.as_mut().project() {
+                StateProj::Called { future } => return R::poll_unsettled(future, cx),
+                StateProj::Followed { future, after } => {
                     let res = ready!(future.poll(cx));
-                    // Most often there is nothing to do, and the answer is moved as little as can be.
-                    if !R::SETTLES && after.is_none() {
-                        return Poll::Ready(match res {
-                            Ok(res) => Ok(R::unsettled(res)),
-                            Err(error) => Err(error),
-                        });
-                    }
                     let after = after.take().expect(DONE);
                     return Poll::Ready(res.map(|res| after.finish(res)));
                 }
                 StateProj::Refused { result } => return Poll::Ready(result.take().expect(DONE)),
-                StateProj::InTurn { sleep, seat, call } => {
-                    // Whoever gives up before us moves us up.
-                    if let Some(turn) = seat.as_ref().and_then(|seat| seat.turn(cx.waker()))
-                        && turn != sleep.deadline()
-                    {
-                        sleep.as_mut().reset(turn);
-                    }
-                    ready!(sleep.as_mut().poll(cx));
-                    let (service, req, gate) = call.take().expect(DONE);
-                    let charged = seat.take().and_then(Seat::leave);
-                    State::called(service, req, &gate, charged)
-                }
-                StateProj::Asking { wait, call, asked } => {
-                    let decision = ready!(wait.poll(cx));
-                    let (service, req, gate) = call.take().expect(DONE);
-                    match gate.judge::<Req, St::Wait>(&req, *asked, decision, gate.core.clock.now()) {
-                        Course::Passed { decision, cost, delayed: Some(delayed) } => {
-                            let seat = Seat::new(&gate, &req, (decision, cost), delayed);
-                            State::in_turn(service, req, gate, seat)
+                StateProj::Waiting { wait } => {
+                    let mut waiting = wait.as_mut().project();
+                    let charged = match waiting.until.as_mut().project() {
+                        UntilProj::InTurn { mut sleep, seat } => {
+                            // Whoever gives up before us moves us up.
+                            if let Some(turn) = seat.as_ref().and_then(|seat| seat.turn(cx.waker()))
+                                && turn != sleep.deadline()
+                            {
+                                sleep.as_mut().reset(turn);
+                            }
+                            ready!(sleep.poll(cx));
+                            seat.take().and_then(Seat::leave)
                         }
-                        Course::Passed { decision, cost, delayed: None } => {
-                            State::called(service, req, &gate, Some((decision, cost)))
+                        UntilProj::Asked { wait, asked } => {
+                            let decided = ready!(wait.poll(cx));
+                            let (_, req, gate) = waiting.call.as_ref().expect(DONE);
+                            let ruling = Ruling { asked: *asked, decided, now: gate.core.clock.now() };
+                            match gate.judge::<Req, St::Wait>(req, ruling) {
+                                Course::Passed { decision, cost, delayed: Some(delayed) } => {
+                                    let seat = Seat::new(gate, req, (decision, cost), delayed);
+                                    let until = Until::in_turn(&gate.core, seat);
+                                    waiting.until.set(until);
+                                    continue;
+                                }
+                                Course::Passed { decision, cost, delayed: None } => Some((decision, cost)),
+                                Course::Uncounted => None,
+                                Course::Refused(decision) => {
+                                    return Poll::Ready(gate.refuse(gate.reject.form(req), &decision));
+                                }
+                                Course::Denied | Course::Asked(..) => {
+                                    unreachable!("the store has answered, and is not asked twice")
+                                }
+                            }
                         }
-                        Course::Uncounted => State::called(service, req, &gate, None),
-                        Course::Refused(decision) => {
-                            return Poll::Ready(gate.refuse(gate.reject.form(&req), &decision));
-                        }
-                        Course::Denied | Course::Asked(..) => {
-                            unreachable!("the store has answered, and is not asked twice")
-                        }
-                    }
+                    };
+                    let (mut service, req, gate) = waiting.call.take().expect(DONE);
+                    Self::called(&mut service, req, &gate, charged)
                 }
             };
-            state.set(next);
+            self.set(next);
         }
     }
 }
@@ -302,11 +379,13 @@ where
     St: Store,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match self.state {
-            State::Called { .. } => "called",
+        let state = match &self.state {
+            State::Called { .. } | State::Followed { .. } => "called",
             State::Refused { .. } => "refused",
-            State::InTurn { .. } => "waiting for its turn",
-            State::Asking { .. } => "waiting for the store",
+            State::Waiting { wait } => match wait.until {
+                Until::InTurn { .. } => "waiting for its turn",
+                Until::Asked { .. } => "waiting for the store",
+            },
         };
         f.debug_tuple("RateLimitFuture").field(&state).finish()
     }

@@ -88,6 +88,21 @@ pub(crate) struct Asked {
     plan: usize,
 }
 
+/// What the store said, and when.
+pub(crate) struct Ruling<D> {
+    pub(crate) asked: Asked,
+    pub(crate) decided: D,
+    pub(crate) now: Timestamp,
+}
+
+impl<D> Ruling<D> {
+    /// What the call was charged.
+    #[inline]
+    pub(crate) fn charge(self) -> (D, u32) {
+        (self.decided, self.asked.cost)
+    }
+}
+
 impl<St: Store> Core<St> {
     pub(crate) fn new(store: St, name: Name, limits: usize) -> Self {
         Self {
@@ -197,7 +212,6 @@ impl<St: Store> Core<St> {
         }
     }
 
-    #[cold]
     fn refused(&self, decision: &St::Decision, plan: usize, cost: u32) {
         self.tally.count(Count::Refused);
         for index in each(decision.violations()) {
@@ -216,8 +230,12 @@ impl<K, J, St: Store, R> Gate<K, J, St, R> {
         Arc::make_mut(&mut self.core)
     }
 
-    #[inline]
-    pub(crate) fn decide<Req, Res>(&self, req: &Req) -> Course<St::Decision, St::Wait>
+    /// Asks the store, unless the call is not to be counted.
+    #[inline(always)]
+    pub(crate) fn ask<Req, Res>(
+        &self,
+        req: &Req,
+    ) -> Result<Ruling<St::Decision>, Course<St::Decision, St::Wait>>
     where
         K: Key<Req>,
         St: Store,
@@ -226,15 +244,15 @@ impl<K, J, St: Store, R> Gate<K, J, St, R> {
         let core = &*self.core;
         match self.rules.standing(req) {
             Standing::Counted => {}
-            Standing::Allowed => return core.listed(true),
-            Standing::Denied => return core.listed(false),
+            Standing::Allowed => return Err(core.listed(true)),
+            Standing::Denied => return Err(core.listed(false)),
         }
         let mut key = core.store.sink();
         if !self.key.key(req, &mut key) {
             core.tally.count(Count::Unkeyed);
             match core.missing_key {
-                MissingKey::Allow => return core.unkeyed(true),
-                MissingKey::Deny => return core.unkeyed(false),
+                MissingKey::Allow => return Err(core.unkeyed(true)),
+                MissingKey::Deny => return Err(core.unkeyed(false)),
                 // A key of several parts may have written some of them.
                 MissingKey::Shared => key = core.store.sink(),
             }
@@ -250,25 +268,33 @@ impl<K, J, St: Store, R> Gate<K, J, St, R> {
         let asked = Asked { cost: self.rules.cost(&self.key, req), plan };
         let now = core.clock.now();
         match core.store.decide(key, asked.cost, now) {
-            Answer::Now(decision) => self.judge(req, asked, decision, now),
-            Answer::Later(wait) => Course::Asked(wait, asked),
+            Answer::Now(decided) => Ok(Ruling { asked, decided, now }),
+            Answer::Later(wait) => Err(Course::Asked(wait, asked)),
         }
+    }
+
+    /// Whether a call just passes, and there is no one to tell. Counts it if so.
+    #[inline(always)]
+    pub(crate) fn passes(&self, ruling: &Ruling<St::Decision>) -> bool {
+        let Ruling { decided, .. } = ruling;
+        let passes = decided.admitted()
+            && !decided.any_shadowed()
+            && self.core.observer.is_none()
+            && decided.delay().is_zero();
+        if passes {
+            self.core.tally.count(Count::Allowed);
+        }
+        passes
     }
 
     /// Counts a decision, tells the observer, and says what follows.
     #[inline]
-    pub(crate) fn judge<Req, W>(
-        &self,
-        req: &Req,
-        asked: Asked,
-        decision: St::Decision,
-        now: Timestamp,
-    ) -> Course<St::Decision, W>
+    pub(crate) fn judge<Req, W>(&self, req: &Req, ruling: Ruling<St::Decision>) -> Course<St::Decision, W>
     where
         K: Key<Req>,
         St: Store,
     {
-        let (core, Asked { cost, plan }) = (&*self.core, asked);
+        let (core, Ruling { asked: Asked { cost, plan }, decided: decision, now }) = (&*self.core, ruling);
         if core.observer.is_some() {
             core.evictions();
         }
@@ -315,10 +341,10 @@ impl<K, J, St: Store, R> Gate<K, J, St, R> {
     {
         let binding = decision.binding();
         let kind = if decision.never() { RejectionKind::CostTooHigh } else { RejectionKind::RateLimited };
-        let mut rejection = Rejection::new(kind).with_policy(self.core.limit_name(decision, binding));
-        for index in each(decision.violations()).filter(|index| *index != binding) {
-            rejection = rejection.with_also(self.core.limit_name(decision, index));
-        }
+        let mut rejection = Rejection::new(kind);
+        rejection.policy = Some(self.core.limit_name(decision, binding));
+        let others = decision.violations() & !1_u32.unbounded_shl(binding as u32);
+        rejection.also.extend(each(others).map(|index| self.core.limit_name(decision, index)));
         rejection.retry_after = decision.retry_after();
         let mut res = self.reject.reject(form, rejection)?;
         self.annotate(form, &mut res, decision);
@@ -341,6 +367,16 @@ impl<K, J, St: Store, R> Gate<K, J, St, R> {
         J: Reject<Req, Res, Err>,
         St: Store,
     {
+        // Stores may report under a lock: what is made of it comes afterwards.
+        if self.core.single {
+            let mut only = None;
+            self.core.store.quotas(decision, &mut |quota| only = Some(quota));
+            if let Some(mut quota) = only {
+                quota.name = self.core.name.clone();
+                self.reject.annotate(form, res, slice::from_ref(&quota));
+            }
+            return;
+        }
         // Most often there is one, and then nothing is allocated.
         let (mut first, mut all) = (None, Vec::new());
         self.core.store.quotas(decision, &mut |quota| {

@@ -5,6 +5,8 @@
 //! parameter for each. These types are here to be named in a struct; nobody has to write them otherwise.
 
 use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use buttress_core::{Key, Name, Store};
 
@@ -49,8 +51,10 @@ pub trait Terms<Req, K, Res, St: Store> {
     /// Lets the answer say what the call took.
     fn settle(&self, form: Self::Form, res: Res, charge: Charge<St>) -> Self::Out;
 
-    /// Passes the answer to a call on as it is. It is not asked where calls are [settled](Self::SETTLES).
-    fn unsettled(res: Res) -> Self::Out;
+    /// Polls for the answer, which is passed on as it is. It is not asked where calls are [settled](Self::SETTLES).
+    fn poll_unsettled<F, Err>(future: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<Result<Self::Out, Err>>
+    where
+        F: Future<Output = Result<Res, Err>>;
 }
 
 impl<Req, K, Res, St, C, P, L, A> Terms<Req, K, Res, St> for Rules<C, P, L, A>
@@ -91,8 +95,11 @@ where
     }
 
     #[inline]
-    fn unsettled(res: Res) -> A::Out {
-        A::unsettled(res)
+    fn poll_unsettled<F, Err>(future: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<Result<A::Out, Err>>
+    where
+        F: Future<Output = Result<Res, Err>>,
+    {
+        A::poll_unsettled(future, cx)
     }
 }
 

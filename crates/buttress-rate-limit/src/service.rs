@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 use buttress_core::{Fail, Global, Key, Reject, Store};
 use tower_service::Service;
 
-use crate::future::{After, Seat};
-use crate::gate::{Course, Gate};
+use crate::future::Seat;
+use crate::gate::{Course, Gate, Ruling};
 use crate::rules::{Rules, Terms};
 use crate::{Memory, RateLimitFuture};
 
@@ -75,10 +75,40 @@ where
     #[inline]
     fn call(&mut self, req: Req) -> Self::Future {
         let gate = &self.gate;
-        match gate.decide(&req) {
+        match gate.ask(&req) {
+            Ok(ruling) if gate.passes(&ruling) => {
+                if R::SETTLES || gate.core.annotate_success {
+                    return RateLimitFuture::followed(&mut self.inner, req, gate, Some(ruling.charge()));
+                }
+                RateLimitFuture::called(self.inner.call(req))
+            }
+            ruling => self.go_on(req, ruling),
+        }
+    }
+}
+
+impl<S, K, J, St: Store, R> RateLimit<S, K, J, St, R> {
+    /// What does not just pass: apart, so that most calls do not make room for it.
+    #[inline(never)]
+    fn go_on<Req>(
+        &mut self,
+        req: Req,
+        ruling: Result<Ruling<St::Decision>, Course<St::Decision, St::Wait>>,
+    ) -> RateLimitFuture<S, Req, K, J, St, R>
+    where
+        S: Service<Req> + Clone,
+        K: Key<Req>,
+        R: Terms<Req, K, S::Response, St>,
+        J: Reject<Req, R::Out, S::Error>,
+    {
+        let gate = &self.gate;
+        let course = match ruling {
+            Ok(ruling) => gate.judge(&req, ruling),
+            Err(course) => course,
+        };
+        match course {
             Course::Passed { decision, cost, delayed: None } => {
-                let after = After::of(gate, &req, Some((decision, cost)));
-                RateLimitFuture::called(self.inner.call(req), after)
+                RateLimitFuture::followed(&mut self.inner, req, gate, Some((decision, cost)))
             }
             Course::Refused(decision) => {
                 RateLimitFuture::refused(gate.refuse(gate.reject.form(&req), &decision))
@@ -92,10 +122,7 @@ where
                 let gate = Arc::clone(gate);
                 RateLimitFuture::asking(wait, self.take_ready(), req, gate, asked)
             }
-            Course::Uncounted => {
-                let after = After::of(gate, &req, None);
-                RateLimitFuture::called(self.inner.call(req), after)
-            }
+            Course::Uncounted => RateLimitFuture::followed(&mut self.inner, req, gate, None),
             Course::Denied => RateLimitFuture::refused(gate.deny(gate.reject.form(&req))),
         }
     }

@@ -6,7 +6,9 @@
 //! get its guesses for nothing.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use buttress_core::Store;
 #[cfg(feature = "http")]
@@ -73,9 +75,12 @@ pub trait Settle<Req, Res, St: Store> {
     /// Settles `charge` by `res`, now or later.
     fn settle(&self, form: Self::Form, res: Res, charge: Charge<St>) -> Self::Out;
 
-    /// The response as it is, where nothing is [settled](Self::SETTLES). It is not asked otherwise.
-    fn unsettled(res: Res) -> Self::Out {
-        drop(res);
+    /// Polls for the answer, which is passed on as it is. It is not asked where calls are [settled](Self::SETTLES).
+    fn poll_unsettled<F, Err>(future: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<Result<Self::Out, Err>>
+    where
+        F: Future<Output = Result<Res, Err>>,
+    {
+        let _ = (future, cx);
         unreachable!("a call that is settled knows its charge")
     }
 }
@@ -99,8 +104,11 @@ impl<Req, Res, St: Store> Settle<Req, Res, St> for AsCharged {
     }
 
     #[inline]
-    fn unsettled(res: Res) -> Res {
-        res
+    fn poll_unsettled<F, Err>(future: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<Result<Res, Err>>
+    where
+        F: Future<Output = Result<Res, Err>>,
+    {
+        future.poll(cx)
     }
 }
 
