@@ -20,23 +20,35 @@ pub struct Peer(pub SocketAddr);
 impl Peer {
     /// The peer of a request: the extension `Peer`, else axum's `ConnectInfo<SocketAddr>` or
     /// `MockConnectInfo<SocketAddr>` (feature `axum`), else tonic's `TcpConnectInfo` (feature `tonic`).
+    #[inline]
     pub fn of<B>(request: &Request<B>) -> Option<Self> {
         let extensions = request.extensions();
-        extensions.get().copied().or_else(|| axum(extensions)).or_else(|| tonic(extensions))
+        match kept(extensions) {
+            Some(address) => Some(Self(*address)),
+            None => tonic(extensions),
+        }
+    }
+}
+
+/// The address where an extension keeps it as it is.
+fn kept(extensions: &Extensions) -> Option<&SocketAddr> {
+    match extensions.get::<Peer>() {
+        Some(peer) => Some(&peer.0),
+        None => axum(extensions),
     }
 }
 
 #[cfg(feature = "axum")]
-fn axum(extensions: &Extensions) -> Option<Peer> {
+fn axum(extensions: &Extensions) -> Option<&SocketAddr> {
     use axum::extract::ConnectInfo;
     use axum::extract::connect_info::MockConnectInfo;
 
-    let real = extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
-    real.or_else(|| extensions.get::<MockConnectInfo<SocketAddr>>().map(|info| info.0)).map(Peer)
+    let real = extensions.get::<ConnectInfo<SocketAddr>>().map(|info| &info.0);
+    real.or_else(|| extensions.get::<MockConnectInfo<SocketAddr>>().map(|info| &info.0))
 }
 
 #[cfg(not(feature = "axum"))]
-const fn axum(_: &Extensions) -> Option<Peer> {
+const fn axum(_: &Extensions) -> Option<&SocketAddr> {
     None
 }
 

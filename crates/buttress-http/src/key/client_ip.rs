@@ -1,5 +1,5 @@
 use std::fmt::Display;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -149,6 +149,7 @@ impl ClientIp {
     }
 
     /// The client's whole address, for logs and forwarding, where the peer is known.
+    #[inline]
     pub fn address<B>(&self, request: &Request<B>) -> Option<IpAddr> {
         Peer::of(request).map(|peer| self.resolve(peer.0.ip(), request.headers()))
     }
@@ -156,12 +157,21 @@ impl ClientIp {
     /// The client's whole address, given the address of the peer.
     ///
     /// It is always the peer's address or one that stands in the headers. It does not allocate.
+    #[inline]
     #[must_use]
     pub fn resolve(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let peer = peer.to_canonical();
-        let Some(proxies) = self.proxies.as_ref().filter(|proxies| proxies.trust(peer)) else {
+        match &self.proxies {
+            None => peer,
+            Some(proxies) => self.resolve_behind(proxies, peer, headers),
+        }
+    }
+
+    #[inline(never)]
+    fn resolve_behind(&self, proxies: &Proxies, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        if !proxies.trust(peer) {
             return peer;
-        };
+        }
         let mut last = peer;
         for (hop, index) in proxies.field.hops(headers).zip(1..=MOST_HOPS) {
             match hop {
@@ -176,10 +186,11 @@ impl ClientIp {
         if self.hops.is_some() { peer } else { last }
     }
 
-    /// The part of `address` that counts.
-    fn subnet(&self, address: IpAddr) -> IpAddr {
-        match address {
-            IpAddr::V4(_) => address,
+    /// The part of the client's address that counts.
+    #[inline(never)]
+    fn key_of(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        match self.resolve(peer, headers) {
+            address @ IpAddr::V4(_) => address,
             IpAddr::V6(v6) => {
                 let mask = u128::MAX << (128 - u32::from(self.ipv6_prefix));
                 Ipv6Addr::from_bits(v6.to_bits() & mask).into()
@@ -201,17 +212,18 @@ impl Proxies {
 }
 
 impl<B> Key<Request<B>> for ClientIp {
+    #[inline]
     fn key<K: KeySink>(&self, request: &Request<B>, to: &mut K) -> bool {
-        match self.address(request) {
-            Some(address) => {
-                self.subnet(address).write(to);
-                true
-            }
-            None => {
-                warn_no_peer();
-                false
-            }
+        let Some(peer) = Peer::of(request) else {
+            warn_no_peer();
+            return false;
+        };
+        match peer.0 {
+            // What the next line does too, but most often it is all that there is to do.
+            SocketAddr::V4(v4) if self.proxies.is_none() => v4.ip().write(to),
+            peer => self.key_of(peer.ip(), request.headers()).write(to),
         }
+        true
     }
 }
 
