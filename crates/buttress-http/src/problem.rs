@@ -1,9 +1,9 @@
 use std::borrow::Cow;
 
+use buttress_core::Name;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::body::ReplyBody;
@@ -84,15 +84,21 @@ impl Problem {
     /// The problem as a response, in the form that the request asks for; never stored by caches.
     #[must_use]
     pub fn reply<B: ReplyBody>(&self, form: Form) -> Response<B> {
-        self.reply_with(form, Pushback::Unknown)
+        self.reply_with(form, Pushback::Unknown, &[])
     }
 
-    pub(crate) fn reply_with<B: ReplyBody>(&self, form: Form, pushback: Pushback) -> Response<B> {
-        if form.grpc { self.grpc_reply(pushback) } else { self.http_reply(form) }
+    /// The same with the names of the policies that were violated, as the last member.
+    pub(crate) fn reply_with<B: ReplyBody>(
+        &self,
+        form: Form,
+        pushback: Pushback,
+        violated: &[&[Name]],
+    ) -> Response<B> {
+        if form.grpc { self.grpc_reply(pushback) } else { self.http_reply(form, violated) }
     }
 
-    fn http_reply<B: ReplyBody>(&self, form: Form) -> Response<B> {
-        let json = self.to_json();
+    fn http_reply<B: ReplyBody>(&self, form: Form, violated: &[&[Name]]) -> Response<B> {
+        let json = self.to_json(violated);
         let length = json.len();
         let mut response = Response::new(B::reply(if form.head { Bytes::new() } else { json }));
         *response.status_mut() = self.status;
@@ -117,25 +123,63 @@ impl Problem {
         (Code::of_status(self.status), self.detail.as_ref().unwrap_or(&self.title))
     }
 
-    fn to_json(&self) -> Bytes {
-        #[derive(Serialize)]
-        struct Members<'a> {
-            r#type: &'a str,
-            title: &'a str,
-            status: u16,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            detail: Option<&'a str>,
-            #[serde(flatten)]
-            more: &'a Map<String, Value>,
+    fn to_json(&self, violated: &[&[Name]]) -> Bytes {
+        let violated = || violated.iter().copied().flatten();
+        // Room for all of it, where nothing is escaped and there are no members but ours.
+        let names: usize = violated().map(|name| name.len() + 3).sum();
+        let texts = self.kind.len() + self.title.len() + self.detail.as_deref().map_or(0, str::len);
+        let mut json = Json(Vec::with_capacity(96 + texts + names));
+        json.text(r#"{"type":"#);
+        json.string(&self.kind);
+        json.text(r#","title":"#);
+        json.string(&self.title);
+        json.text(r#","status":"#);
+        json.text(self.status.as_str());
+        if let Some(detail) = &self.detail {
+            json.text(r#","detail":"#);
+            json.string(detail);
         }
-        let members = Members {
-            r#type: &self.kind,
-            title: &self.title,
-            status: self.status.as_u16(),
-            detail: self.detail.as_deref(),
-            more: &self.members,
-        };
-        serde_json::to_vec(&members).expect("strings, numbers and JSON values always serialize").into()
+        for (name, value) in &self.members {
+            json.text(",");
+            json.string(name);
+            json.text(":");
+            json.value(value);
+        }
+        for (at, name) in violated().enumerate() {
+            json.text(if at == 0 { r#","violated-policies":["# } else { "," });
+            json.string(name);
+        }
+        if violated().next().is_some() {
+            json.text("]");
+        }
+        json.text("}");
+        json.0.into()
+    }
+}
+
+/// Writes JSON. The few members of a problem are soon written by hand, and stand on every refusal.
+struct Json(Vec<u8>);
+
+impl Json {
+    /// Writes `text` as it is.
+    #[inline]
+    fn text(&mut self, text: &str) {
+        self.0.extend_from_slice(text.as_bytes());
+    }
+
+    fn string(&mut self, text: &str) {
+        // No early return, so that it is done in wide steps.
+        let escaped = |byte: u8| (byte < b' ') | (byte == b'"') | (byte == b'\\');
+        if text.bytes().fold(false, |any, byte| any | escaped(byte)) {
+            return self.value(&Value::from(text));
+        }
+        self.text("\"");
+        self.text(text);
+        self.text("\"");
+    }
+
+    fn value(&mut self, value: &Value) {
+        serde_json::to_writer(&mut self.0, value).expect("a JSON value is written into memory");
     }
 }
 

@@ -39,7 +39,7 @@
 //! assert_eq!(response.unwrap().status(), 429);
 //! ```
 
-use buttress_core::{Clock, Quota, Reject, Rejection, RejectionKind};
+use buttress_core::{Clock, Name, Quota, Reject, Rejection, RejectionKind};
 use http::header::RETRY_AFTER;
 use http::{Request, Response, StatusCode};
 
@@ -137,8 +137,10 @@ pub(crate) fn reply<B: ReplyBody>(form: Form, rejection: Rejection) -> Response<
         RejectionKind::Denied => Pushback::Unknown,
         _ => rejection.retry_after.map_or(Pushback::Unknown, Pushback::After),
     };
-    let problem = problem(&rejection);
-    let mut response = problem.reply_with(form, wait);
+    let problem = problem(rejection.kind);
+    let violated = violated(&rejection);
+    let named = if problem.status() == StatusCode::TOO_MANY_REQUESTS { &violated[..] } else { &[] };
+    let mut response = problem.reply_with(form, wait, named);
     let headers = response.headers_mut();
     let wait = match wait {
         Pushback::After(wait) => Some(wait),
@@ -149,7 +151,8 @@ pub(crate) fn reply<B: ReplyBody>(form: Form, rejection: Rejection) -> Response<
     }
     if form.is_grpc() {
         let (code, message) = problem.grpc_status();
-        if let Some(details) = details(code, message, wait, violated(&rejection)) {
+        let violated = violated.iter().copied().flatten().map(Name::as_str);
+        if let Some(details) = details(code, message, wait, violated) {
             headers.insert(DETAILS, details);
         }
     }
@@ -157,18 +160,14 @@ pub(crate) fn reply<B: ReplyBody>(form: Form, rejection: Rejection) -> Response<
     response
 }
 
-fn problem(rejection: &Rejection) -> crate::Problem {
-    let status = status(rejection.kind);
-    let problem = crate::Problem::new(status).with_detail(rejection.kind.as_str());
+fn problem(kind: RejectionKind) -> crate::Problem {
+    let status = status(kind);
+    let problem = crate::Problem::new(status).with_detail(kind.as_str());
     match status {
-        StatusCode::TOO_MANY_REQUESTS => {
-            let problem = problem.with_type(
-                "https://iana.org/assignments/http-problem-types#quota-exceeded",
-                "Request cannot be satisfied as assigned quota has been exceeded",
-            );
-            let violated: Vec<_> = violated(rejection).collect();
-            if violated.is_empty() { problem } else { problem.with_member("violated-policies", violated) }
-        }
+        StatusCode::TOO_MANY_REQUESTS => problem.with_type(
+            "https://iana.org/assignments/http-problem-types#quota-exceeded",
+            "Request cannot be satisfied as assigned quota has been exceeded",
+        ),
         StatusCode::SERVICE_UNAVAILABLE => problem.with_type(
             "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity",
             "Request cannot be satisfied due to temporary server capacity constraints",
@@ -177,10 +176,14 @@ fn problem(rejection: &Rejection) -> crate::Problem {
     }
 }
 
-/// The rate limits that refused. What is out of order inside is not named.
-fn violated(rejection: &Rejection) -> impl Iterator<Item = &str> {
-    let limited = matches!(rejection.kind, RejectionKind::RateLimited | RejectionKind::CostTooHigh);
-    rejection.policies().filter(move |_| limited).map(|policy| policy.as_str())
+/// The rate limits that refused, the one that binds before the others. What is out of order inside is not named.
+fn violated(rejection: &Rejection) -> [&[Name]; 2] {
+    match rejection.kind {
+        RejectionKind::RateLimited | RejectionKind::CostTooHigh => {
+            [rejection.policy.as_slice(), rejection.also.as_slice()]
+        }
+        _ => [&[], &[]],
+    }
 }
 
 fn status(kind: RejectionKind) -> StatusCode {

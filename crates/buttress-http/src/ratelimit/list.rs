@@ -29,7 +29,8 @@ struct Member {
     name: Name,
     limit: u64,
     window: Duration,
-    quoted: Box<[u8]>,
+    /// `"name";r=`, and what parts it from the member before.
+    head: Box<[u8]>,
 }
 
 impl Lists {
@@ -50,22 +51,22 @@ impl List {
     fn of(quotas: &[Quota]) -> Self {
         let members: Box<[_]> = quotas
             .iter()
-            .map(|&Quota { ref name, limit, window, .. }| Member {
-                name: name.clone(),
-                limit,
-                window,
-                quoted: quoted(name),
+            .enumerate()
+            .map(|(at, &Quota { ref name, limit, window, .. })| {
+                let comma: &[u8] = if at > 0 { b", " } else { b"" };
+                let head = [comma, &quoted(name), b";r="].concat().into();
+                Member { name: name.clone(), limit, window, head }
             })
             .collect();
         let policy = value(|pen| {
-            for (at, member) in members.iter().enumerate() {
-                pen.text(if at > 0 { b", " } else { b"" });
-                pen.text(&member.quoted);
-                pen.text(b";q=");
-                pen.number(member.limit);
-                pen.text(b";w=");
+            for (at, member) in members.iter().enumerate().rev() {
                 // The draft knows no window of 0.
                 pen.number(whole_seconds(member.window).max(1));
+                pen.text(b";w=");
+                pen.number(member.limit);
+                pen.text(b";q=");
+                pen.text(&quoted(&member.name));
+                pen.text(if at > 0 { b", " } else { b"" });
             }
         });
         Self { members, policy }
@@ -82,13 +83,11 @@ impl List {
     #[inline]
     fn write(&self, quotas: &[Quota], headers: &mut HeaderMap) {
         let left = value(|pen| {
-            for (at, (member, quota)) in self.members.iter().zip(quotas).enumerate() {
-                pen.text(if at > 0 { b", " } else { b"" });
-                pen.text(&member.quoted);
-                pen.text(b";r=");
-                pen.number(quota.remaining);
-                pen.text(b";t=");
+            for (member, quota) in self.members.iter().zip(quotas).rev() {
                 pen.number(whole_seconds(quota.reset));
+                pen.text(b";t=");
+                pen.number(quota.remaining);
+                pen.text(&member.head);
             }
         });
         headers.append(RATE_LIMIT, left);

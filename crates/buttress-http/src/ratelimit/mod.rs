@@ -104,11 +104,19 @@ impl Sets {
 
     /// Writes what is left of `quotas` into `headers`.
     pub(crate) fn write(&self, quotas: &[Quota], headers: &mut HeaderMap, clock: &Clock) {
-        let narrowest = quotas.iter().min_by_key(|quota| (quota.remaining, Reverse(quota.reset)));
-        let Some(narrowest) = narrowest else { return };
-        if let Some(lists) = &self.draft_11 {
+        if let Some(lists) = &self.draft_11
+            && !quotas.is_empty()
+        {
             lists.write(quotas, headers);
         }
+        if self.draft_06 || self.x.is_some() {
+            self.write_narrowest(quotas, headers, clock);
+        }
+    }
+
+    fn write_narrowest(&self, quotas: &[Quota], headers: &mut HeaderMap, clock: &Clock) {
+        let narrowest = quotas.iter().min_by_key(|quota| (quota.remaining, Reverse(quota.reset)));
+        let Some(narrowest) = narrowest else { return };
         if self.draft_06 {
             triple::write(&triple::DRAFT_06, narrowest, triple::delta(narrowest), headers);
         }

@@ -9,18 +9,18 @@ const MOST: u64 = 999_999_999_999_999;
 /// How much text is written without asking for memory first: what is left of half a dozen limits.
 const ROOM: usize = 128;
 
-/// Makes a value of what `write` writes, in one allocation.
+/// Makes a value of what `write` writes, from its end to its beginning, in one allocation.
 #[inline]
 pub(super) fn value(write: impl Fn(&mut Pen<'_>)) -> HeaderValue {
     let mut page = [0; ROOM];
     let mut pen = Pen::new(&mut page);
     write(&mut pen);
-    let end = pen.at;
-    let value = match page.get(..end) {
+    let length = pen.length;
+    let value = match ROOM.checked_sub(length).and_then(|start| page.get(start..)) {
         Some(text) => HeaderValue::from_bytes(text),
         // Only now it is known how much it takes.
         None => {
-            let mut text = vec![0; end];
+            let mut text = vec![0; length];
             write(&mut Pen::new(&mut text));
             HeaderValue::from_maybe_shared(Bytes::from(text))
         }
@@ -30,62 +30,68 @@ pub(super) fn value(write: impl Fn(&mut Pen<'_>)) -> HeaderValue {
 
 /// Three numbers as values, which share one allocation.
 pub(super) fn numbers(numbers: [u64; 3]) -> [HeaderValue; 3] {
-    struct Page([u8; 3 * 15]);
+    struct Page([u8; PAGE]);
     impl AsRef<[u8]> for Page {
         fn as_ref(&self) -> &[u8] {
             &self.0
         }
     }
+    const PAGE: usize = 3 * 15;
 
-    let mut page = Page([0; 45]);
+    let mut page = Page([0; PAGE]);
     let mut pen = Pen::new(&mut page.0);
     let places = numbers.map(|number| {
-        let start = pen.at;
+        let end = PAGE - pen.length;
         pen.number(number);
-        start..pen.at
+        PAGE - pen.length..end
     });
     let text = Bytes::from_owner(page);
     places.map(|place| HeaderValue::from_maybe_shared(text.slice(place)).expect("digits are a value"))
 }
 
-/// Writes printable ASCII. What does not fit on the page is counted, not written.
+/// Writes printable ASCII from the end to the beginning, as numbers come. What does not fit on the page is counted, not
+/// written.
 pub(super) struct Pen<'a> {
     page: &'a mut [u8],
-    at: usize,
+    length: usize,
 }
 
 impl<'a> Pen<'a> {
     const fn new(page: &'a mut [u8]) -> Self {
-        Self { page, at: 0 }
+        Self { page, length: 0 }
+    }
+
+    /// The room for so many bytes before those that are there.
+    #[inline]
+    fn room(&mut self, bytes: usize) -> Option<&mut [u8]> {
+        self.length += bytes;
+        let start = self.page.len().checked_sub(self.length)?;
+        self.page.get_mut(start..start + bytes)
     }
 
     /// Writes `text`, which is printable ASCII.
     #[inline]
     pub(super) fn text(&mut self, text: &[u8]) {
-        let end = self.at + text.len();
-        if let Some(room) = self.page.get_mut(self.at..end) {
+        if let Some(room) = self.room(text.len()) {
             room.copy_from_slice(text);
         }
-        self.at = end;
     }
 
     /// Writes the number, or the greatest there is.
     #[inline]
     pub(super) fn number(&mut self, number: u64) {
-        let mut rest = number.min(MOST);
-        // Most are small, so counting their digits is quicker than a logarithm.
-        let (mut end, mut power) = (self.at + 1, 10);
-        while rest >= power {
-            end += 1;
-            power *= 10;
-        }
-        if let Some(room) = self.page.get_mut(self.at..end) {
-            for digit in room.iter_mut().rev() {
-                *digit = b'0' + (rest % 10) as u8;
-                rest /= 10;
+        let mut digits = [0; 16];
+        let (mut start, mut rest) = (digits.len(), number.min(MOST));
+        for pair in digits.as_chunks_mut::<2>().0.iter_mut().rev() {
+            *pair = [b'0' + (rest % 100 / 10) as u8, b'0' + (rest % 10) as u8];
+            start -= 2;
+            rest /= 100;
+            if rest == 0 {
+                start += usize::from(pair[0] == b'0');
+                break;
             }
         }
-        self.at = end;
+        self.text(&digits[start..]);
     }
 }
 
