@@ -19,7 +19,7 @@
 //!
 //! The wait that a service asks for (`Retry-After`, `grpc-retry-pushback-ms`) goes into the outcome. A pushback that is
 //! negative or no number says not to try again, and so does the outcome. An error under which nothing was sent makes the
-//! outcome unprocessed.
+//! outcome unprocessed. A response marked [`NoRetry`](field::NoRetry) says not to try again.
 
 use buttress_core::{Cause, Classify, End, Outcome, Rejection, Verdict};
 use http::{HeaderMap, Response, StatusCode};
@@ -143,10 +143,12 @@ fn of_response<B>(response: &Response<B>) -> Option<Outcome> {
         status if status.is_server_error() => Outcome::failure(),
         _ => return None,
     };
-    Some(match field::retry_after(response.headers()) {
+    let outcome = match field::retry_after(response.headers()) {
         Some(wait) => outcome.with_retry_after(wait),
         None => outcome,
-    })
+    };
+    let marked = response.extensions().get::<field::NoRetry>().is_some();
+    Some(if marked { outcome.with_no_retry() } else { outcome })
 }
 
 /// What `grpc-status` in `headers`, or in trailers, says.

@@ -32,6 +32,50 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(date.duration_since(now).unwrap_or_default())
 }
 
+/// What a server says of another try of a gRPC call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Pushback {
+    /// Exactly after this time.
+    After(Duration),
+    /// Not at all.
+    Never,
+    /// It is not understood, which means not at all as well.
+    Malformed,
+}
+
+/// Reads `grpc-retry-pushback-ms`, in the head of a reply that is nothing but its head, or in trailers. What is no number
+/// of 32 bits asks not to try again, as a negative one does
+/// ([gRFC A6](https://github.com/grpc/proposal/blob/master/A6-client-retries.md#pushback)).
+///
+/// ```
+/// use buttress_http::field::{self, Pushback};
+/// use http::{HeaderMap, HeaderValue};
+/// use std::time::Duration;
+///
+/// let mut headers = HeaderMap::new();
+/// headers.insert("grpc-retry-pushback-ms", HeaderValue::from_static("1500"));
+/// assert_eq!(field::grpc_pushback(&headers), Some(Pushback::After(Duration::from_millis(1500))));
+/// ```
+#[must_use]
+pub fn grpc_pushback(headers: &HeaderMap) -> Option<Pushback> {
+    let value = headers.get(grpc::PUSHBACK)?;
+    let millis = value.to_str().ok().and_then(|text| text.trim().parse::<i32>().ok());
+    Some(match millis.map(u64::try_from) {
+        Some(Ok(millis)) => Pushback::After(Duration::from_millis(millis)),
+        Some(Err(_)) => Pushback::Never,
+        None => Pushback::Malformed,
+    })
+}
+
+/// Marks a response as one that no layer may ask for again, so that retries in several layers do not multiply: a layer
+/// below has tried as often as it may.
+///
+/// It stands in the extensions. The classifiers pass it on as [`Outcome::no_retry`](buttress_core::Outcome).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "a mark: there is nothing to add to it")]
+pub struct NoRetry;
+
 /// Writes a wait for `Retry-After`: whole seconds, rounded up, and never 0.
 ///
 /// Rounded down, a client would come back too early and be refused again.
@@ -45,7 +89,16 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 /// ```
 #[must_use]
 pub fn retry_after_value(wait: Duration) -> HeaderValue {
-    HeaderValue::from(whole_seconds(wait).max(1))
+    const PAIRS: &[u8; 200] = b"\
+        0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849\
+        5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
+    let seconds = whole_seconds(wait).max(1);
+    let pair = usize::try_from(seconds).ok().and_then(|at| PAIRS.as_chunks::<2>().0.get(at));
+    // Waits of less than 100 seconds are the usual ones, and allocate nothing.
+    match pair.map(|pair| if seconds < 10 { &pair[1..] } else { pair }).map(str::from_utf8) {
+        Some(Ok(digits)) => HeaderValue::from_static(digits),
+        _ => HeaderValue::from(seconds),
+    }
 }
 
 /// `duration` in seconds, rounded up.

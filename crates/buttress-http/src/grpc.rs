@@ -6,8 +6,10 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
+use crate::field;
+
 pub(crate) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
-const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
+pub(crate) const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// What `grpc-message` encodes besides what is not ASCII.
@@ -91,13 +93,11 @@ pub(crate) fn write_reply(code: Code, message: &str, pushback: Pushback, headers
     }
 }
 
-/// Reads what the server says of another try. What is no number of 32 bits asks not to try again, as a negative one
-/// does ([gRFC A6](https://github.com/grpc/proposal/blob/master/A6-client-retries.md#pushback)).
+/// Reads what the server says of another try.
 pub(crate) fn pushback(headers: &HeaderMap) -> Pushback {
-    let Some(value) = headers.get(PUSHBACK) else { return Pushback::Unknown };
-    let millis = value.to_str().ok().and_then(|text| text.trim().parse::<i32>().ok());
-    match millis.map(u64::try_from) {
-        Some(Ok(millis)) => Pushback::After(Duration::from_millis(millis)),
-        _ => Pushback::Never,
+    match field::grpc_pushback(headers) {
+        None => Pushback::Unknown,
+        Some(field::Pushback::After(wait)) => Pushback::After(wait),
+        Some(field::Pushback::Never | field::Pushback::Malformed) => Pushback::Never,
     }
 }

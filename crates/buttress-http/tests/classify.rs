@@ -247,3 +247,13 @@ fn who_judges_http_knows_what_streams() {
     assert!(!streams(&response(200, &[GRPC, ("grpc-status", "0")])));
     assert!(streams(&response(101, &[])));
 }
+
+#[test]
+fn a_response_that_is_marked_says_not_to_try_again() {
+    let mut marked = response(503, &[("retry-after", "3")]);
+    marked.extensions_mut().insert(buttress_http::field::NoRetry);
+
+    let Verdict::Now(outcome) = ok(classify::status(), &marked) else { panic!("a status is judged at once") };
+
+    assert_eq!(outcome, Outcome::failure().with_retry_after(Duration::from_secs(3)).with_no_retry());
+}

@@ -157,3 +157,22 @@ proptest! {
         prop_assert!(timeout - read <= timeout / 100_000, "{timeout:?} read as {read:?}");
     }
 }
+
+#[test]
+fn a_pushback_is_a_wait_or_a_no_and_what_is_not_understood_is_told_apart() {
+    use buttress_http::field::Pushback;
+
+    let pushback = |value: &str| {
+        let mut headers = HeaderMap::new();
+        headers.insert("grpc-retry-pushback-ms", value.parse().unwrap());
+        field::grpc_pushback(&headers)
+    };
+
+    assert_eq!(pushback("0"), Some(Pushback::After(Duration::ZERO)));
+    assert_eq!(pushback("2147483647"), Some(Pushback::After(Duration::from_millis(2_147_483_647))));
+    assert_eq!(pushback("-1"), Some(Pushback::Never));
+    for malformed in ["", "soon", "1.5", "2147483648", "99999999999999999999"] {
+        assert_eq!(pushback(malformed), Some(Pushback::Malformed), "{malformed:?}");
+    }
+    assert_eq!(field::grpc_pushback(&HeaderMap::new()), None);
+}
