@@ -1,0 +1,413 @@
+use std::collections::VecDeque;
+use std::fmt;
+use std::mem;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use buttress_core::BoxError;
+use bytes::{Buf, Bytes};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+
+use super::ReplayPool;
+use crate::policy::Sent;
+
+/// A body of that many frames is not kept, however short they are: each costs more than its bytes.
+const MOST_FRAMES: usize = 1024;
+
+/// The body that the inner service gets: the request's own, or the same once more.
+///
+/// While the first attempt reads it, what was read is kept, in the buffers that it came in (nothing is copied where the
+/// data are [`Bytes`]); a further attempt reads what was kept and then the rest, trailers included. What is kept is let go
+/// as soon as there will be no further attempt: when the call is over, or has no attempts left, or its body turned out too
+/// long.
+///
+/// A body that is at its end from the start, and one that is not kept, pass through at the cost of a branch.
+pub struct ReplayBody<B>(Kind<B>);
+
+enum Kind<B> {
+    /// Not kept, or nothing to keep.
+    Once(B),
+    /// An empty one once more.
+    Empty,
+    Kept(Player<B>),
+}
+
+/// One attempt's reading of a body that is kept.
+struct Player<B> {
+    kept: Arc<Kept<B>>,
+    /// Which attempt this is; a former one reads nothing more.
+    turn: u32,
+    /// The rest of the body, once what was kept is read.
+    rest: Option<B>,
+    handed: u64,
+    ended: bool,
+}
+
+/// What the attempts of one call share. They read one after the other.
+struct Kept<B> {
+    /// How long the body is, where it says so.
+    length: Option<u64>,
+    limit: usize,
+    pool: ReplayPool,
+    tape: Mutex<Tape<B>>,
+}
+
+struct Tape<B> {
+    frames: VecDeque<Bytes>,
+    trailers: Option<HeaderMap>,
+    /// How many of the frames the present attempt has read.
+    played: usize,
+    /// Bytes of the frames, and taken from the pool.
+    bytes: usize,
+    rest: Rest<B>,
+    turn: u32,
+    /// Whether there may be a further attempt.
+    keep: bool,
+    /// Whether more went out than is here.
+    too_much: bool,
+    /// Whether the present attempt has read everything.
+    all_sent: bool,
+}
+
+/// Where the part of the body is that was not read yet.
+enum Rest<B> {
+    Here(B),
+    InUse,
+    None,
+    Broken,
+}
+
+/// The right to send a body again. Dropped, nothing more is kept.
+pub(crate) struct Keep<B>(Arc<Kept<B>>);
+
+impl<B: Body> ReplayBody<B> {
+    /// Not kept.
+    pub(crate) const fn once(body: B) -> Self {
+        Self(Kind::Once(body))
+    }
+
+    /// A body without frames.
+    pub(crate) const fn empty() -> Self {
+        Self(Kind::Empty)
+    }
+
+    /// Keeps up to `limit` bytes of what is read.
+    pub(crate) fn kept(body: B, limit: usize, pool: &ReplayPool) -> (Self, Keep<B>) {
+        let tape = Tape {
+            frames: VecDeque::new(),
+            trailers: None,
+            played: 0,
+            bytes: 0,
+            rest: Rest::InUse,
+            turn: 0,
+            keep: true,
+            too_much: false,
+            all_sent: false,
+        };
+        let length = body.size_hint().exact();
+        let kept = Arc::new(Kept { length, limit, pool: pool.clone(), tape: Mutex::new(tape) });
+        let player = Player { kept: kept.clone(), turn: 0, rest: Some(body), handed: 0, ended: false };
+        (Self(Kind::Kept(player)), Keep(kept))
+    }
+}
+
+impl<B> Keep<B> {
+    /// How far the present attempt got.
+    pub(crate) fn sent(&self) -> Sent {
+        let tape = self.0.tape();
+        match tape.rest {
+            _ if tape.too_much => Sent::TooMuch,
+            Rest::Broken => Sent::Broken,
+            _ if tape.all_sent && !matches!(tape.rest, Rest::InUse) => Sent::All,
+            Rest::InUse => Sent::InUse,
+            Rest::Here(_) | Rest::None => Sent::Part,
+        }
+    }
+
+    /// The body for a further attempt, unless the former one still has a part of it.
+    pub(crate) fn again(&self) -> Option<ReplayBody<B>> {
+        let mut tape = self.0.tape();
+        if tape.too_much || matches!(tape.rest, Rest::InUse | Rest::Broken) {
+            return None;
+        }
+        tape.turn += 1;
+        tape.played = 0;
+        tape.all_sent = false;
+        let turn = tape.turn;
+        drop(tape);
+        let kept = self.0.clone();
+        Some(ReplayBody(Kind::Kept(Player { kept, turn, rest: None, handed: 0, ended: false })))
+    }
+}
+
+impl<B> Drop for Keep<B> {
+    fn drop(&mut self) {
+        let mut tape = self.0.tape();
+        tape.keep = false;
+        // The present attempt may still have to read the others.
+        let played = mem::take(&mut tape.played);
+        let read: Vec<_> = tape.frames.drain(..played).collect();
+        self.0.give_back(&mut tape, read.iter().map(Bytes::len).sum());
+        drop(tape);
+        drop(read);
+    }
+}
+
+impl<B> Kept<B> {
+    fn tape(&self) -> MutexGuard<'_, Tape<B>> {
+        // Nothing under this lock leaves the tape half changed.
+        self.tape.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn give_back(&self, tape: &mut Tape<B>, bytes: usize) {
+        tape.bytes -= bytes;
+        self.pool.give_back(bytes);
+    }
+
+    /// Keeps a frame that is being handed out, unless that would be too much. Gives back what is to be dropped outside the
+    /// lock.
+    fn record(&self, tape: &mut Tape<B>, data: &Bytes) -> VecDeque<Bytes> {
+        if !tape.keep || tape.too_much || data.is_empty() {
+            return VecDeque::new();
+        }
+        let fits = tape.frames.len() < MOST_FRAMES
+            && tape.bytes.saturating_add(data.len()) <= self.limit
+            && self.pool.take(data.len());
+        if fits {
+            tape.bytes += data.len();
+            tape.frames.push_back(data.clone());
+            tape.played += 1;
+            return VecDeque::new();
+        }
+        tape.too_much = true;
+        tape.played = 0;
+        let bytes = tape.bytes;
+        self.give_back(tape, bytes);
+        mem::take(&mut tape.frames)
+    }
+}
+
+impl<B> Drop for Kept<B> {
+    fn drop(&mut self) {
+        let tape = self.tape.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.pool.give_back(tape.bytes);
+    }
+}
+
+/// What a player finds on the tape.
+enum Found<B> {
+    Data(Bytes),
+    Trailers(HeaderMap),
+    Rest(B),
+    End,
+    Gone,
+}
+
+impl<B: Body + Unpin> Player<B> {
+    /// Reads what was kept, until that ends.
+    fn find(&mut self) -> Found<B> {
+        let mut tape = self.kept.tape();
+        if tape.turn != self.turn {
+            return Found::Gone;
+        }
+        if tape.played < tape.frames.len() {
+            let data = if tape.keep {
+                let at = tape.played;
+                tape.played += 1;
+                tape.frames[at].clone()
+            } else {
+                let data = tape.frames.pop_front().expect("there is one more");
+                self.kept.give_back(&mut tape, data.len());
+                data
+            };
+            self.handed += data.len() as u64;
+            let last = tape.played == tape.frames.len();
+            self.ended = last && matches!(tape.rest, Rest::None) && tape.trailers.is_none();
+            tape.all_sent |= self.ended || self.kept.length == Some(self.handed);
+            return Found::Data(data);
+        }
+        match mem::replace(&mut tape.rest, Rest::InUse) {
+            Rest::Here(body) => Found::Rest(body),
+            Rest::None => {
+                tape.rest = Rest::None;
+                tape.all_sent = true;
+                self.ended = true;
+                let trailers = if tape.keep { tape.trailers.clone() } else { tape.trailers.take() };
+                trailers.map_or(Found::End, Found::Trailers)
+            }
+            other => {
+                tape.rest = other;
+                Found::Gone
+            }
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>>
+    where
+        B::Error: Into<BoxError>,
+    {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        if self.rest.is_none() {
+            match self.find() {
+                Found::Data(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Found::Trailers(trailers) => return Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+                Found::End => return Poll::Ready(None),
+                Found::Gone => return Poll::Ready(Some(Err(GONE.into()))),
+                Found::Rest(body) => self.rest = Some(body),
+            }
+        }
+        let rest = self.rest.as_mut().expect("set above");
+        let polled = std::task::ready!(Pin::new(&mut *rest).poll_frame(cx));
+        let frame = match polled {
+            None => {
+                self.close(Rest::None, None);
+                return Poll::Ready(None);
+            }
+            Some(Err(error)) => {
+                self.close(Rest::Broken, None);
+                return Poll::Ready(Some(Err(error.into())));
+            }
+            Some(Ok(frame)) => frame,
+        };
+        Poll::Ready(match frame.into_data() {
+            Ok(mut data) => {
+                let data = data.copy_to_bytes(data.remaining());
+                let ends = rest.is_end_stream();
+                self.handed += data.len() as u64;
+                let mut tape = self.kept.tape();
+                let dropped = self.kept.record(&mut tape, &data);
+                tape.all_sent |= self.kept.length == Some(self.handed);
+                drop(tape);
+                drop(dropped);
+                if ends {
+                    self.close(Rest::None, None);
+                }
+                Some(Ok(Frame::data(data)))
+            }
+            Err(frame) => frame.into_trailers().ok().map(|trailers| {
+                self.close(Rest::None, Some(&trailers));
+                Ok(Frame::trailers(trailers))
+            }),
+        })
+    }
+
+    /// The body has come to its end, or to an error.
+    fn close(&mut self, rest: Rest<B>, trailers: Option<&HeaderMap>) {
+        self.ended = true;
+        let trailers = trailers.cloned();
+        let mut tape = self.kept.tape();
+        tape.all_sent |= matches!(rest, Rest::None);
+        tape.rest = rest;
+        if tape.keep {
+            tape.trailers = trailers;
+        }
+        drop(tape);
+        self.rest = None;
+    }
+
+    fn is_end_stream(&self) -> bool {
+        if self.ended {
+            return true;
+        }
+        if let Some(rest) = &self.rest {
+            return rest.is_end_stream();
+        }
+        let tape = self.kept.tape();
+        let read = tape.turn == self.turn && tape.played == tape.frames.len();
+        read && match &tape.rest {
+            Rest::None => tape.trailers.is_none(),
+            _ => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match (self.kept.length, &self.rest) {
+            (Some(length), _) => SizeHint::with_exact(length.saturating_sub(self.handed)),
+            (None, Some(rest)) => rest.size_hint(),
+            (None, None) => SizeHint::default(),
+        }
+    }
+}
+
+/// What a former attempt reads that is still at work when its successor has begun.
+const GONE: &str = "the request was given up and is being sent again";
+
+impl<B> Drop for Player<B> {
+    fn drop(&mut self) {
+        let Some(body) = self.rest.take() else { return };
+        let mut tape = self.kept.tape();
+        let back = if tape.keep && !tape.too_much { Rest::Here(body) } else { Rest::None };
+        let former = mem::replace(&mut tape.rest, back);
+        drop(tape);
+        drop(former);
+    }
+}
+
+impl<B> Body for ReplayBody<B>
+where
+    B: Body + Unpin,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut self.get_mut().0 {
+            Kind::Once(body) => Pin::new(body).poll_frame(cx).map(|frame| {
+                frame.map(|frame| match frame {
+                    Ok(frame) => Ok(frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))),
+                    Err(error) => Err(error.into()),
+                })
+            }),
+            Kind::Empty => Poll::Ready(None),
+            Kind::Kept(player) => player.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Once(body) => body.is_end_stream(),
+            Kind::Empty => true,
+            Kind::Kept(player) => player.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Once(body) => body.size_hint(),
+            Kind::Empty => SizeHint::with_exact(0),
+            Kind::Kept(player) => player.size_hint(),
+        }
+    }
+}
+
+#[cfg(feature = "reqwest")]
+#[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
+impl<B> From<ReplayBody<B>> for reqwest::Body
+where
+    B: Body + Unpin + Send + Sync + 'static,
+    B::Error: Into<BoxError>,
+{
+    fn from(body: ReplayBody<B>) -> Self {
+        // Reqwest can send what it knows to be empty, or whole, once more itself.
+        if body.is_end_stream() { Self::from(Bytes::new()) } else { Self::wrap(body) }
+    }
+}
+
+impl<B> fmt::Debug for ReplayBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match &self.0 {
+            Kind::Once(_) => "once",
+            Kind::Empty => "empty",
+            Kind::Kept(_) => "kept",
+        };
+        f.debug_tuple("ReplayBody").field(&kind).finish()
+    }
+}
