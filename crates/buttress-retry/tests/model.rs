@@ -113,3 +113,21 @@ fn originals_on_two_sides_of_a_turn_each_count_in_their_window() {
         assert_eq!(budget.left(step(8)), 0);
     });
 }
+
+#[test]
+fn who_comes_late_takes_nothing_by_marks_that_are_being_raised() {
+    loom::model(|| {
+        let budget = budget(1);
+        assert!(budget.withdraw(step(0)));
+        assert_eq!(budget.left(step(1)), 0);
+
+        // In step 1 nothing is left, whatever is known of step 100 by then.
+        let mover = budget.clone();
+        let late = thread::spawn(move || withdraw(&mover, &[step(1), step(100)]));
+        budget.left(step(100));
+        let taken = late.join().unwrap();
+
+        assert_eq!(taken, 1);
+        assert_eq!(budget.left(step(103)), 1);
+    });
+}
