@@ -1,14 +1,15 @@
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, SystemTime};
 
 use pin_project::{pin_project, pinned_drop};
 
+use crate::alarm::Alarm;
+use crate::sleepers::Sleepers;
 use crate::{Timestamp, nanos};
 
 /// Reads the time, sleeps, and tells the date: the only place in Buttress that asks the system.
@@ -135,9 +136,9 @@ impl Clock {
     /// Completes at `deadline`, or at once when that has passed; [`Timestamp::MAX`] is never.
     ///
     /// On system clocks and the tokio clock this is a tokio timer with its resolution of one millisecond, and
-    /// so it must be polled inside a tokio runtime that has time enabled.
+    /// so it must be polled inside a tokio runtime that has time enabled. [`Sleep::precise`] comes nearer.
     pub fn sleep_until(&self, deadline: Timestamp) -> Sleep {
-        Sleep { clock: self.clone(), deadline, timer: Timer::Unset }
+        Sleep { clock: self.clone(), deadline, precise: false, timer: Timer::Unset }
     }
 
     /// Completes when `duration` has passed from now.
@@ -261,13 +262,6 @@ struct Manual {
     sleepers: Mutex<Sleepers>,
 }
 
-/// Who waits for which moment. The number keeps sleepers of the same moment apart.
-#[derive(Default)]
-struct Sleepers {
-    next: u64,
-    waiting: BTreeMap<(Timestamp, u64), Waker>,
-}
-
 impl ManualClock {
     /// Makes a clock that stands at its origin.
     #[must_use]
@@ -297,13 +291,9 @@ impl ManualClock {
     /// Moves time to `now`, on or back, and wakes who waited for a moment that has come.
     pub fn set(&self, now: Timestamp) {
         self.0.now.store(now.as_nanos(), Ordering::SeqCst);
-        let due = {
-            let mut sleepers = self.0.sleepers();
-            let later = sleepers.waiting.split_off(&(now, u64::MAX));
-            std::mem::replace(&mut sleepers.waiting, later)
-        };
+        let due = self.0.sleepers().due(now);
         // Outside the lock: a waker is somebody else's code.
-        due.into_values().for_each(Waker::wake);
+        due.for_each(Waker::wake);
     }
 }
 
@@ -332,14 +322,8 @@ impl Manual {
     fn poll(&self, deadline: Timestamp, place: &mut Option<u64>, cx: &Context<'_>) -> Poll<()> {
         // Registered first and looked at second, so that a `set` in between is not missed. A waker that is
         // replaced is dropped after the lock is.
-        let former = {
-            let mut sleepers = self.sleepers();
-            let number = *place.get_or_insert_with(|| {
-                sleepers.next += 1;
-                sleepers.next
-            });
-            sleepers.waiting.insert((deadline, number), cx.waker().clone())
-        };
+        let waker = cx.waker().clone();
+        let former = self.sleepers().enter(deadline, place, waker);
         drop(former);
         if self.now() < deadline {
             return Poll::Pending;
@@ -349,10 +333,8 @@ impl Manual {
     }
 
     fn forget(&self, deadline: Timestamp, place: &mut Option<u64>) {
-        if let Some(number) = place.take() {
-            let waker = self.sleepers().waiting.remove(&(deadline, number));
-            drop(waker);
-        }
+        let waker = self.sleepers().leave(deadline, place);
+        drop(waker);
     }
 }
 
@@ -366,6 +348,7 @@ impl Manual {
 pub struct Sleep {
     clock: Clock,
     deadline: Timestamp,
+    precise: bool,
     #[pin]
     timer: Timer,
 }
@@ -375,9 +358,22 @@ enum Timer {
     Unset,
     Tokio(#[pin] tokio::time::Sleep),
     Manual(Option<u64>),
+    Alarm(&'static Alarm, Option<u64>),
 }
 
 impl Sleep {
+    /// Ends about a tenth of a millisecond after its moment, and not at tokio's next millisecond: for calls that are
+    /// spaced out more finely than that. It never ends early.
+    ///
+    /// On [`Clock::monotonic`] a thread of the process wakes those who sleep so; it is started by the first of them, and
+    /// no tokio runtime is needed. To be woken by another thread costs some microseconds, so what may be a millisecond
+    /// late, as timeouts may, does without. On the other clocks, and where no thread can be started, this changes
+    /// nothing.
+    pub fn precise(mut self) -> Self {
+        self.precise = true;
+        self
+    }
+
     /// The moment at which it completes.
     #[must_use]
     pub fn deadline(&self) -> Timestamp {
@@ -389,14 +385,32 @@ impl Sleep {
     /// Poll it again afterwards: whoever waited for the former moment need not be woken for the new one.
     pub fn reset(self: Pin<&mut Self>, deadline: Timestamp) {
         let mut this = self.project();
-        if let (TimerProj::Manual(place), Source::Manual(source)) =
-            (this.timer.as_mut().project(), &this.clock.0)
-        {
-            source.forget(*this.deadline, place);
-        }
+        this.timer.as_mut().leave(this.clock, *this.deadline);
         *this.deadline = deadline;
         if let TimerProj::Tokio(timer) = this.timer.as_mut().project() {
             timer.reset(tokio_deadline(deadline - this.clock.now()));
+        }
+    }
+}
+
+impl Timer {
+    /// What waits for the moment, where the clock itself does not wake.
+    fn start(clock: &Clock, left: Duration, precise: bool) -> Self {
+        if precise
+            && let Source::Monotonic(source) = clock.0
+            && let Some(alarm) = Alarm::get(|| source.now())
+        {
+            return Self::Alarm(alarm, None);
+        }
+        Self::Tokio(tokio_sleep(left))
+    }
+
+    /// Gives up the place among those who wait for the moment, if it has one.
+    fn leave(self: Pin<&mut Self>, clock: &Clock, deadline: Timestamp) {
+        match (self.project(), &clock.0) {
+            (TimerProj::Manual(place), Source::Manual(source)) => source.forget(deadline, place),
+            (TimerProj::Alarm(alarm, place), _) => alarm.leave(deadline, place),
+            _ => {}
         }
     }
 }
@@ -414,21 +428,29 @@ impl Future for Sleep {
             return source.poll(*this.deadline, place, cx);
         }
         loop {
-            // Tokio's timer and our clock are two readers of one time: ours decides.
+            // A timer and our clock are two readers of one time: ours decides.
             let left = *this.deadline - this.clock.now();
             if left.is_zero() {
+                this.timer.leave(this.clock, *this.deadline);
                 return Poll::Ready(());
             }
             match this.timer.as_mut().project() {
                 TimerProj::Tokio(timer) => {
-                    std::task::ready!(timer.poll(cx));
+                    ready!(timer.poll(cx));
                     let left = *this.deadline - this.clock.now();
                     if left.is_zero() {
                         return Poll::Ready(());
                     }
                     this.timer.set(Timer::Tokio(tokio_sleep(left)));
                 }
-                _ => this.timer.set(Timer::Tokio(tokio_sleep(left))),
+                TimerProj::Alarm(alarm, place) => {
+                    alarm.enter(*this.deadline, place, cx.waker());
+                    return Poll::Pending;
+                }
+                _ => {
+                    let timer = Timer::start(this.clock, left, *this.precise);
+                    this.timer.set(timer);
+                }
             }
         }
     }
@@ -438,9 +460,7 @@ impl Future for Sleep {
 impl PinnedDrop for Sleep {
     fn drop(self: Pin<&mut Self>) {
         let this = self.project();
-        if let (TimerProj::Manual(place), Source::Manual(source)) = (this.timer.project(), &this.clock.0) {
-            source.forget(*this.deadline, place);
-        }
+        this.timer.leave(this.clock, *this.deadline);
     }
 }
 

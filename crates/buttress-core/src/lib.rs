@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod alarm;
 mod clock;
 mod error;
 mod facts;
@@ -11,6 +12,7 @@ mod on_call;
 mod outcome;
 pub mod reject;
 mod rejection;
+mod sleepers;
 mod store;
 mod time;
 

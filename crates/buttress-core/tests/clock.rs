@@ -191,6 +191,126 @@ async fn sleeping_on_tokios_time_ends_at_the_deadline() {
     assert!(slept >= 3 * SECOND && slept <= 3 * SECOND + Duration::from_millis(2), "{slept:?}");
 }
 
+/// Runs a future on this thread, without any runtime.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+#[test]
+fn a_precise_sleep_needs_no_runtime_and_never_ends_early() {
+    let clock = Clock::monotonic();
+    for micros in [0, 1, 50, 300, 1100] {
+        let sleep = clock.sleep(Duration::from_micros(micros)).precise();
+        let deadline = sleep.deadline();
+        block_on(sleep);
+        assert!(clock.now() >= deadline);
+    }
+}
+
+#[test]
+fn precise_sleepers_are_woken_in_the_order_of_their_moments() {
+    struct Note(u8, Arc<std::sync::Mutex<Vec<u8>>>);
+    impl Wake for Note {
+        fn wake(self: Arc<Self>) {
+            self.1.lock().unwrap().push(self.0);
+        }
+    }
+
+    let (clock, notes) = (Clock::monotonic(), Arc::default());
+    let begun = clock.now();
+    let mut sleepers = Vec::new();
+    for (name, millis) in [(3, 3), (1, 1), (2, 2)] {
+        let mut sleep = Box::pin(clock.sleep_until(begun + Duration::from_millis(millis)).precise());
+        let _ = poll(sleep.as_mut(), &Waker::from(Arc::new(Note(name, Arc::clone(&notes)))));
+        sleepers.push(sleep);
+    }
+    block_on(clock.sleep_until(begun + Duration::from_millis(4)).precise());
+
+    // Those whose moment was past when they were polled were ready at once.
+    assert!(notes.lock().unwrap().is_sorted(), "{notes:?}");
+    for mut sleep in sleepers {
+        assert!(poll(sleep.as_mut(), Waker::noop()).is_ready());
+    }
+}
+
+#[test]
+fn a_dropped_or_moved_precise_sleeper_leaves_no_waker_behind() {
+    let clock = Clock::monotonic();
+    let wakes = Arc::new(Wakes::default());
+    let waker = Waker::from(Arc::clone(&wakes));
+    let mut sleep = Box::pin(clock.sleep(SECOND * 3600).precise());
+
+    assert!(poll(sleep.as_mut(), &waker).is_pending());
+    assert!(poll(sleep.as_mut(), &waker).is_pending(), "polled again");
+    assert_eq!(Arc::strong_count(&wakes), 3, "ours, the waker, and its clone");
+    sleep.as_mut().reset(clock.now() + SECOND * 7200);
+    assert_eq!(Arc::strong_count(&wakes), 2, "moved");
+    assert!(poll(sleep.as_mut(), &waker).is_pending());
+    drop(sleep);
+    assert_eq!(Arc::strong_count(&wakes), 2, "dropped");
+    assert_eq!(wakes.0.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn a_precise_sleeper_can_be_moved_back() {
+    let clock = Clock::monotonic();
+    let mut sleep = Box::pin(clock.sleep(SECOND * 3600).precise());
+    assert!(poll(sleep.as_mut(), Waker::noop()).is_pending());
+
+    sleep.as_mut().reset(clock.now() + Duration::from_millis(1));
+
+    block_on(sleep);
+}
+
+#[test]
+fn a_waker_that_panics_does_not_keep_others_asleep() {
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("a waker of somebody else's");
+        }
+    }
+
+    let clock = Clock::monotonic();
+    let moment = clock.now() + Duration::from_millis(1);
+    let mut first = Box::pin(clock.sleep_until(moment).precise());
+    let _ = poll(first.as_mut(), &Waker::from(Arc::new(Panics)));
+
+    block_on(clock.sleep_until(moment + Duration::from_millis(1)).precise());
+    block_on(clock.sleep(Duration::from_millis(1)).precise());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_precise_sleep_on_tokios_time_follows_it() {
+    let clock = Clock::tokio();
+    let deadline = clock.now() + SECOND * 3600;
+    clock.sleep_until(deadline).precise().await;
+    assert!(clock.now() >= deadline);
+}
+
+#[test]
+fn a_precise_sleep_on_a_manual_clock_follows_it() {
+    let time = ManualClock::new();
+    let mut sleep = Box::pin(time.clock().sleep(SECOND).precise());
+    assert!(poll(sleep.as_mut(), Waker::noop()).is_pending());
+    time.advance(SECOND);
+    assert!(poll(sleep.as_mut(), Waker::noop()).is_ready());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_tokio_sleeper_can_be_moved_on_and_back() {
     let clock = Clock::tokio();

@@ -231,7 +231,7 @@ where
 
 impl<St: Store> Until<St> {
     fn in_turn(core: &Core<St>, seat: Seat<St>) -> Self {
-        Self::InTurn { sleep: core.clock.sleep_until(seat.at()), seat: Some(seat) }
+        Self::InTurn { sleep: core.clock.sleep_until(seat.at()).precise(), seat: Some(seat) }
     }
 }
 
