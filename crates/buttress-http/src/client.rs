@@ -1,8 +1,11 @@
 //! Clients spoken to in the types of `http`.
 
+use std::error::Error as StdError;
+use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use buttress_core::{Cause, FromRejection, NothingSent, Rejection};
 use http::{Request, Response};
 use pin_project::pin_project;
 use tower_service::Service;
@@ -20,7 +23,7 @@ use tower_service::Service;
 /// use buttress_http::client::Reqwest;
 /// use tower_service::Service;
 ///
-/// # async fn example() -> Result<(), reqwest::Error> {
+/// # async fn example() -> Result<(), buttress_http::client::Error> {
 /// let mut client = Reqwest(reqwest::Client::new());
 /// let request = http::Request::get("http://127.0.0.1:8080/users").body("").expect("a valid request");
 /// let response: http::Response<reqwest::Body> = client.call(request).await?;
@@ -30,8 +33,8 @@ use tower_service::Service;
 ///
 /// # Errors
 ///
-/// Those of the client. A request that is none for reqwest (a relative URI) fails the same way, from the future, with an
-/// error whose `is_builder()` is true.
+/// Those of the client, as [`Error`], which also has a place for a refusal: there is nothing to lift. A request that is
+/// none for reqwest (a relative URI) fails the same way, from the future, with an error whose `is_builder()` is true.
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "it is a wrapper and stays one: `Reqwest(client)` builds it")]
 pub struct Reqwest(pub reqwest::Client);
@@ -44,11 +47,11 @@ impl From<reqwest::Client> for Reqwest {
 
 impl<B: Into<reqwest::Body>> Service<Request<B>> for Reqwest {
     type Response = Response<reqwest::Body>;
-    type Error = reqwest::Error;
+    type Error = Error;
     type Future = ReqwestFuture;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), reqwest::Error>> {
-        self.0.poll_ready(cx)
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.0.poll_ready(cx).map_err(Error::from)
     }
 
     fn call(&mut self, req: Request<B>) -> ReqwestFuture {
@@ -76,12 +79,80 @@ enum State {
 }
 
 impl Future for ReqwestFuture {
-    type Output = Result<Response<reqwest::Body>, reqwest::Error>;
+    type Output = Result<Response<reqwest::Body>, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().0.project() {
-            StateProj::Sent(pending) => Poll::Ready(ready!(pending.poll(cx)).map(Into::into)),
-            StateProj::Refused(error) => Poll::Ready(Err(error.take().expect("polled after it was ready"))),
+            StateProj::Sent(pending) => {
+                Poll::Ready(ready!(pending.poll(cx)).map(Into::into).map_err(Error::from))
+            }
+            StateProj::Refused(error) => {
+                Poll::Ready(Err(error.take().expect("polled after it was ready").into()))
+            }
         }
+    }
+}
+
+/// Why a [`Reqwest`] gave no answer: an error of the client, or a refusal of a layer above it.
+///
+/// An error that kept reqwest from connecting is one under which [nothing was sent](Cause::nothing_sent), so that any
+/// request may be tried again. It displays as what it carries.
+#[derive(Debug)]
+pub struct Error(Failure);
+
+#[derive(Debug)]
+enum Failure {
+    Rejected(Rejection),
+    Sent(reqwest::Error),
+    Unsent(NothingSent),
+}
+
+impl Error {
+    /// The client's own error, unless it is a refusal of ours.
+    #[must_use]
+    pub fn reqwest(&self) -> Option<&reqwest::Error> {
+        match &self.0 {
+            Failure::Rejected(_) => None,
+            Failure::Sent(error) => Some(error),
+            Failure::Unsent(unsent) => unsent.source().and_then(|error| error.downcast_ref()),
+        }
+    }
+}
+
+impl From<reqwest::Error> for Error {
+    fn from(error: reqwest::Error) -> Self {
+        Self(if error.is_connect() { Failure::Unsent(NothingSent::new(error)) } else { Failure::Sent(error) })
+    }
+}
+
+impl FromRejection for Error {
+    fn from_rejection(rejection: Rejection) -> Self {
+        Self(Failure::Rejected(rejection))
+    }
+}
+
+impl Cause for Error {
+    fn cause(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(self)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Failure::Rejected(rejection) => rejection.fmt(f),
+            Failure::Sent(error) => error.fmt(f),
+            Failure::Unsent(error) => error.fmt(f),
+        }
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(match &self.0 {
+            Failure::Rejected(rejection) => rejection,
+            Failure::Sent(error) => error,
+            Failure::Unsent(error) => error,
+        })
     }
 }

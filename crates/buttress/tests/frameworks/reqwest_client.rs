@@ -1,7 +1,9 @@
 use std::time::Duration;
 
 use buttress::client::Reqwest;
-use buttress::{Error, Facts, HasFacts, Rejection, RejectionKind, ServiceBuilderExt, Timestamp, reject};
+use buttress::{
+    Cause, Error, Facts, HasFacts, Rejection, RejectionKind, ServiceBuilderExt, Timestamp, reject,
+};
 use http::Request;
 use http_body_util::BodyExt;
 use tower::{Service, ServiceBuilder, ServiceExt};
@@ -60,7 +62,36 @@ async fn the_adapter_fails_a_request_without_a_host_and_does_not_panic() {
 
     let error = client.call(Request::get("/relative").body("").unwrap()).await.unwrap_err();
 
-    assert!(error.is_builder(), "{error:?}");
+    assert!(error.reqwest().is_some_and(|error| error.is_builder()), "{error:?}");
+    assert!(!error.nothing_sent(), "only a connection that was not made says so: {error:?}");
+}
+
+#[tokio::test]
+async fn the_adapter_says_that_nothing_was_sent_where_no_connection_was_made() {
+    // Nothing listens there any more.
+    let (listener, address) = crate::listen().await;
+    drop(listener);
+    let mut client = Reqwest(reqwest::Client::new());
+
+    let error = client.call(Request::post(format!("http://{address}/")).body("").unwrap()).await.unwrap_err();
+
+    assert!(error.nothing_sent(), "{error:?}");
+    assert!(error.reqwest().is_some_and(|error| error.is_connect()), "{error:?}");
+    assert!(error.rejection().is_none());
+}
+
+#[tokio::test]
+async fn the_adapters_error_has_a_place_for_a_refusal() {
+    let url = format!("http://{}/", plain_server().await);
+    let (limit, _time) = limit(1);
+    let mut client = ServiceBuilder::new().layer(limit).service(Reqwest(reqwest::Client::new()));
+    let mut ask = || client.call(Request::get(&url).body("").unwrap());
+
+    assert!(ask().await.is_ok());
+    let refused = ask().await.unwrap_err();
+
+    assert_eq!(refused.rejection().map(|refusal| refusal.kind), Some(RejectionKind::RateLimited));
+    assert!(refused.reqwest().is_none() && !refused.nothing_sent());
 }
 
 #[tokio::test]
