@@ -18,10 +18,14 @@ use std::time::Duration;
 use buttress_core::{Timestamp, nanos};
 
 use crate::breaker::{Admission, Breaker, Recorded, Refused};
+use crate::label::Label;
 use crate::policy::{Judged, Rules, Transition};
 use crate::sync::{AtomicU64, Mutex};
 
+#[cfg(not(buttress_loom))]
 const SLOTS: usize = 8;
+#[cfg(buttress_loom)]
+const SLOTS: usize = 1;
 /// Of eight slots, so many are counted on, so that a key finds room in one of its two groups before the table is full.
 const COUNTED_ON: usize = 6;
 const FREE: u64 = 0;
@@ -51,6 +55,8 @@ struct Slot {
     /// When it was last asked, in the nanoseconds of the clock.
     asked: AtomicU64,
     breaker: Breaker,
+    /// Of the layer, for people to read.
+    label: Label,
 }
 
 /// Where a key has its breaker.
@@ -161,6 +167,30 @@ impl Keyed {
         slots.map(|slot| (slot.hash.load(SeqCst), &slot.breaker)).filter(|(hash, _)| *hash != FREE)
     }
 
+    /// Where the key with this hash has its breaker.
+    pub(crate) fn place(&self, hash: u64) -> Option<Place> {
+        self.find(hash.max(1)).map(|(place, _)| place)
+    }
+
+    /// The same, made if it has none yet; `None` when there is no room for it.
+    pub(crate) fn place_or_make(&self, rules: &Rules, hash: u64, now: Timestamp) -> Option<Place> {
+        let hash = hash.max(1);
+        self.find(hash).or_else(|| self.make(rules, hash, now)).map(|(place, _)| place)
+    }
+
+    /// All places that keys have.
+    pub(crate) fn places(&self) -> impl Iterator<Item = Place> {
+        let groups = self.groups.iter().enumerate().filter_map(|(index, group)| Some((index, group.get()?)));
+        groups.flat_map(|(index, group)| {
+            let held = group.iter().enumerate().filter(|(_, slot)| slot.hash.load(SeqCst) != FREE);
+            held.map(move |(at, _)| Place((index * SLOTS + at) as u32))
+        })
+    }
+
+    pub(crate) fn label(&self, place: Place) -> &Label {
+        &self.at(place).label
+    }
+
     /// How many keys are held.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -247,7 +277,8 @@ impl Keyed {
 
 impl Slot {
     fn new(rules: &Rules) -> Self {
-        Self { hash: AtomicU64::new(FREE), asked: AtomicU64::new(0), breaker: Breaker::new(rules) }
+        let (hash, asked) = (AtomicU64::new(FREE), AtomicU64::new(0));
+        Self { hash, asked, breaker: Breaker::new(rules), label: Label::default() }
     }
 
     fn age(&self, now: Timestamp) -> u64 {

@@ -1,0 +1,60 @@
+use std::time::Duration;
+
+use buttress_core::Name;
+
+use crate::{State, Transition};
+
+/// What a circuit breaker tells its observer.
+///
+/// Each transition is told once, those of one breaker in the order in which they were made. All events are told outside
+/// every lock, in the task of the call that caused them; a transition may be told by another call that has one to tell
+/// at the same time. The observer may use the layer's [`Handle`](crate::Handle).
+///
+/// ```
+/// use buttress_circuit_breaker::{CircuitBreakerEvent, CircuitBreakerLayer};
+///
+/// let layer = CircuitBreakerLayer::default().named("payments").observe(|event| {
+///     if let CircuitBreakerEvent::Transition { policy, transition, .. } = event {
+///         eprintln!("{policy}: {} -> {} ({})", transition.from, transition.to, transition.reason);
+///     }
+/// });
+/// # let _: CircuitBreakerLayer = layer;
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum CircuitBreakerEvent<'a> {
+    /// A breaker has changed its state.
+    #[non_exhaustive]
+    Transition {
+        /// The layer's name.
+        policy: &'a Name,
+        /// The key that the breaker is for; `None` for that of all calls without one.
+        key: Option<&'a Name>,
+        /// From where to where, and why.
+        transition: &'a Transition,
+        /// What an operator gave as the reason, of a breaker that is [`Isolated`](State::Isolated).
+        note: Option<&'a Name>,
+    },
+    /// A call was refused.
+    #[non_exhaustive]
+    Refused {
+        /// The layer's name.
+        policy: &'a Name,
+        /// The key that the breaker is for; `None` for that of all calls without one.
+        key: Option<&'a Name>,
+        /// The state that refuses.
+        state: State,
+        /// After how long a call may pass; `None` when a hand decides that.
+        retry_after: Option<Duration>,
+        /// What an operator gave as the reason, of a breaker that is [`Isolated`](State::Isolated).
+        note: Option<&'a Name>,
+    },
+    /// The result of a call came after its breaker had changed its state, and was not counted.
+    #[non_exhaustive]
+    Stale {
+        /// The layer's name.
+        policy: &'a Name,
+        /// The key that the breaker is for; `None` for that of all calls without one.
+        key: Option<&'a Name>,
+    },
+}

@@ -1,0 +1,111 @@
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use buttress_core::{AtHead, ByCause, Classify, Finish};
+use pin_project::pin_project;
+use tower_service::Service;
+
+use crate::call::{Armed, Call};
+
+/// The response future of [`CircuitBreaker`](crate::CircuitBreaker).
+///
+/// # Cancel safety
+///
+/// Dropped before the answer, it gives back what the call held, and nothing is counted, unless
+/// [`fail_abandoned_after`](crate::CircuitBreakerLayer::fail_abandoned_after) says otherwise.
+#[pin_project]
+#[must_use = "futures do nothing unless polled"]
+pub struct CircuitBreakerFuture<S, Req, C = ByCause, F = AtHead>
+where
+    S: Service<Req>,
+    F: Finish<Req, S::Response, Call<C>>,
+{
+    #[pin]
+    state: State<S, Req, C, F>,
+}
+
+#[pin_project(project = StateProj)]
+enum State<S, Req, C, F>
+where
+    S: Service<Req>,
+    F: Finish<Req, S::Response, Call<C>>,
+{
+    /// Admitted.
+    Called {
+        #[pin]
+        future: S::Future,
+        form: F::Form,
+        finish: F,
+        call: Option<Call<C>>,
+    },
+    /// Refused: the answer is there.
+    Refused { result: Option<Result<F::Out, S::Error>> },
+}
+
+impl<S, Req, C, F> CircuitBreakerFuture<S, Req, C, F>
+where
+    S: Service<Req>,
+    F: Finish<Req, S::Response, Call<C>>,
+{
+    #[inline]
+    pub(crate) const fn called(future: S::Future, form: F::Form, finish: F, call: Option<Call<C>>) -> Self {
+        Self { state: State::Called { future, form, finish, call } }
+    }
+
+    #[inline]
+    pub(crate) const fn refused(result: Result<F::Out, S::Error>) -> Self {
+        Self { state: State::Refused { result: Some(result) } }
+    }
+}
+
+impl<S, Req, C, F> Future for CircuitBreakerFuture<S, Req, C, F>
+where
+    S: Service<Req>,
+    C: Classify<S::Response, S::Error>,
+    F: Finish<Req, S::Response, Call<C>>,
+{
+    type Output = Result<F::Out, S::Error>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        const DONE: &str = "polled after it was ready";
+        match self.project().state.project() {
+            StateProj::Called { future, form, finish, call } => {
+                // The inner future and the classifier may panic.
+                let mut armed = Armed::new(call.as_mut().expect(DONE));
+                let polled = future.poll(cx);
+                if let Poll::Ready(result) = &polled {
+                    armed.call().head(result.as_ref());
+                }
+                armed.disarm();
+                match polled {
+                    Poll::Pending => Poll::Pending,
+                    Poll::Ready(Ok(res)) => {
+                        let call = call.take().expect(DONE);
+                        Poll::Ready(Ok(finish.finish(*form, res, call)))
+                    }
+                    Poll::Ready(Err(error)) => {
+                        *call = None;
+                        Poll::Ready(Err(error))
+                    }
+                }
+            }
+            StateProj::Refused { result } => Poll::Ready(result.take().expect(DONE)),
+        }
+    }
+}
+
+impl<S, Req, C, F> fmt::Debug for CircuitBreakerFuture<S, Req, C, F>
+where
+    S: Service<Req>,
+    F: Finish<Req, S::Response, Call<C>>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.state {
+            State::Called { .. } => "called",
+            State::Refused { .. } => "refused",
+        };
+        f.debug_tuple("CircuitBreakerFuture").field(&state).finish()
+    }
+}

@@ -1,0 +1,326 @@
+//! The one place where a call is decided, and its result recorded.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use buttress_core::{
+    Clock, End, Key, Name, Outcome, OutcomeKind, Reject, Rejection, RejectionKind, Timestamp,
+};
+
+use crate::breaker::{Admission, Recorded, Refused};
+use crate::call::Call;
+use crate::draw::draw;
+use crate::keyed::Keyed;
+use crate::label::Text;
+use crate::tally::{Count, Tally};
+use crate::teller::Teller;
+use crate::units::{Slot, Units};
+use crate::{CircuitBreakerEvent, Judged, Rules, Settings, SettingsError, State, Transition};
+
+type Observer = Arc<dyn Fn(&CircuitBreakerEvent<'_>) + Send + Sync>;
+
+/// A layer's settings and its state, shared by the services that it makes.
+pub(crate) struct Gate<K, J, C, F> {
+    pub(crate) key: K,
+    pub(crate) reject: J,
+    pub(crate) finish: F,
+    pub(crate) judge: Arc<Judge<C>>,
+}
+
+/// What a call needs until it is over.
+pub(crate) struct Judge<C> {
+    pub(crate) classify: C,
+    pub(crate) core: Arc<Core>,
+}
+
+/// The part that knows nothing of requests and responses, which handles share.
+pub(crate) struct Core {
+    pub(crate) setup: Setup,
+    pub(crate) rules: Rules,
+    pub(crate) units: Units,
+    pub(crate) tally: Tally,
+    teller: Teller<Told>,
+}
+
+/// What a state is made of.
+#[derive(Clone)]
+pub(crate) struct Setup {
+    pub(crate) settings: Settings,
+    pub(crate) capacity: usize,
+    pub(crate) slow_to_end: bool,
+    pub(crate) open_when_asked: bool,
+    pub(crate) name: Name,
+    pub(crate) clock: Clock,
+    pub(crate) observer: Option<Observer>,
+}
+
+/// A transition that is to be told.
+struct Told {
+    slot: Slot,
+    /// The key that had the breaker then.
+    key: Option<Name>,
+    transition: Transition,
+}
+
+/// What an admitted call holds.
+#[derive(Clone, Copy)]
+pub(crate) struct Held {
+    slot: Slot,
+    admission: Admission,
+    /// Zero where nobody asks how long calls take.
+    pub(crate) start: Timestamp,
+}
+
+/// The time, read once at most.
+pub(crate) struct Now<'a> {
+    clock: &'a Clock,
+    read: Cell<Option<Timestamp>>,
+}
+
+impl Now<'_> {
+    #[inline]
+    pub(crate) fn get(&self) -> Timestamp {
+        if let Some(now) = self.read.get() {
+            return now;
+        }
+        let now = self.clock.now();
+        self.read.set(Some(now));
+        now
+    }
+}
+
+impl Setup {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            capacity: Keyed::DEFAULT_CAPACITY,
+            slow_to_end: false,
+            open_when_asked: false,
+            name: Name::from_static("default"),
+            clock: Clock::default(),
+            observer: None,
+        }
+    }
+}
+
+impl<K, J, C, F> Gate<K, J, C, F> {
+    pub(crate) fn name(&self) -> &Name {
+        &self.judge.core.setup.name
+    }
+
+    /// Lets the call pass, or refuses it.
+    #[inline]
+    pub(crate) fn admit<Req>(
+        &self,
+        req: &Req,
+        at_end: fn(&C, &End<'_>) -> Outcome,
+    ) -> Result<Call<C>, Refused>
+    where
+        K: Key<Req>,
+    {
+        let core = &*self.judge.core;
+        let (units, rules) = (&core.units, &core.rules);
+        let hash = units.hash(&self.key, req);
+        let now = core.now();
+        let mut moves = Vec::new();
+        let one = units.breaker(Slot::One);
+        // While that is set by hand, all calls go by it.
+        let hash = hash.filter(|_| !one.state().is_forced());
+        let (slot, answer) = match hash {
+            None => (Slot::One, one.admit(rules, || now.get(), draw, |transition| moves.push(transition))),
+            Some(hash) => {
+                let keyed = units.keyed();
+                let asked = keyed.admit(rules, hash, now.get(), draw, |transition| moves.push(transition));
+                match (asked.place, asked.answer) {
+                    (Some(place), Some(answer)) => (Slot::Of(place), answer),
+                    // There was no room for its breaker.
+                    _ => return Ok(Call::new(Arc::clone(&self.judge), at_end, None)),
+                }
+            }
+        };
+        match answer {
+            Ok(admission) => {
+                let start = if rules.slow_after().is_some() { now.get() } else { Timestamp::ZERO };
+                // From here on the call is held, since what follows may panic.
+                let held = Held { slot, admission, start };
+                let call = Call::new(Arc::clone(&self.judge), at_end, Some(held));
+                if let Some(hash) = hash
+                    && !units.label(slot).is_of(hash)
+                {
+                    self.write_label(req, slot, hash, admission.generation());
+                }
+                core.moved(slot, moves);
+                Ok(call)
+            }
+            Err(refused) => {
+                core.moved(slot, moves);
+                core.refused(slot, refused);
+                Err(refused)
+            }
+        }
+    }
+
+    #[cold]
+    fn write_label<Req>(&self, req: &Req, slot: Slot, hash: u64, generation: u32)
+    where
+        K: Key<Req>,
+    {
+        let mut text = Text::default();
+        self.key.key(req, &mut text);
+        let core = &self.judge.core;
+        core.units.label(slot).write(hash, text.into_name(), generation);
+        // What waited for those of the key before.
+        core.tell_moves();
+    }
+
+    /// The answer to a call that is refused.
+    pub(crate) fn refuse<Req, Res, Err>(&self, req: &Req, refused: &Refused) -> Result<Res, Err>
+    where
+        J: Reject<Req, Res, Err>,
+    {
+        let rejection = Rejection::new(RejectionKind::CircuitOpen).with_policy(self.name().clone());
+        let mut rejection = rejection.with_elsewhere();
+        rejection.retry_after = refused.retry_after;
+        self.reject.reject(self.reject.form(req), rejection)
+    }
+}
+
+impl Core {
+    pub(crate) fn new(setup: Setup) -> Result<Self, SettingsError> {
+        if setup.capacity == 0 {
+            return Err(SettingsError::new("capacity", setup.capacity, "must be at least 1 key"));
+        }
+        let rules = setup.settings.rules()?;
+        let units = Units::new(&rules, setup.capacity);
+        Ok(Self { setup, rules, units, tally: Tally::default(), teller: Teller::default() })
+    }
+
+    #[inline]
+    pub(crate) fn now(&self) -> Now<'_> {
+        Now { clock: &self.setup.clock, read: Cell::new(None) }
+    }
+
+    /// Records how a call went. `slow` says whether it was slow.
+    #[inline]
+    pub(crate) fn record(&self, held: Held, outcome: &Outcome, slow: impl FnOnce(&Now<'_>) -> bool) {
+        let asked = outcome.retry_after.filter(|wait| self.setup.open_when_asked && !wait.is_zero());
+        let (judged, count) = match &outcome.kind {
+            OutcomeKind::Success => (Judged::Success, Count::Succeeded),
+            OutcomeKind::Failure => (asked.map_or(Judged::Failure, Judged::OpenFor), Count::Failed),
+            OutcomeKind::Soft => (asked.map_or(Judged::Soft, Judged::OpenFor), Count::Soft),
+            OutcomeKind::Rejected(rejection) if is_too_slow(rejection) => (Judged::Failure, Count::Failed),
+            // Ignored, a refusal of ours further down, and what is to come.
+            _ => (Judged::Ignored, Count::Ignored),
+        };
+        self.put(held, judged, count, slow);
+    }
+
+    /// A panic in our own frame.
+    #[cold]
+    pub(crate) fn panicked(&self, held: Held) {
+        self.put(held, Judged::Failure, Count::Panicked, |_| false);
+    }
+
+    /// The call was dropped before it was judged.
+    #[cold]
+    pub(crate) fn abandon(&self, held: Held) {
+        let slow = self.is_slow(held.start, &self.now());
+        let fails = self.rules.marks(Judged::Cancelled, slow).is_some();
+        let count = if fails { Count::Failed } else { Count::Abandoned };
+        self.put(held, Judged::Cancelled, count, |_| fails);
+    }
+
+    #[inline]
+    pub(crate) fn is_slow(&self, start: Timestamp, now: &Now<'_>) -> bool {
+        self.rules.slow_after().is_some_and(|threshold| now.get() - start >= threshold)
+    }
+
+    #[inline]
+    fn put(&self, held: Held, judged: Judged, count: Count, slow: impl FnOnce(&Now<'_>) -> bool) {
+        let Held { slot, admission, .. } = held;
+        let now = self.now();
+        let slow = slow(&now);
+        let mut moves = Vec::new();
+        let breaker = self.units.breaker(slot);
+        let recorded = breaker.record(
+            &self.rules,
+            admission,
+            judged,
+            slow,
+            || now.get(),
+            draw,
+            |transition| {
+                moves.push(transition);
+            },
+        );
+        if recorded == Recorded::Stale {
+            self.stale(slot);
+        } else if admission.state() != State::Disabled {
+            self.tally.count(count);
+            if slow {
+                self.tally.count(Count::Slow);
+            }
+        }
+        self.moved(slot, moves);
+    }
+
+    /// A breaker has changed its state. No permit may hang on the one who tells it, as the observer may panic.
+    #[inline]
+    pub(crate) fn moved(&self, slot: Slot, transitions: Vec<Transition>) {
+        if !transitions.is_empty() {
+            self.moved_indeed(slot, transitions);
+        }
+    }
+
+    #[cold]
+    fn moved_indeed(&self, slot: Slot, transitions: Vec<Transition>) {
+        for transition in transitions {
+            self.tally.count_transition(transition.from, transition.to);
+            self.teller.push(Told { slot, key: self.units.label(slot).key(), transition });
+        }
+        self.tell_moves();
+    }
+
+    fn tell_moves(&self) {
+        let next = |told: &Told| self.units.label(told.slot).may_tell(told.transition.generation);
+        self.teller.drain(next, |Told { slot, key, transition }| {
+            let (key, note) = (key.as_ref(), self.note(*slot, transition.to));
+            let note = note.as_ref();
+            self.tell(|policy| CircuitBreakerEvent::Transition { policy, key, transition, note });
+        });
+    }
+
+    #[cold]
+    fn refused(&self, slot: Slot, Refused { state, retry_after, .. }: Refused) {
+        self.tally.count(Count::Refused);
+        if self.setup.observer.is_some() {
+            let (key, note) = (self.units.label(slot).key(), self.note(slot, state));
+            let (key, note) = (key.as_ref(), note.as_ref());
+            self.tell(|policy| CircuitBreakerEvent::Refused { policy, key, state, retry_after, note });
+        }
+    }
+
+    #[cold]
+    fn stale(&self, slot: Slot) {
+        self.tally.count(Count::Stale);
+        if self.setup.observer.is_some() {
+            let key = self.units.label(slot).key();
+            self.tell(|policy| CircuitBreakerEvent::Stale { policy, key: key.as_ref() });
+        }
+    }
+
+    fn note(&self, slot: Slot, state: State) -> Option<Name> {
+        if state == State::Isolated { self.units.label(slot).note() } else { None }
+    }
+
+    fn tell<'a>(&'a self, event: impl FnOnce(&'a Name) -> CircuitBreakerEvent<'a>) {
+        if let Some(observer) = &self.setup.observer {
+            observer(&event(&self.setup.name));
+        }
+    }
+}
+
+/// A refusal of ours further down tells nothing of the service, unless it is that the service took too long.
+fn is_too_slow(rejection: &Rejection) -> bool {
+    matches!(rejection.kind, RejectionKind::Timeout | RejectionKind::DeadlineExceeded)
+}

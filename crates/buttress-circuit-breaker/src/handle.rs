@@ -1,0 +1,245 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use buttress_core::{KeyPart, Name, Timestamp};
+
+use crate::breaker::{Breaker, View};
+use crate::draw::draw;
+use crate::gate::Core;
+use crate::keyed::Keyed as Table;
+use crate::label::Text;
+use crate::tally::Count;
+use crate::units::Slot;
+use crate::{Mode, Rules, State, Transition};
+
+/// Reads and steers the state of a [`CircuitBreakerLayer`](crate::CircuitBreakerLayer), while its services use it.
+///
+/// ```
+/// use buttress_circuit_breaker::{CircuitBreakerLayer, State};
+///
+/// let layer = CircuitBreakerLayer::default();
+/// let handle = layer.handle();
+///
+/// assert_eq!(handle.state(), State::Closed);
+/// handle.isolate("maintenance");
+/// assert_eq!(handle.state(), State::Isolated);
+/// handle.reset();
+/// assert_eq!(handle.state(), State::Closed);
+/// ```
+///
+/// # Keys
+///
+/// With [`by`](crate::CircuitBreakerLayer::by) each key has a breaker of its own: [`key`](Self::key) gives the handle of
+/// one, [`keys`](Self::keys) those of all that are there. The layer's own handle is about the breaker of calls without a
+/// key. While that is set by hand (isolated, disabled, ..), calls with a key go by it too; [`reset`](Self::reset) of it
+/// resets them all.
+#[derive(Clone)]
+pub struct Handle {
+    core: Arc<Core>,
+    key: Option<Keyed>,
+}
+
+#[derive(Clone)]
+struct Keyed {
+    hash: u64,
+    name: Name,
+}
+
+/// What a circuit breaker layer has done. The counts run from the layer's making, over all of its breakers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Calls that succeeded.
+    pub succeeded: u64,
+    /// Calls that failed.
+    pub failed: u64,
+    /// Calls whose service asked for less.
+    pub soft: u64,
+    /// Calls that panicked, which count as failures as well.
+    pub panicked: u64,
+    /// Calls that say nothing of the service, a refusal by a layer further down among them.
+    pub ignored: u64,
+    /// Calls that were dropped before they were judged, and count as nothing.
+    pub abandoned: u64,
+    /// Calls that were slow. They are in one of the counts above as well.
+    pub slow: u64,
+    /// Results that came after their breaker had changed its state. They are in none of the counts above.
+    pub stale: u64,
+    /// Calls that were not permitted.
+    pub refused: u64,
+    /// Keys that made way for others although they were not idle.
+    pub evicted: u64,
+    /// Calls that passed without a breaker, since there was no room for one.
+    pub crowded: u64,
+    /// Keys that have a breaker now.
+    pub keys: usize,
+}
+
+impl Handle {
+    pub(crate) const fn new(core: Arc<Core>) -> Self {
+        Self { core, key: None }
+    }
+
+    /// The handle of this key's breaker, be it there or not. The key is what [`by`](crate::CircuitBreakerLayer::by)
+    /// gives: a text, an `IpAddr`, a tuple of them. [`Global`](buttress_core::Global) stands for calls without a key.
+    #[must_use]
+    pub fn key(&self, key: impl KeyPart) -> Self {
+        let key = self.core.units.hash_of(&key).map(|hash| {
+            let mut text = Text::default();
+            key.write(&mut text);
+            Keyed { hash, name: text.into_name() }
+        });
+        Self { core: Arc::clone(&self.core), key }
+    }
+
+    /// The handles of all keys that have a breaker now.
+    #[must_use]
+    pub fn keys(&self) -> Vec<Self> {
+        let units = &self.core.units;
+        let keyed = units.slots().filter_map(|slot| units.label(slot).hash_and_key());
+        keyed
+            .map(|(hash, name)| Self { core: Arc::clone(&self.core), key: Some(Keyed { hash, name }) })
+            .collect()
+    }
+
+    /// The key that it is about, in readable form; `None` for calls without one.
+    #[must_use]
+    pub fn name(&self) -> Option<&Name> {
+        self.key.as_ref().map(|key| &key.name)
+    }
+
+    /// The state now. A breaker that is open stays so until a call comes after its wait.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.view().state
+    }
+
+    /// The state now with all that belongs to it: rates, probes, the time left. A key without a breaker looks as one
+    /// whose breaker is new.
+    #[must_use]
+    pub fn view(&self) -> View {
+        let core = &*self.core;
+        let now = core.setup.clock.now();
+        let Some(slot) = self.slot() else { return Breaker::new(&core.rules).view(&core.rules, now) };
+        let mut moves = Vec::new();
+        let breaker = core.units.breaker(slot);
+        breaker.tick(&core.rules, now, draw, |transition| moves.push(transition));
+        let view = breaker.view(&core.rules, now);
+        core.moved(slot, moves);
+        view
+    }
+
+    /// The reason that was given for the isolation.
+    #[must_use]
+    pub fn note(&self) -> Option<Name> {
+        self.core.units.label(self.slot()?).note()
+    }
+
+    /// What all breakers of the layer have done together.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let sum = |what| self.core.tally.sum(what);
+        let keyed = self.core.units.keyed_so_far();
+        Counts {
+            succeeded: sum(Count::Succeeded),
+            failed: sum(Count::Failed),
+            soft: sum(Count::Soft),
+            panicked: sum(Count::Panicked),
+            ignored: sum(Count::Ignored),
+            abandoned: sum(Count::Abandoned),
+            slow: sum(Count::Slow),
+            stale: sum(Count::Stale),
+            refused: sum(Count::Refused),
+            evicted: keyed.map_or(0, Table::evicted),
+            crowded: keyed.map_or(0, Table::crowded),
+            keys: keyed.map_or(0, Table::len),
+        }
+    }
+
+    /// How often a breaker of the layer has gone from one state into the other.
+    #[must_use]
+    pub fn transitions(&self, from: State, to: State) -> u64 {
+        self.core.tally.transitions(from, to)
+    }
+
+    /// Lets no call pass until [`reset`](Self::reset), since the service is to be left alone; `note` says why, in events.
+    pub fn isolate(&self, note: impl Into<Name>) {
+        self.force(Mode::Isolated, Some(note.into()));
+    }
+
+    /// Lets no call pass until [`reset`](Self::reset).
+    pub fn force_open(&self) {
+        self.force(Mode::ForcedOpen, None);
+    }
+
+    /// Lets all calls pass, and counts nothing, until [`reset`](Self::reset).
+    pub fn disable(&self) {
+        self.force(Mode::Disabled, None);
+    }
+
+    /// Lets all calls pass and counts them, and never opens, until [`reset`](Self::reset).
+    pub fn metrics_only(&self) {
+        self.force(Mode::MetricsOnly, None);
+    }
+
+    /// Opens for so long, or for the longest open time if that is less, unless the state was set by hand.
+    pub fn open_for(&self, wait: Duration) {
+        self.steer(|breaker, rules, now, tell| breaker.open_for(rules, wait, now, tell));
+    }
+
+    /// Closes with nothing counted, as if it were new; the layer's own handle resets the breakers of all keys as well.
+    /// Results of calls that are on their way come too late. The [`counts`](Self::counts) stay.
+    pub fn reset(&self) {
+        self.steer(|breaker, rules, now, tell| breaker.reset(rules, now, tell));
+        if self.key.is_none() {
+            self.keys().iter().for_each(Self::reset);
+        }
+    }
+
+    fn force(&self, mode: Mode, note: Option<Name>) {
+        if let Some(slot) = self.made() {
+            self.core.units.label(slot).set_note(note);
+        }
+        self.steer(|breaker, rules, now, tell| breaker.force(rules, mode, now, tell));
+    }
+
+    fn steer(&self, steer: impl FnOnce(&Breaker, &Rules, Timestamp, &mut dyn FnMut(Transition))) {
+        let Some(slot) = self.made() else { return };
+        let core = &*self.core;
+        let mut moves = Vec::new();
+        let breaker = core.units.breaker(slot);
+        steer(breaker, &core.rules, core.setup.clock.now(), &mut |transition| moves.push(transition));
+        core.moved(slot, moves);
+    }
+
+    /// Where the breaker is, if it is there.
+    fn slot(&self) -> Option<Slot> {
+        match &self.key {
+            None => Some(Slot::One),
+            Some(key) => self.core.units.keyed_so_far()?.place(key.hash).map(Slot::Of),
+        }
+    }
+
+    /// Where the breaker is, made if it is not there; `None` when there is no room for it.
+    fn made(&self) -> Option<Slot> {
+        let Some(Keyed { hash, name }) = &self.key else { return Some(Slot::One) };
+        let (units, now) = (&self.core.units, self.core.setup.clock.now());
+        let slot = Slot::Of(units.keyed().place_or_make(&self.core.rules, *hash, now)?);
+        let label = units.label(slot);
+        if !label.is_of(*hash) {
+            let generation = units.breaker(slot).view(&self.core.rules, now).generation;
+            label.write(*hash, name.clone(), generation);
+        }
+        Some(slot)
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle")
+            .field("name", &self.core.setup.name)
+            .field("key", &self.name())
+            .finish_non_exhaustive()
+    }
+}
