@@ -192,7 +192,6 @@ impl<S, R, C, K> Call<S, R, C, K> {
         };
         self.tried = note.tried;
         self.attempt += 1;
-        count(&settings.tally.retries);
         settings.watch.tell(|name| RetryEvent::Retrying { name, attempt: self.attempt, delay });
         Ok(delay)
     }
@@ -230,7 +229,11 @@ impl<S, R, C, K> Call<S, R, C, K> {
             last: self.attempt >= self.core.settings.attempts,
         };
         let spare = std::mem::replace(&mut self.spare, Err(Skip::Attempts)).ok()?;
-        let (sent, spare) = self.core.repeat.again(spare, stamp)?;
+        let Some((sent, spare)) = self.core.repeat.again(spare, stamp) else {
+            self.attempt -= 1;
+            return None;
+        };
+        count(&self.core.settings.tally.retries);
         if let Some(spare) = spare {
             self.spare = Ok(spare);
         }

@@ -148,7 +148,8 @@ impl<B> Drop for Keep<B> {
         tape.keep = false;
         // The present attempt may still have to read the others.
         let played = mem::take(&mut tape.played);
-        let read: Vec<_> = tape.frames.drain(..played).collect();
+        let ahead = tape.frames.split_off(played);
+        let read = mem::replace(&mut tape.frames, ahead);
         self.0.give_back(&mut tape, read.iter().map(Bytes::len).sum());
         drop(tape);
         drop(read);
