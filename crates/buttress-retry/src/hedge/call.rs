@@ -1,0 +1,247 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use buttress_core::{
+    Cause, Classify, End, EndpointId, Outcome, OutcomeKind, RejectionKind, Timestamp, Verdict,
+};
+
+use super::service::Core;
+use crate::handle::count;
+use crate::policy::{Asked, Elsewhere, Failed, Pace, Sent, Skip};
+use crate::replay::sealed::{Again, Note, Stamp, Terms};
+use crate::{HedgeEvent, Reads, Repeat, proof};
+
+/// The longest that an answer may put off the next attempt; one that asks for more is the last.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// A call that is under way: what is known of it besides its attempts.
+pub(crate) struct Call<S, R, C, K> {
+    core: Arc<Core<S, R, C>>,
+    /// What it takes to send it again, or why that will not be.
+    spare: Result<K, Skip>,
+    repeatable: bool,
+    start: Timestamp,
+    deadline: Timestamp,
+    /// Attempts of layers above, before this one.
+    before: u32,
+    /// How many attempts were begun.
+    attempts: u32,
+    next: Next,
+    tried: Option<EndpointId>,
+}
+
+/// When the next attempt is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// Not asked yet.
+    Unset,
+    At(Timestamp),
+    Never,
+}
+
+/// What becomes of a call after one of its attempts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Judged {
+    /// This is the answer.
+    Answer,
+    /// It is the answer if nothing better comes. A refusal of our own layers is the worst.
+    Failure { refused: bool },
+}
+
+impl<S, R, C, K> Call<S, R, C, K> {
+    pub(crate) fn new(core: Arc<Core<S, R, C>>, terms: Terms<K>, start: Timestamp) -> Self {
+        let Terms { spare, repeatable, attempt, deadline } = terms;
+        let before = attempt.saturating_sub(1);
+        // What cannot be sent again, or must not, is not waited for.
+        let next = if spare.is_ok() && repeatable { Next::Unset } else { Next::Never };
+        Self { core, spare, repeatable, start, deadline, before, attempts: 1, next, tried: None }
+    }
+
+    pub(crate) fn clock(&self) -> &buttress_core::Clock {
+        &self.core.settings.watch.clock
+    }
+
+    /// When the next attempt is due, if there is to be one.
+    pub(crate) fn due(&mut self) -> Option<Timestamp> {
+        if self.next == Next::Unset {
+            self.next = match self.core.settings.delay.at(self.start) {
+                Some(delay) => self.at(self.start + delay),
+                None => Next::Never,
+            };
+        }
+        match self.next {
+            Next::At(due) => Some(due),
+            _ => None,
+        }
+    }
+
+    /// No attempt begins when the caller has stopped waiting.
+    fn at(&self, due: Timestamp) -> Next {
+        if due < self.deadline { Next::At(due) } else { Next::Never }
+    }
+
+    /// Judges what the attempt of this number gave, which is over and dropped.
+    pub(crate) fn judge<Req, Res, E>(&mut self, number: u32, result: Result<&Res, &E>) -> Judged
+    where
+        R: Repeat<Req> + Again<Req, Spare = K> + Reads<Res>,
+        C: Classify<Res, E>,
+        E: Cause,
+    {
+        let outcome = match self.core.classify.classify(result) {
+            Verdict::Now(outcome) => outcome,
+            Verdict::AtEnd => self.core.classify.at_end(&End::Head),
+        };
+        match outcome.kind {
+            OutcomeKind::Success => {
+                self.succeeded(number);
+                Judged::Answer
+            }
+            OutcomeKind::Ignored => Judged::Answer,
+            _ => self.failed::<Req, _, _>(result, &outcome),
+        }
+    }
+
+    fn succeeded(&self, number: u32) {
+        let settings = &self.core.settings;
+        if number > 1 {
+            count(&settings.tally.won);
+            settings.watch.tell(|name| HedgeEvent::Won { name, attempt: number });
+        }
+        if settings.delay.is_moving() && self.spare_was_kept() {
+            let now = settings.watch.clock.now();
+            settings.delay.record(now - self.start, now);
+        }
+    }
+
+    /// Whether the call is of those that are hedged: others may take another time.
+    fn spare_was_kept(&self) -> bool {
+        self.repeatable && (self.spare.is_ok() || self.attempts > 1)
+    }
+
+    /// An attempt failed: sets when the next one is due.
+    fn failed<Req, Res, E>(&mut self, result: Result<&Res, &E>, outcome: &Outcome) -> Judged
+    where
+        R: Repeat<Req> + Again<Req, Spare = K> + Reads<Res>,
+        E: Cause,
+    {
+        let settings = &self.core.settings;
+        let note = match result {
+            Ok(res) => self.core.repeat.read(res),
+            Err(error) => {
+                let refusal = error.rejection().filter(|refusal| refusal.kind != RejectionKind::Timeout);
+                Note { refusal: refusal.map(|refusal| refusal.elsewhere), ..Note::default() }
+            }
+        };
+        if let Some(field) = note.malformed {
+            count(&settings.tally.malformed);
+            settings.watch.tell(|name| HedgeEvent::Malformed { name, field });
+        }
+        let failed = Failed {
+            marked: outcome.no_retry || note.marked,
+            // Where a call may go elsewhere is for a retry layer: here it would be refused again.
+            refusal: note.refusal.map(|_| Elsewhere::Here),
+            repeatable: self.repeatable,
+            unprocessed: outcome.unprocessed || result.is_err_and(proof::nothing_processed),
+            answered: result.is_ok(),
+            body: self.spare.as_ref().map_or(Sent::All, |spare| self.core.repeat.sent(spare)),
+            attempts_left: self.attempts <= settings.at_most,
+        };
+        let asked = match (note.pushback, outcome.retry_after) {
+            (Some(wait), _) => Asked::Pushback(wait),
+            (None, Some(wait)) => Asked::RetryAfter(wait),
+            (None, None) => Asked::Nothing,
+        };
+        let now = settings.watch.clock.now();
+        let (backoff, deadline) = (Duration::ZERO, self.deadline);
+        let pace = Pace { backoff, random: None, cap: LONGEST_WAIT, now, deadline };
+        let next = match &self.spare {
+            Err(skip) => Err(*skip),
+            Ok(_) => failed.rule().and_then(|()| pace.delay(asked)),
+        };
+        self.tried = note.tried;
+        match next {
+            Ok(wait) => self.next = Next::At(now + wait),
+            Err(reason) => self.skip(reason),
+        }
+        Judged::Failure { refused: note.refusal.is_some() }
+    }
+
+    /// The request for another attempt, which is due, while so many others are under way.
+    pub(crate) fn fire<Req>(&mut self, under_way: usize) -> Option<(u32, S, <R as Again<Req>>::Sent)>
+    where
+        R: Again<Req, Spare = K>,
+        S: Clone,
+    {
+        let (core, now) = (self.core.clone(), self.clock().now());
+        let settings = &core.settings;
+        let sent = self.may_fire::<Req>(under_way, now).and_then(|()| {
+            let last = self.attempts >= settings.at_most;
+            let stamp = Stamp {
+                attempt: self.before.saturating_add(self.attempts + 1),
+                deadline: self.deadline,
+                tried: self.tried.take(),
+                last,
+            };
+            let spare = std::mem::replace(&mut self.spare, Err(Skip::Attempts))?;
+            let (sent, spare) = core.repeat.again(spare, stamp).ok_or(Skip::BodyUnfinished)?;
+            if let Some(spare) = spare {
+                self.spare = Ok(spare);
+            }
+            Ok(sent)
+        });
+        let sent = match sent {
+            Ok(sent) => sent,
+            Err(reason) => {
+                self.skip(reason);
+                return None;
+            }
+        };
+        self.attempts += 1;
+        let more = self.spare.is_ok() && self.repeatable;
+        self.next = match settings.delay.at(now) {
+            Some(delay) if more => self.at(now + delay),
+            _ => Next::Never,
+        };
+        count(&settings.tally.fired);
+        let (attempt, after) = (self.attempts, now - self.start);
+        settings.watch.tell(|name| HedgeEvent::Fired { name, attempt, after });
+        Some((attempt, core.instance(), sent))
+    }
+
+    fn may_fire<Req>(&self, under_way: usize, now: Timestamp) -> Result<(), Skip>
+    where
+        R: Again<Req, Spare = K>,
+    {
+        let spare = self.spare.as_ref().map_err(|skip| *skip)?;
+        if now >= self.deadline && self.deadline != Timestamp::MAX {
+            return Err(Skip::Deadline);
+        }
+        match self.core.repeat.sent(spare) {
+            Sent::All => {}
+            Sent::TooMuch => return Err(Skip::BodyTooLarge),
+            Sent::Broken => return Err(Skip::BodyFailed),
+            // One reads it after the other.
+            Sent::Part if under_way == 0 => {}
+            Sent::Part | Sent::InUse => return Err(Skip::BodyUnfinished),
+        }
+        if self.core.settings.budget.withdraw(now) { Ok(()) } else { Err(Skip::Budget) }
+    }
+
+    /// There will be no further attempt.
+    fn skip(&mut self, reason: Skip) {
+        self.next = Next::Never;
+        let settings = &self.core.settings;
+        count(&settings.tally.skipped[reason as usize]);
+        settings.watch.tell(|name| HedgeEvent::Skipped { name, attempts: self.attempts, reason });
+    }
+
+    /// Tells the layers above that this failure is how it stays.
+    pub(crate) fn mark<Res>(&self, res: &mut Res)
+    where
+        R: Reads<Res>,
+    {
+        if self.attempts > 1 {
+            self.core.repeat.mark(res);
+        }
+    }
+}

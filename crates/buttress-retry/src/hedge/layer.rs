@@ -1,0 +1,373 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use buttress_core::{ByCause, Clock, Name, OnCall, Strict, Wrap};
+use tower_layer::Layer;
+
+#[cfg(feature = "http")]
+use crate::ReplayPool;
+
+use super::delay::{Delay, Moving, MovingTerms};
+use super::handle::Tally;
+use crate::{Answers, Budget, Cloning, Hedge, HedgeEvent, HedgeHandle, Http, Replaying, SettingError};
+
+/// Makes another attempt of a call that takes long, while the first goes on, and gives the answer that comes first.
+///
+/// Where one call in twenty is slow by chance (a pause of a collector, a queue, a bad disk), a second attempt after the
+/// time that the other nineteen take is slow once in four hundred, at the price of one call in twenty more. It is
+/// [*The Tail at Scale*](https://research.google/pubs/the-tail-at-scale/)'s hedged request. Where all of a service is slow,
+/// hedges only add to it, and that is what the budget is for.
+///
+/// ```
+/// use buttress_retry::{Budget, HedgeLayer};
+/// use std::time::Duration;
+///
+/// # #[cfg(feature = "http")] {
+/// // After the time that 95 of 100 calls take, and 50 ms while that is not known; at most one hedge in 20 calls.
+/// let layer = HedgeLayer::after_quantile(0.95)
+///     .until_known(Duration::from_millis(50))
+///     .budget(Budget::ratio(0.05));
+/// # let _ = layer;
+/// # }
+/// ```
+///
+/// - What is hedged is what a [`RetryLayer`](crate::RetryLayer) would try again: idempotent requests, or marked ones, whose
+///   body is at hand; a body that is still being sent is not. All others pass through.
+/// - A hedge is an attempt of its own: it goes to a clone of the inner service, which is readied for it, and from it on the
+///   request has [`Facts`](buttress_core::Facts) that say which attempt it is, and that no layer below may multiply it.
+/// - The first answer that is no failure is given. The other attempts are dropped: layers below see them cancelled, and no
+///   breaker or latency counts them.
+/// - When an attempt fails and is worth another, that one is made at once, or when the answer asks for it (`Retry-After`,
+///   gRPC pushback). While other attempts go on, a failure is not the answer; when all have failed, the last one is.
+/// - There is no hedge after the deadline, and none when the budget is spent: then the call goes on as it is.
+///
+/// The layer is its own builder. It holds the budget, the latencies and the counts: a clone shares them, and so do all
+/// services that it makes. The steps that change the delay begin new latencies.
+///
+/// | setting | default | why |
+/// |---|---|---|
+/// | `at_most` | 1 hedge for a call | what the second attempt does not help, a third seldom does |
+/// | `budget` | 5 % of the calls and 1 per second | what a quantile of 0.95 asks for |
+/// | `min_samples` | 100 in the last 10 s | fewer say little of a high quantile |
+/// | `until_known` | no hedge | what a call takes is known to you alone |
+/// | `classify` | [`Answers`] for HTTP, [`ByCause`] for others | as a retry layer |
+/// | `replay_limit`, `replay_pool` | 64 KiB for each request, 64 MiB for all | as a retry layer |
+/// | `clock` | [`Clock::default`] | |
+///
+/// A call that has to wait registers a timer; one that is answered at once does not. A hedge allocates; a call without one
+/// allocates nothing but what it takes to send its request again (over HTTP, a copy of its head).
+///
+/// Hedge *above* a balancer, so that the second attempt may go elsewhere, and below or instead of a retry layer: both
+/// withdraw from a budget, which they may share (see [`Budget::without_deposits`]).
+#[derive(Clone)]
+#[must_use = "a layer does nothing until it wraps a service"]
+pub struct HedgeLayer<R = Http, C = Answers> {
+    settings: Settings,
+    repeat: R,
+    classify: C,
+}
+
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) at_most: u32,
+    pub(crate) delay: Arc<Delay>,
+    pub(crate) budget: Budget,
+    pub(crate) tally: Arc<Tally>,
+    pub(crate) watch: Watch,
+}
+
+/// The clock, the name and the observer of a layer.
+#[derive(Clone)]
+pub(crate) struct Watch {
+    pub(crate) clock: Clock,
+    pub(crate) name: Option<Name>,
+    observer: Option<Observer>,
+}
+
+type Observer = Arc<dyn Fn(&HedgeEvent<'_>) + Send + Sync>;
+
+impl Watch {
+    pub(crate) fn tell<'a>(&'a self, event: impl FnOnce(Option<&'a Name>) -> HedgeEvent<'a>) {
+        if let Some(observer) = &self.observer {
+            observer(&event(self.name.as_ref()));
+        }
+    }
+}
+
+#[cfg(feature = "http")]
+#[cfg_attr(docsrs, doc(cfg(feature = "http")))]
+impl HedgeLayer {
+    /// Hedges HTTP requests that take longer than `delay`; each further hedge follows after another `delay`.
+    ///
+    /// # Panics
+    ///
+    /// When `delay` is zero: that would be two calls for each.
+    #[track_caller]
+    pub fn after(delay: Duration) -> Self {
+        Self::of(fixed(delay), Http::default(), Answers::default())
+    }
+
+    /// Hedges HTTP requests that take longer than the part `quantile` of the calls of the last 10 s.
+    ///
+    /// What counts is the time from the call to its answer, of calls that may be hedged and succeed: a call that a hedge
+    /// won took longer than the delay, and so the quantile does not sink by what hedges do. An attempt that is given up is
+    /// not counted. The quantile is within 5 % of the exact one; it is looked at once in 10 ms.
+    ///
+    /// Until there are [`min_samples`](Self::min_samples), the delay is [`until_known`](Self::until_known). The latencies
+    /// take 75 kB.
+    ///
+    /// # Panics
+    ///
+    /// When `quantile` is not above 0 and below 1.
+    #[track_caller]
+    pub fn after_quantile(quantile: f64) -> Self {
+        Self::of(moving(quantile), Http::default(), Answers::default())
+    }
+}
+
+impl<F> HedgeLayer<Cloning<F>, ByCause> {
+    /// Hedges requests that are `Clone`, those of which the closure says that they may be carried out twice: after the time
+    /// that 95 of 100 calls take, unless [`delay`](Self::delay) or [`delay_quantile`](Self::delay_quantile) says otherwise.
+    ///
+    /// ```
+    /// use buttress_retry::HedgeLayer;
+    /// use std::time::Duration;
+    ///
+    /// # #[derive(Clone)] enum Command { Get(String), Append(String) }
+    /// let layer = HedgeLayer::cloning(|command: &Command| matches!(command, Command::Get(_)))
+    ///     .delay(Duration::from_millis(20));
+    /// # let _ = layer;
+    /// ```
+    pub fn cloning<Req>(is_idempotent: F) -> Self
+    where
+        F: Fn(&Req) -> bool,
+    {
+        Self::of(moving(0.95), Cloning::new(is_idempotent), ByCause)
+    }
+}
+
+impl HedgeLayer<Replaying, ByCause> {
+    /// Hedges requests that say themselves how they are sent again: see [`Replay`](crate::Replay). The delay is that of
+    /// [`cloning`](HedgeLayer::cloning).
+    pub fn replaying() -> Self {
+        Self::of(moving(0.95), Replaying, ByCause)
+    }
+}
+
+impl<R, C> HedgeLayer<R, C> {
+    fn of(delay: Delay, repeat: R, classify: C) -> Self {
+        let settings = Settings {
+            at_most: 1,
+            delay: Arc::new(delay),
+            budget: Budget::ratio(0.05).min_per_second(1),
+            tally: Arc::default(),
+            watch: Watch { clock: Clock::default(), name: None, observer: None },
+        };
+        Self { settings, repeat, classify }
+    }
+
+    /// Hedges calls that take longer than `delay`; each further hedge follows after another `delay`.
+    ///
+    /// # Panics
+    ///
+    /// When `delay` is zero.
+    #[track_caller]
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.settings.delay = Arc::new(fixed(delay));
+        self
+    }
+
+    /// Hedges calls that take longer than the part `quantile` of the calls of the last 10 s.
+    ///
+    /// # Panics
+    ///
+    /// When `quantile` is not above 0 and below 1.
+    #[track_caller]
+    pub fn delay_quantile(mut self, quantile: f64) -> Self {
+        self.settings.delay = Arc::new(moving(quantile));
+        self
+    }
+
+    /// Goes by the quantile when there are at least `samples` in the last 10 s, 100 unless said otherwise.
+    ///
+    /// # Panics
+    ///
+    /// When `samples` is 0, or the delay is a fixed one.
+    #[track_caller]
+    pub fn min_samples(self, samples: u32) -> Self {
+        if samples == 0 {
+            panic!("{}", bad("min_samples", samples, "must be at least 1"));
+        }
+        self.change_moving("min_samples", samples, |terms| terms.min_samples = samples)
+    }
+
+    /// Hedges after `delay` as long as the quantile is not known. By default there is no hedge then.
+    ///
+    /// # Panics
+    ///
+    /// When `delay` is zero, or the delay is a fixed one.
+    #[track_caller]
+    pub fn until_known(self, delay: Duration) -> Self {
+        if delay.is_zero() {
+            panic!("{}", bad("until_known", delay, NOT_ZERO));
+        }
+        self.change_moving("until_known", delay, |terms| terms.until_known = Some(delay))
+    }
+
+    #[track_caller]
+    fn change_moving(
+        mut self,
+        field: &'static str,
+        value: impl fmt::Debug,
+        change: impl FnOnce(&mut MovingTerms),
+    ) -> Self {
+        let Delay::Moving(moving) = &*self.settings.delay else {
+            panic!("{}", bad(field, value, "is for a layer with a moving quantile, not a fixed delay"));
+        };
+        let mut terms = moving.terms;
+        change(&mut terms);
+        self.settings.delay = Arc::new(Delay::Moving(Moving::new(terms)));
+        self
+    }
+
+    /// Makes at most `hedges` further attempts for a call.
+    ///
+    /// # Panics
+    ///
+    /// When `hedges` is 0, or `u32::MAX`.
+    #[track_caller]
+    pub fn at_most(mut self, hedges: u32) -> Self {
+        if hedges == 0 || hedges == u32::MAX {
+            panic!("{}", bad("at_most", hedges, "must be at least 1 and below 2³² - 1"));
+        }
+        self.settings.at_most = hedges;
+        self
+    }
+
+    /// Withdraws hedges from `budget`. A clone of one that other layers have is shared with them; retries may share it too.
+    pub fn budget(mut self, budget: Budget) -> Self {
+        self.settings.budget = budget;
+        self
+    }
+
+    /// Judges by `classify` which results are failures, and so not the answer while other attempts go on.
+    pub fn classify<C2>(self, classify: C2) -> HedgeLayer<R, C2> {
+        HedgeLayer { settings: self.settings, repeat: self.repeat, classify }
+    }
+
+    /// Names the layer, in events. The default is no name.
+    pub fn named(mut self, name: impl Into<Name>) -> Self {
+        self.settings.watch.name = Some(name.into());
+        self
+    }
+
+    /// Tells `observer` of each hedge and each one that is skipped. The default is none.
+    pub fn observe(mut self, observer: impl Fn(&HedgeEvent<'_>) + Send + Sync + 'static) -> Self {
+        self.settings.watch.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// Reads the time from `clock`. The default is [`Clock::default`] at the time the layer is made.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.settings.watch.clock = clock;
+        self
+    }
+
+    /// Reads what the layer does, while its services do it.
+    #[must_use]
+    pub fn handle(&self) -> HedgeHandle {
+        let Settings { tally, delay, budget, watch, .. } = self.settings.clone();
+        HedgeHandle { tally, delay, budget, clock: watch.clock }
+    }
+
+    /// Readies the inner service in `poll_ready` instead of in `call`: see [`Strict`]. That is for the first attempt; each
+    /// hedge readies an instance of its own.
+    pub fn strict(self) -> Strict<Self> {
+        Strict::new(self)
+    }
+}
+
+#[cfg(feature = "http")]
+#[cfg_attr(docsrs, doc(cfg(feature = "http")))]
+impl<C> HedgeLayer<Http, C> {
+    /// Keeps up to `bytes` of a request's body, to send it again. A longer one goes out once. With 0 only requests without
+    /// a body are hedged.
+    pub fn replay_limit(mut self, bytes: usize) -> Self {
+        self.repeat.limit = bytes;
+        self
+    }
+
+    /// Keeps bodies in `pool`: a number of bytes for this layer, or a pool to share with others.
+    ///
+    /// # Panics
+    ///
+    /// When the number is 0.
+    #[track_caller]
+    pub fn replay_pool(mut self, pool: impl Into<ReplayPool>) -> Self {
+        self.repeat.pool = pool.into();
+        self
+    }
+}
+
+const NOT_ZERO: &str = "must be longer than zero, or each call is made twice";
+
+fn bad(field: &'static str, value: impl fmt::Debug, rule: &'static str) -> SettingError {
+    SettingError::new("hedge", field, value, rule)
+}
+
+#[track_caller]
+fn fixed(delay: Duration) -> Delay {
+    if delay.is_zero() {
+        panic!("{}", bad("delay", delay, NOT_ZERO));
+    }
+    Delay::Fixed(delay)
+}
+
+#[track_caller]
+fn moving(quantile: f64) -> Delay {
+    // Not a number is in no range.
+    if !(quantile > 0.0 && quantile < 1.0) {
+        panic!("{}", bad("quantile", quantile, "must be above 0 and below 1"));
+    }
+    Delay::Moving(Moving::new(MovingTerms { quantile, min_samples: 100, until_known: None }))
+}
+
+impl<S: Clone, R: Clone, C: Clone> Wrap<S> for HedgeLayer<R, C> {
+    type Service = Hedge<S, R, C>;
+
+    fn wrap(&self, inner: S) -> Self::Service {
+        Hedge::new(inner, self.settings.clone(), self.repeat.clone(), self.classify.clone())
+    }
+}
+
+impl<S: Clone, R: Clone, C: Clone> Layer<S> for HedgeLayer<R, C> {
+    type Service = Hedge<OnCall<S>, R, C>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        self.wrap(OnCall::new(inner))
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("name", &self.watch.name)
+            .field("at_most", &self.at_most)
+            .field("delay", &self.delay)
+            .field("budget", &self.budget)
+            .field("clock", &self.watch.clock)
+            .field("observed", &self.watch.observer.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<R: fmt::Debug, C: fmt::Debug> fmt::Debug for HedgeLayer<R, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HedgeLayer")
+            .field("settings", &self.settings)
+            .field("repeat", &self.repeat)
+            .field("classify", &self.classify)
+            .finish()
+    }
+}

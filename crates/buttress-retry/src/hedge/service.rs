@@ -1,0 +1,105 @@
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use buttress_core::{Cause, Classify};
+use tower_service::Service;
+
+use super::call::Call;
+use super::layer::Settings;
+use crate::handle::count;
+use crate::{Answers, HedgeFuture, Http, Reads, Repeat};
+
+/// Hedges calls that take long. Made by [`HedgeLayer`](crate::HedgeLayer).
+///
+/// `poll_ready` is that of `S`: over [`OnCall`](buttress_core::OnCall), as the layer makes it, always ready. The first
+/// attempt calls the instance that was readied; each hedge readies and calls a clone of its own, which is made when it is
+/// needed.
+pub struct Hedge<S, R = Http, C = Answers> {
+    inner: S,
+    core: Arc<Core<S, R, C>>,
+}
+
+/// What the clones of one service share.
+pub(crate) struct Core<S, R, C> {
+    pub(crate) settings: Settings,
+    pub(crate) repeat: R,
+    pub(crate) classify: C,
+    /// What hedges are cloned from, so that a call which needs none clones nothing.
+    seed: Mutex<S>,
+}
+
+impl<S: Clone, R, C> Core<S, R, C> {
+    /// An instance for one hedge; it is not ready.
+    pub(crate) fn instance(&self) -> S {
+        self.seed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl<S: Clone, R, C> Hedge<S, R, C> {
+    pub(crate) fn new(inner: S, settings: Settings, repeat: R, classify: C) -> Self {
+        let seed = Mutex::new(inner.clone());
+        Self { inner, core: Arc::new(Core { settings, repeat, classify, seed }) }
+    }
+}
+
+impl<S, R, C> Hedge<S, R, C> {
+    /// The inner service.
+    pub const fn inner(&self) -> &S {
+        &self.inner
+    }
+
+    /// The inner service, to change it. Hedges go to what the layer was given, and do not see the change.
+    pub const fn inner_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// Unwraps the inner service.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S, R, C, Req> Service<Req> for Hedge<S, R, C>
+where
+    R: Repeat<Req> + Reads<S::Response>,
+    S: Service<<R as Repeat<Req>>::Sent> + Clone,
+    S::Error: Cause,
+    C: Classify<S::Response, S::Error>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = HedgeFuture<S, Req, R, C>;
+
+    #[inline]
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, req: Req) -> Self::Future {
+        let Settings { budget, tally, watch, .. } = &self.core.settings;
+        let now = watch.clock.now();
+        let (req, terms) = self.core.repeat.begin(req, true);
+        count(&tally.calls);
+        // What a layer above tries again is no original.
+        if terms.attempt <= 1 {
+            budget.deposit(now);
+        }
+        HedgeFuture::new(self.inner.call(req), Call::new(self.core.clone(), terms, now))
+    }
+}
+
+impl<S: Clone, R, C> Clone for Hedge<S, R, C> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), core: self.core.clone() }
+    }
+}
+
+impl<S: fmt::Debug, R, C> fmt::Debug for Hedge<S, R, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hedge")
+            .field("inner", &self.inner)
+            .field("settings", &self.core.settings)
+            .finish_non_exhaustive()
+    }
+}
