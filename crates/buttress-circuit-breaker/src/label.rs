@@ -34,6 +34,10 @@ impl Label {
     /// From now on it is about this key, whose breaker is in this generation.
     pub(crate) fn write(&self, hash: u64, key: Name, generation: u32) {
         let mut words = self.lock();
+        if self.is_of(hash) {
+            // Another thread was quicker, and may have told of a transition since.
+            return;
+        }
         **words.get_or_insert_default() = Words { key: Some(key), note: None };
         self.told.store(generation, Relaxed);
         self.hash.store(hash, Relaxed);

@@ -27,7 +27,7 @@ use crate::{CircuitBreaker, CircuitBreakerEvent, Handle, OnDrop, Ramp, Settings,
 /// | `probes` | 3 | |
 /// | `classify` | [`ByCause`]: an error is a failure | needs no response type; **over HTTP take `classify::status()`**, which knows a 503 |
 /// | `by` | [`Global`], one breaker for all | needs no request type |
-/// | `capacity` | 4096 keys | a breaker is some hundred bytes |
+/// | `capacity` | 1024 keys | more upstreams than most have, in 256 KiB |
 /// | `at_end` | judged at the head | the response type stays as it is |
 /// | `slow_calls` | not judged; then to the head | what is slow, only you know |
 /// | `open_when_asked` | off | one answer would stop all calls |
@@ -330,7 +330,7 @@ impl<K, J, C, F> CircuitBreakerLayer<K, J, C, F> {
         self.restart(|setup| setup.open_when_asked = true)
     }
 
-    /// Holds breakers for up to `keys` keys, 4096 unless said otherwise. When there are more, the one that was idle longest
+    /// Holds breakers for up to `keys` keys, 1024 unless said otherwise. When there are more, the one that was idle longest
     /// makes way.
     ///
     /// Begins a new state.

@@ -49,7 +49,7 @@ pub use buttress_http::client;
 #[cfg(feature = "circuit-breaker")]
 #[cfg_attr(docsrs, doc(cfg(feature = "circuit-breaker")))]
 #[doc(inline)]
-pub use buttress_circuit_breaker as circuit_breaker;
+pub use buttress_circuit_breaker::{self as circuit_breaker, CircuitBreaker, CircuitBreakerLayer};
 
 #[cfg(feature = "rate-limit")]
 #[cfg_attr(docsrs, doc(cfg(feature = "rate-limit")))]
