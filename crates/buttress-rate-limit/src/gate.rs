@@ -212,6 +212,7 @@ impl<St: Store> Core<St> {
         }
     }
 
+    #[inline]
     fn refused(&self, decision: &St::Decision, plan: usize, cost: u32) {
         self.tally.count(Count::Refused);
         for index in each(decision.violations()) {
@@ -344,7 +345,9 @@ impl<K, J, St: Store, R> Gate<K, J, St, R> {
         let mut rejection = Rejection::new(kind);
         rejection.policy = Some(self.core.limit_name(decision, binding));
         let others = decision.violations() & !1_u32.unbounded_shl(binding as u32);
-        rejection.also.extend(each(others).map(|index| self.core.limit_name(decision, index)));
+        if others != 0 {
+            rejection.also.extend(each(others).map(|index| self.core.limit_name(decision, index)));
+        }
         rejection.retry_after = decision.retry_after();
         let mut res = self.reject.reject(form, rejection)?;
         self.annotate(form, &mut res, decision);

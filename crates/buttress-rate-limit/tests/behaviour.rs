@@ -451,6 +451,31 @@ mod watching {
         assert_eq!(*seen.lock().unwrap(), expected);
     }
 
+    /// There are more threads than stripes, at a time and one after the other.
+    #[test]
+    fn counts_are_exact_however_many_threads_there_are() {
+        let layer = RateLimitLayer::per_second(1_000_000);
+        let (handle, service) = (layer.handle(), layer.layer(echo().0));
+        let calls = |threads: usize| {
+            let start = std::sync::Barrier::new(threads);
+            std::thread::scope(|scope| {
+                for _ in 0..threads {
+                    scope.spawn(|| {
+                        start.wait();
+                        for _ in 0..100 {
+                            let _ = call(&service, 1);
+                        }
+                    });
+                }
+            });
+        };
+
+        calls(48);
+        (0..48).for_each(|_| calls(1));
+
+        assert_eq!(handle.allowed() + handle.refused(), 2 * 48 * 100);
+    }
+
     #[test]
     fn a_handle_counts_and_forgets() {
         let time = ManualClock::new();
