@@ -41,10 +41,19 @@ fn kept(extensions: &Extensions) -> Option<&SocketAddr> {
 #[cfg(feature = "axum")]
 fn axum(extensions: &Extensions) -> Option<&SocketAddr> {
     use axum::extract::ConnectInfo;
+
+    match extensions.get::<ConnectInfo<SocketAddr>>() {
+        Some(info) => Some(&info.0),
+        None => mock(extensions),
+    }
+}
+
+#[cfg(feature = "axum")]
+#[cold]
+fn mock(extensions: &Extensions) -> Option<&SocketAddr> {
     use axum::extract::connect_info::MockConnectInfo;
 
-    let real = extensions.get::<ConnectInfo<SocketAddr>>().map(|info| &info.0);
-    real.or_else(|| extensions.get::<MockConnectInfo<SocketAddr>>().map(|info| &info.0))
+    extensions.get::<MockConnectInfo<SocketAddr>>().map(|info| &info.0)
 }
 
 #[cfg(not(feature = "axum"))]

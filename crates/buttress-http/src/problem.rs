@@ -169,8 +169,11 @@ impl Json {
 
     fn string(&mut self, text: &str) {
         // No early return, so that it is done in wide steps.
-        let escaped = |byte: u8| (byte < b' ') | (byte == b'"') | (byte == b'\\');
-        if text.bytes().fold(false, |any, byte| any | escaped(byte)) {
+        let mut escaped = false;
+        for &byte in text.as_bytes() {
+            escaped |= byte < b' ' || byte == b'"' || byte == b'\\';
+        }
+        if escaped {
             return self.value(&Value::from(text));
         }
         self.text("\"");

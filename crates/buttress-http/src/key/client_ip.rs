@@ -212,7 +212,7 @@ impl Proxies {
 }
 
 impl<B> Key<Request<B>> for ClientIp {
-    #[inline]
+    #[inline(always)]
     fn key<K: KeySink>(&self, request: &Request<B>, to: &mut K) -> bool {
         let Some(peer) = Peer::of(request) else {
             warn_no_peer();
