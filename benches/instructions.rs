@@ -11,13 +11,16 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use buttress_core::{Clock, Store};
+use buttress_rate_limit::{Limit, RateLimitLayer};
 use governor::RateLimiter;
 use governor::clock::{Clock as _, QuantaClock};
 use governor::middleware::StateInformationMiddleware;
+use leaky_bucket::RateLimiter as LeakyBucket;
+use tower::Layer;
 
 mod sides;
 use sides::layers::{self, Api};
-use sides::{AMPLE, Fixed, Hello, KEYS, RATE, admitted, check, check_and_tell, fixed};
+use sides::{AMPLE, Fixed, Hello, KEYS, RATE, Unit, admitted, check, check_and_tell, fixed};
 
 /// One line of the table: what, who, the loop that is not its own, the goal, and what runs.
 struct Case(&'static str, &'static str, &'static str, Option<u32>, fn(u64));
@@ -145,8 +148,20 @@ const CASES: &[Case] = &[
     Case("layer: refused as an error", "tower-resilience", "request", None, |n| {
         layer(n, layers::resilience(1, Duration::from_secs(60)));
     }),
-    Case("layer: refused as a response", "buttress", "request", None, |n| {
+    // Not a goal that was set before, but what it is: no change may make it more.
+    Case("layer: refused as a response", "buttress", "request", Some(5600), |n| {
         layer(n, layers::answered(sides::tight(), false));
+    }),
+    Case("queue: nobody waits", "buttress", "loop", None, |n| {
+        let limit = Limit::per_second(RATE.into());
+        let mut service = RateLimitLayer::new(limit).wait(Duration::from_secs(1)).layer(Unit);
+        repeat(n, || sides::call(&mut service, ()).is_ok());
+    }),
+    Case("queue: nobody waits", "leaky-bucket", "loop", None, |n| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let _entered = runtime.as_ref().expect("a runtime starts").enter();
+        let limiter = LeakyBucket::builder().max(RATE as usize).initial(RATE as usize).build();
+        repeat(n, || sides::poll(limiter.acquire_one()));
     }),
     Case("layer: refused as a response", "tower_governor", "request", None, |n| {
         layer(n, layers::governor(Duration::from_secs(60), 1));
