@@ -203,14 +203,10 @@ impl Breaker {
         match (word.state(), marks) {
             (State::Closed | State::MetricsOnly, Some(marks)) => {
                 let at = matches!(rules.span, Span::Slices(_)).then(&now);
-                let counted = self.results.count(
-                    rules.span,
-                    word.generation(),
-                    marks,
-                    rules.minimum,
-                    at.unwrap_or_default(),
-                    || self.is_in(word),
-                );
+                let counted =
+                    self.results.count(rules.span, word.generation(), marks, at.unwrap_or_default(), || {
+                        self.is_in(word)
+                    });
                 if counted == Counted::Stale {
                     return self.too_late(Some(marks));
                 }
@@ -221,7 +217,7 @@ impl Breaker {
                 let reason = match counted {
                     _ if asked.is_some() => Some(Reason::Asked),
                     _ if row => Some(Reason::ConsecutiveFailures),
-                    Counted::Judge(sums) => rules.verdict(sums),
+                    Counted::Bad(sums) => rules.verdict(sums),
                     _ => None,
                 };
                 if let Some(reason) = reason {

@@ -243,7 +243,10 @@ impl Keyed {
         if let Some(found) = self.find(hash) {
             return Some(found);
         }
-        let slots = self.homes(hash).into_iter().flat_map(|index| {
+        // The emptier group first: with two to choose from, they fill alike.
+        let mut homes = self.homes(hash);
+        homes.sort_by_key(|index| self.held(*index));
+        let slots = homes.into_iter().flat_map(|index| {
             let group =
                 self.groups[index].get_or_init(|| Box::new(std::array::from_fn(|_| Slot::new(rules))));
             group.iter().enumerate().map(move |(at, slot)| (Place((index * SLOTS + at) as u32), slot))
@@ -264,6 +267,11 @@ impl Keyed {
         slot.asked.store(now.as_nanos(), Relaxed);
         slot.hash.store(hash, SeqCst);
         Some((place, slot))
+    }
+
+    fn held(&self, group: usize) -> usize {
+        let held = |slot: &&Slot| slot.hash.load(SeqCst) != FREE;
+        self.groups[group].get().map_or(0, |group| group.iter().filter(held).count())
     }
 
     /// The groups a key may be in.

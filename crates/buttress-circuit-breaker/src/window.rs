@@ -21,10 +21,10 @@ pub(crate) struct Results(Box<[AtomicU64]>);
 pub(crate) enum Counted {
     /// It came too late.
     Stale,
-    /// It cannot have opened anything.
-    Fine,
+    /// It is neither a failure nor slow, and so opens nothing.
+    Good,
     /// The breaker is to be judged by these.
-    Judge(Sums),
+    Bad(Sums),
 }
 
 impl Results {
@@ -43,13 +43,12 @@ impl Results {
         span: Span,
         generation: u32,
         marks: Marks,
-        minimum: u32,
         now: Timestamp,
         is_current: impl Fn() -> bool,
     ) -> Counted {
         match span {
-            Span::Last(calls) => self.count_last(calls, generation, marks, minimum, is_current),
-            Span::Slices(width) => self.count_slice(width, generation, marks, minimum, now, is_current),
+            Span::Last(calls) => self.count_last(calls, generation, marks, is_current),
+            Span::Slices(width) => self.count_slice(width, generation, marks, now, is_current),
         }
     }
 
@@ -59,7 +58,6 @@ impl Results {
         calls: u32,
         generation: u32,
         marks: Marks,
-        minimum: u32,
         is_current: impl Fn() -> bool,
     ) -> Counted {
         let (header, cells) = self.0.split_first().expect("a window has a header");
@@ -117,8 +115,7 @@ impl Results {
                 }
             }
         }
-        let sums = after.sums(calls);
-        if marks.is_bad() || sums.total == minimum { Counted::Judge(sums) } else { Counted::Fine }
+        if marks.is_bad() { Counted::Bad(after.sums(calls)) } else { Counted::Good }
     }
 
     #[inline]
@@ -127,7 +124,6 @@ impl Results {
         width: u64,
         generation: u32,
         marks: Marks,
-        minimum: u32,
         now: Timestamp,
         is_current: impl Fn() -> bool,
     ) -> Counted {
@@ -164,11 +160,11 @@ impl Results {
             if word.compare_exchange_weak(seen.0, next.0, SeqCst, SeqCst).is_err() {
                 continue;
             }
-            // With more than the minimum in this slice alone, a success cannot be the one that was missing.
-            if !marks.is_bad() && next.total() > minimum {
-                return Counted::Fine;
-            }
-            return Counted::Judge(self.slice_sums(generation, slice));
+            return if marks.is_bad() {
+                Counted::Bad(self.slice_sums(generation, slice))
+            } else {
+                Counted::Good
+            };
         }
     }
 
@@ -215,7 +211,7 @@ impl Results {
             let seen = Latest(self.0[0].load(SeqCst));
             if seen.is_of(generation)
                 || !is_current()
-                || self.advance(seen, generation, seen.slice().max(now.as_nanos() / width))
+                || self.advance(seen, generation, now.as_nanos() / width)
             {
                 return;
             }

@@ -161,6 +161,8 @@ impl Settings {
     }
 
     /// Judges by rates only when the window holds so many calls: from 1 to 65 535, and not more than it can hold.
+    ///
+    /// A success never opens a breaker: where it makes up the minimum, the next call that fails or is slow does.
     #[must_use]
     pub const fn minimum_calls(mut self, calls: u32) -> Self {
         self.minimum = Some(calls);

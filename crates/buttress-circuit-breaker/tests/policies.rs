@@ -1,0 +1,681 @@
+//! When a breaker opens, what it lets through, and how it comes back: each rule by a short trace.
+
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+use buttress_circuit_breaker::{
+    Admission, Breaker, Judged, Mode, OnDrop, Ramp, Reason, Recorded, Refused, Rules, Settings, State,
+    Transition, View, Window,
+};
+use buttress_core::Timestamp;
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A breaker with its own time, that remembers what it has told.
+struct Bench {
+    rules: Rules,
+    breaker: Breaker,
+    now: Cell<Timestamp>,
+    draw: Cell<u64>,
+    told: RefCell<Vec<Transition>>,
+}
+
+/// Without jitter, so that the times are those of the settings.
+fn bench(settings: Settings) -> Bench {
+    let rules = settings.jitter(0.0).rules().unwrap();
+    let breaker = Breaker::new(&rules);
+    let now = Cell::new(Timestamp::ZERO + HOUR);
+    Bench { rules, breaker, now, draw: Cell::new(0), told: RefCell::default() }
+}
+
+/// The last ten calls, from two on.
+fn of_ten() -> Settings {
+    Settings::default().window(Window::last(10)).minimum_calls(2)
+}
+
+impl Bench {
+    fn pass(&self, time: Duration) -> &Self {
+        self.now.set(self.now.get() + time);
+        self
+    }
+
+    fn tell(&self) -> impl FnMut(Transition) + '_ {
+        |transition| self.told.borrow_mut().push(transition)
+    }
+
+    fn admit(&self) -> Result<Admission, Refused> {
+        self.breaker.admit(&self.rules, || self.now.get(), || self.draw.get(), self.tell())
+    }
+
+    fn end(&self, admission: Admission, judged: Judged, slow: bool) -> Recorded {
+        let now = || self.now.get();
+        self.breaker.record(&self.rules, admission, judged, slow, now, || self.draw.get(), self.tell())
+    }
+
+    fn call(&self, judged: Judged) -> &Self {
+        let admission = self.admit().expect("it passes");
+        self.end(admission, judged, false);
+        self
+    }
+
+    fn calls(&self, calls: u32, judged: Judged) -> &Self {
+        (0..calls).for_each(|_| _ = self.call(judged));
+        self
+    }
+
+    /// Opens it and waits until a probe may pass.
+    fn opened(self) -> Self {
+        self.calls(2, Judged::Failure);
+        assert_eq!(self.state(), State::Open);
+        self.pass(self.view().lasts.unwrap());
+        self
+    }
+
+    fn force(&self, mode: Mode) {
+        self.breaker.force(&self.rules, mode, self.now.get(), self.tell());
+    }
+
+    fn tick(&self) -> State {
+        self.breaker.tick(&self.rules, self.now.get(), || self.draw.get(), self.tell());
+        self.state()
+    }
+
+    fn state(&self) -> State {
+        self.breaker.state()
+    }
+
+    fn view(&self) -> View {
+        self.breaker.view(&self.rules, self.now.get())
+    }
+
+    fn refused(&self) -> Option<Duration> {
+        self.admit().expect_err("it is refused").retry_after
+    }
+
+    fn last(&self) -> Transition {
+        *self.told.borrow().last().expect("something was told")
+    }
+}
+
+#[test]
+fn by_default_half_of_twenty_calls_in_ten_seconds_open_it() {
+    let bench = bench(Settings::default());
+
+    bench.calls(10, Judged::Success).calls(9, Judged::Failure);
+    assert_eq!((bench.state(), bench.view().failure_rate), (State::Closed, None));
+    bench.call(Judged::Failure);
+
+    assert_eq!(bench.state(), State::Open);
+    assert_eq!(bench.refused(), Some(5 * SECOND));
+    let told = bench.last();
+    assert_eq!((told.from, told.to, told.reason), (State::Closed, State::Open, Reason::FailureRate));
+    assert_eq!((told.generation, told.lasts), (1, Some(5 * SECOND)));
+    assert_eq!(told.sums.map(|sums| (sums.total, sums.failed)), Some((20, 10)));
+}
+
+#[test]
+fn a_little_less_than_the_rate_does_not_open_it() {
+    let bench = bench(Settings::default());
+
+    bench.calls(100, Judged::Success).calls(99, Judged::Failure);
+
+    assert_eq!(bench.state(), State::Closed);
+    assert_eq!(bench.view().failure_rate, Some(99.0 / 199.0));
+    bench.call(Judged::Failure);
+    assert_eq!(bench.state(), State::Open);
+}
+
+#[test]
+fn two_of_three_reach_two_thirds() {
+    let bench = bench(of_ten().minimum_calls(3).failure_rate(2.0 / 3.0));
+
+    bench.call(Judged::Success).calls(2, Judged::Failure);
+
+    assert_eq!(bench.state(), State::Open);
+}
+
+#[test]
+fn a_success_opens_nothing_and_the_next_failure_does() {
+    let bench = bench(of_ten().minimum_calls(4));
+
+    bench.calls(3, Judged::Failure).call(Judged::Success);
+    assert_eq!(bench.state(), State::Closed);
+    bench.call(Judged::Failure);
+
+    assert_eq!(bench.state(), State::Open);
+}
+
+#[test]
+fn however_many_calls_went_well_the_window_slides() {
+    let bench = bench(of_ten());
+
+    bench.calls(100_000, Judged::Success).calls(4, Judged::Failure);
+    assert_eq!(bench.view().failure_rate, Some(0.4));
+    bench.call(Judged::Failure);
+
+    assert_eq!(bench.state(), State::Open);
+}
+
+#[test]
+fn the_longest_window_holds_each_of_its_calls() {
+    let bench = bench(Settings::default().window(Window::last(100_000)));
+    bench.force(Mode::MetricsOnly);
+
+    bench.calls(60_000, Judged::Failure).calls(70_000, Judged::Success);
+
+    let sums = bench.view().sums;
+    assert_eq!((sums.total, sums.failed), (100_000, 30_000));
+}
+
+#[test]
+fn slow_calls_open_it_although_all_of_them_succeed() {
+    let bench = bench(of_ten().slow_calls(SECOND, 0.5));
+
+    for slow in [false, false, true] {
+        bench.end(bench.admit().unwrap(), Judged::Success, slow);
+    }
+    assert_eq!(bench.state(), State::Closed);
+    bench.end(bench.admit().unwrap(), Judged::Success, true);
+
+    assert_eq!((bench.state(), bench.last().reason), (State::Open, Reason::SlowRate));
+}
+
+#[test]
+fn failures_in_a_row_open_it_before_there_is_a_rate() {
+    let bench = bench(Settings::default().consecutive_failures(3));
+
+    bench.calls(2, Judged::Failure).call(Judged::Success).calls(2, Judged::Failure);
+    bench.calls(5, Judged::Soft);
+    assert_eq!(bench.state(), State::Closed, "soft ones do not count");
+    bench.call(Judged::Failure);
+
+    assert_eq!(bench.state(), State::Open, "and do not end the row");
+    assert_eq!(bench.last().reason, Reason::ConsecutiveFailures);
+}
+
+#[test]
+fn ignored_and_cancelled_calls_count_for_nothing() {
+    let bench = bench(of_ten());
+
+    bench.calls(50, Judged::Ignored).calls(50, Judged::Cancelled).call(Judged::Failure);
+
+    assert_eq!(bench.view().sums.total, 1);
+    assert_eq!(bench.state(), State::Closed);
+}
+
+#[test]
+fn calls_dropped_when_slow_fail_if_that_is_asked_for() {
+    let settings = of_ten().slow_calls(SECOND, 1.0).on_drop(OnDrop::FailWhenSlow);
+    let bench = bench(settings);
+
+    bench.end(bench.admit().unwrap(), Judged::Cancelled, false);
+    assert_eq!(bench.view().sums.total, 0);
+    bench.end(bench.admit().unwrap(), Judged::Cancelled, true);
+    bench.end(bench.admit().unwrap(), Judged::Cancelled, true);
+
+    assert_eq!(bench.state(), State::Open);
+}
+
+#[test]
+fn a_window_of_time_forgets_slice_by_slice() {
+    let bench = bench(Settings::default().window(Window::time(10 * SECOND)).failure_rate(1.0));
+    for _ in 0..10 {
+        bench.call(Judged::Failure).call(Judged::Success).pass(SECOND);
+    }
+
+    assert_eq!(bench.view().sums.total, 18, "the first slice has gone");
+    bench.pass(5 * SECOND);
+    assert_eq!(bench.view().sums.total, 8);
+    bench.call(Judged::Success);
+    assert_eq!(bench.view().sums.total, 9);
+}
+
+#[test]
+fn after_any_idle_time_a_window_of_time_is_empty() {
+    for shift in 0..10 {
+        // 327 680 slices are a whole turn of the tags and of the words alike.
+        for slices in [10, 65_536, 327_680, 655_360, 30 * 86_400, 365 * 86_400] {
+            let bench = bench(Settings::default().window(Window::time(10 * SECOND)));
+            bench.pass(shift * SECOND).calls(10, Judged::Failure);
+
+            bench.pass(slices * SECOND).call(Judged::Success);
+
+            assert_eq!(bench.view().sums.total, 1, "{slices} slices later");
+        }
+    }
+}
+
+#[test]
+fn a_slice_that_is_full_keeps_its_rate() {
+    let bench = bench(Settings::default().failure_rate(0.9));
+
+    for _ in 0..150_000 {
+        bench.call(Judged::Failure).call(Judged::Success);
+    }
+
+    let rate = bench.view().failure_rate.unwrap();
+    assert!((rate - 0.5).abs() < 0.001, "{rate}");
+    assert!(bench.view().sums.total < 65_536);
+}
+
+#[test]
+fn results_count_towards_the_latest_slice_while_the_clock_is_behind() {
+    let bench = bench(Settings::default().window(Window::time(10 * SECOND)));
+    bench.call(Judged::Success);
+    bench.now.set(Timestamp::ZERO);
+
+    bench.calls(18, Judged::Success).calls(10, Judged::Failure);
+    assert_eq!(bench.view().sums.total, 29);
+    bench.calls(9, Judged::Failure);
+
+    assert_eq!(bench.state(), State::Open);
+    assert_eq!(bench.refused(), Some(5 * SECOND));
+}
+
+#[test]
+fn it_stays_open_for_longer_each_time_until_it_was_closed() {
+    let bench = bench(of_ten().probes(1)).opened();
+
+    let waits: Vec<_> = (0..5)
+        .map(|_| {
+            bench.call(Judged::Failure);
+            let wait = bench.refused().unwrap();
+            bench.pass(wait);
+            wait.as_secs()
+        })
+        .collect();
+    assert_eq!(waits, [10, 20, 40, 60, 60]);
+    assert_eq!(bench.view().growth, 5);
+    bench.call(Judged::Success);
+
+    assert_eq!(bench.state(), State::Closed);
+    bench.calls(2, Judged::Failure);
+    assert_eq!(bench.refused(), Some(5 * SECOND));
+}
+
+#[test]
+fn chance_makes_the_wait_shorter_and_never_longer() {
+    for (draw, wait) in [(0, 5_000), (u64::MAX / 2, 4_500), (u64::MAX, 4_000)] {
+        let rules = of_ten().jitter(0.2).rules().unwrap();
+        let breaker = Breaker::new(&rules);
+        let now = || Timestamp::ZERO;
+
+        for _ in 0..2 {
+            let admission = breaker.admit(&rules, now, || draw, |_| {}).unwrap();
+            breaker.record(&rules, admission, Judged::Failure, false, now, || draw, |_| {});
+        }
+
+        let refused = breaker.admit(&rules, now, || draw, |_| {}).unwrap_err();
+        let left = refused.retry_after.unwrap().as_secs_f64() * 1000.0;
+        assert!((left - f64::from(wait)).abs() < 0.01, "{left} ms");
+    }
+}
+
+#[test]
+fn who_asks_to_be_left_alone_is_left_alone_for_so_long() {
+    for (asked, wait) in [(7, 7), (1, 1), (3600, 60)] {
+        let bench = bench(of_ten());
+
+        bench.call(Judged::OpenFor(asked * SECOND));
+
+        assert_eq!((bench.state(), bench.last().reason), (State::Open, Reason::Asked));
+        assert_eq!(bench.refused(), Some(wait * SECOND), "asked for {asked} s");
+    }
+}
+
+#[test]
+fn an_open_breaker_lets_no_call_through_before_its_time_and_a_probe_then() {
+    let bench = bench(of_ten());
+    bench.calls(2, Judged::Failure);
+
+    bench.pass(5 * SECOND - Duration::from_nanos(1001));
+    assert!(bench.admit().is_err());
+    bench.pass(Duration::from_nanos(1001));
+
+    assert_eq!(bench.tick(), State::Open, "only a call can be a probe");
+    assert!(bench.admit().unwrap().is_probe());
+    assert_eq!((bench.state(), bench.last().reason), (State::HalfOpen, Reason::WaitOver));
+}
+
+#[test]
+fn probes_are_bounded_in_flight_and_judged() {
+    let bench = bench(of_ten().probes(3)).opened();
+    let probes = [bench.admit().unwrap(), bench.admit().unwrap(), bench.admit().unwrap()];
+    bench.pass(SECOND);
+
+    assert_eq!(bench.refused(), Some(4 * SECOND), "the time for the probes");
+    assert_eq!((bench.view().probes_in_flight, bench.view().half_open_for), (3, Some(SECOND)));
+    bench.end(probes[0], Judged::Success, false);
+    assert!(bench.admit().is_err(), "one is judged");
+    bench.end(probes[1], Judged::Ignored, false);
+    bench.end(probes[2], Judged::Cancelled, false);
+    bench.calls(2, Judged::Success);
+
+    assert_eq!((bench.state(), bench.last().reason), (State::Closed, Reason::ProbesPassed));
+    assert_eq!(bench.view().sums.total, 0, "it begins anew");
+}
+
+#[test]
+fn it_opens_again_as_soon_as_the_other_probes_cannot_help_in_any_order() {
+    use Judged::{Failure, Soft, Success};
+    for (results, state) in [
+        (&[Failure, Soft][..], State::Open),
+        (&[Failure, Success], State::HalfOpen),
+        (&[Failure, Success, Success], State::Closed),
+        (&[Success, Success, Failure], State::Closed),
+        (&[Success, Failure, Failure], State::Open),
+    ] {
+        let bench = bench(of_ten().probes(3)).opened();
+
+        for result in results {
+            bench.call(*result);
+        }
+
+        assert_eq!(bench.state(), state, "after {results:?}");
+    }
+}
+
+#[test]
+fn slow_probes_open_it_again() {
+    let bench = bench(of_ten().slow_calls(SECOND, 0.5).probes(2)).opened();
+
+    bench.end(bench.admit().unwrap(), Judged::Success, true);
+
+    assert_eq!((bench.state(), bench.last().reason), (State::Open, Reason::SlowRate));
+    assert_eq!(bench.refused(), Some(10 * SECOND));
+}
+
+#[test]
+fn without_a_rate_any_failed_probe_opens_it_again() {
+    let settings = Settings::default().no_failure_rate().consecutive_failures(2).probes(10);
+    let bench = bench(settings).opened();
+
+    bench.calls(5, Judged::Success).call(Judged::Failure);
+
+    assert_eq!(bench.state(), State::Open);
+}
+
+#[test]
+fn a_probe_that_hangs_opens_it_again_for_longer() {
+    let bench = bench(of_ten().probes(2).half_open_for(2 * SECOND)).opened();
+    let hangs = bench.admit().unwrap();
+    bench.call(Judged::Success);
+
+    bench.pass(2 * SECOND + Duration::from_millis(500));
+    assert_eq!(bench.tick(), State::Open);
+
+    assert_eq!(bench.last().reason, Reason::ProbesOverdue);
+    assert_eq!(bench.refused(), Some(Duration::from_millis(9500)), "ten seconds from when they were due");
+    assert_eq!(bench.end(hangs, Judged::Success, false), Recorded::Stale);
+    assert_eq!((bench.state(), bench.view().stale), (State::Open, 1));
+}
+
+#[test]
+fn a_probe_that_comes_back_after_its_time_comes_too_late() {
+    let bench = bench(of_ten().probes(1).half_open_for(SECOND)).opened();
+    let probe = bench.admit().unwrap();
+
+    bench.pass(SECOND);
+
+    assert_eq!(bench.end(probe, Judged::Success, false), Recorded::Stale);
+    assert_eq!(bench.state(), State::Open);
+}
+
+#[test]
+fn where_few_calls_come_those_that_did_decide_when_the_time_is_over() {
+    let good = bench(of_ten().probes(3)).opened();
+    good.call(Judged::Success).pass(5 * SECOND);
+    assert_eq!((good.tick(), good.last().reason), (State::Closed, Reason::ProbesPassed));
+
+    let bad = bench(of_ten().probes(3)).opened();
+    bad.call(Judged::Failure).pass(5 * SECOND);
+    assert_eq!((bad.tick(), bad.last().reason), (State::Open, Reason::FailureRate));
+
+    let unknown = bench(of_ten().probes(3)).opened();
+    unknown.call(Judged::Ignored).pass(5 * SECOND);
+    assert_eq!((unknown.tick(), unknown.last().reason), (State::Open, Reason::ProbesOverdue));
+}
+
+#[test]
+fn what_was_due_long_ago_is_made_up_for_in_order_when_a_call_comes() {
+    let bench = bench(of_ten().probes(1).half_open_for(SECOND)).opened();
+    let hangs = bench.admit().unwrap();
+
+    bench.pass(HOUR);
+    assert!(bench.admit().unwrap().is_probe());
+
+    let told: Vec<_> = bench.told.borrow().iter().map(|told| (told.to, told.generation)).collect();
+    let expected = [(State::Open, 1), (State::HalfOpen, 2), (State::Open, 3), (State::HalfOpen, 4)];
+    assert_eq!(told, expected);
+    assert_eq!(bench.end(hangs, Judged::Cancelled, false), Recorded::InTime, "it had nothing to say");
+    assert_eq!(bench.view().probes_in_flight, 1, "and its permit is gone with its cycle");
+}
+
+#[test]
+fn late_results_are_stale_and_move_nothing() {
+    let bench = bench(of_ten());
+    let late = [bench.admit().unwrap(), bench.admit().unwrap(), bench.admit().unwrap()];
+    let bench = bench.opened();
+
+    assert_eq!(bench.end(late[0], Judged::Success, false), Recorded::Stale);
+    let probe = bench.admit().unwrap();
+    bench.end(late[1], Judged::Success, false);
+    bench.end(late[2], Judged::Failure, true);
+
+    assert_eq!((bench.state(), bench.view().stale), (State::HalfOpen, 3));
+    assert_eq!((bench.view().sums.total, bench.view().probes_in_flight), (0, 1));
+    bench.end(probe, Judged::Success, false);
+    assert_eq!(bench.view().sums.total, 1);
+}
+
+/// The share of calls that pass, in percent, of a hundred that draw all there is to draw.
+fn share(bench: &Bench) -> usize {
+    let passed = (0..100_u64).filter(|call| {
+        bench.draw.set(u64::MAX / 100 * call + u64::MAX / 200);
+        bench.admit().is_ok()
+    });
+    let share = passed.count();
+    bench.draw.set(0);
+    share
+}
+
+#[test]
+fn a_ramp_of_time_lets_more_calls_through_step_by_step() {
+    let bench = bench(of_ten().probes(1).ramp(Ramp::Time(10 * SECOND))).opened();
+    bench.call(Judged::Success);
+    assert_eq!((bench.state(), bench.last().lasts), (State::Ramping, Some(40 * SECOND)));
+
+    for expected in [10, 25, 50, 100] {
+        assert_eq!((share(&bench), bench.view().lets_through as usize), (expected, expected));
+        bench.call(Judged::Success).pass(10 * SECOND);
+    }
+
+    assert_eq!((bench.tick(), bench.last().reason), (State::Closed, Reason::RampOver));
+    assert_eq!(bench.view().growth, 0);
+}
+
+#[test]
+fn a_ramp_of_calls_goes_on_when_so_many_are_judged() {
+    let bench = bench(of_ten().probes(1).ramp(Ramp::Calls(4))).opened();
+    bench.call(Judged::Success);
+
+    for expected in [10, 25, 50, 100] {
+        assert_eq!(share(&bench), expected);
+        bench.pass(HOUR).calls(3, Judged::Success).call(Judged::Ignored);
+        assert_eq!(share(&bench), expected);
+        // One of four is below the rate.
+        bench.call(Judged::Failure);
+    }
+
+    assert_eq!(bench.state(), State::Closed);
+}
+
+#[test]
+fn a_step_that_fails_opens_it_again_for_longer() {
+    for ramp in [Ramp::Time(SECOND), Ramp::Calls(4)] {
+        let bench = bench(of_ten().probes(3).ramp(ramp)).opened();
+        bench.calls(3, Judged::Success);
+        bench.calls(4, Judged::Success).pass(SECOND);
+        assert_eq!(share(&bench), 25, "the second step");
+
+        bench.call(Judged::Failure);
+        assert_eq!(bench.state(), State::Ramping, "one of three may fail");
+        bench.call(Judged::Failure);
+
+        assert_eq!((bench.state(), bench.last().reason), (State::Open, Reason::FailureRate));
+        assert_eq!(bench.refused(), Some(10 * SECOND));
+        bench.pass(10 * SECOND).calls(3, Judged::Success);
+        assert_eq!(share(&bench), 10, "from the first step");
+    }
+}
+
+#[test]
+fn a_ramp_refuses_without_a_time_since_the_next_call_may_pass() {
+    let bench = bench(of_ten().probes(1).ramp(Ramp::Time(10 * SECOND))).opened();
+    bench.call(Judged::Success);
+    bench.draw.set(u64::MAX);
+
+    let refused = bench.admit().unwrap_err();
+
+    assert_eq!((refused.state, refused.retry_after), (State::Ramping, None));
+}
+
+#[test]
+fn neither_time_nor_results_leave_a_state_set_by_hand() {
+    for (mode, passes, counts) in [
+        (Mode::Disabled, true, false),
+        (Mode::MetricsOnly, true, true),
+        (Mode::ForcedOpen, false, false),
+        (Mode::Isolated, false, false),
+    ] {
+        let bench = bench(of_ten().consecutive_failures(2)).opened();
+        let probe = bench.admit().unwrap();
+
+        bench.force(mode);
+        assert_eq!(bench.end(probe, Judged::Success, false), Recorded::Stale);
+        for _ in 0..20 {
+            if let Ok(admission) = bench.pass(HOUR).admit() {
+                assert!(passes);
+                bench.end(admission, Judged::Failure, true);
+                bench.end(bench.admit().unwrap(), Judged::OpenFor(HOUR), true);
+            } else {
+                assert_eq!(bench.refused(), None);
+            }
+        }
+
+        assert_eq!(bench.tick(), State::from(mode));
+        assert_eq!(bench.view().failure_rate, counts.then_some(1.0));
+        assert_eq!(bench.view().lets_through, if passes { 100 } else { 0 });
+        bench.breaker.reset(&bench.rules, bench.now.get(), bench.tell());
+        assert_eq!((bench.state(), bench.view().sums.total), (State::Closed, 0));
+        assert_eq!(bench.last().reason, Reason::ByHand);
+    }
+}
+
+#[test]
+fn a_reset_forgets_whatever_happened_before_it() {
+    // As often as the few bits that tell the words of one generation from another come round.
+    for resets in [1, 2, 255, 256, 257, 512] {
+        let bench = bench(of_ten());
+        bench.call(Judged::Failure);
+
+        for _ in 0..resets {
+            bench.breaker.reset(&bench.rules, bench.now.get(), bench.tell());
+        }
+
+        assert_eq!(bench.view().sums.total, 0, "after {resets} resets");
+        bench.calls(9, Judged::Success);
+        assert_eq!(bench.view().sums.failed, 0);
+    }
+}
+
+#[test]
+fn it_can_be_opened_by_hand_for_a_time() {
+    let bench = bench(of_ten());
+
+    bench.breaker.open_for(&bench.rules, 3 * SECOND, bench.now.get(), bench.tell());
+    assert_eq!(bench.refused(), Some(3 * SECOND));
+    bench.pass(3 * SECOND);
+    assert!(bench.admit().unwrap().is_probe());
+
+    bench.force(Mode::Isolated);
+    bench.breaker.open_for(&bench.rules, 3 * SECOND, bench.now.get(), bench.tell());
+    assert_eq!(bench.state(), State::Isolated);
+}
+
+#[test]
+fn a_clock_that_goes_back_keeps_it_open_for_no_longer_than_ever() {
+    let bench = bench(of_ten());
+    bench.calls(2, Judged::Failure);
+
+    bench.now.set(Timestamp::ZERO);
+
+    assert_eq!(bench.refused(), Some(60 * SECOND));
+    bench.pass(60 * SECOND);
+    assert!(bench.admit().is_ok());
+}
+
+#[test]
+fn at_the_end_of_the_clock_it_still_answers() {
+    let bench = bench(of_ten().open_for(SECOND, Duration::MAX).half_open_for(Duration::MAX));
+    bench.now.set(Timestamp::MAX);
+
+    bench.calls(2, Judged::Failure);
+
+    assert_eq!(bench.refused(), None, "there is no time after it");
+    bench.breaker.reset(&bench.rules, bench.now.get(), bench.tell());
+    bench.calls(9, Judged::Success);
+    assert_eq!(bench.view().sums.total, 9);
+}
+
+#[test]
+fn settings_that_cannot_work_are_refused_with_field_value_and_rule() {
+    let base = Settings::default;
+    for (settings, field, value) in [
+        (base().failure_rate(f64::NAN), "failure_rate", "NaN"),
+        (base().failure_rate(0.0), "failure_rate", "0.0"),
+        (base().failure_rate(1.01), "failure_rate", "1.01"),
+        (base().failure_rate(f64::INFINITY), "failure_rate", "inf"),
+        (base().slow_calls(SECOND, -0.5), "slow_calls", "-0.5"),
+        (base().slow_calls(Duration::ZERO, 0.5), "slow_calls", "0ns"),
+        (base().consecutive_failures(0), "consecutive_failures", "0"),
+        (base().consecutive_failures(65_536), "consecutive_failures", "65536"),
+        (base().no_failure_rate(), "no_failure_rate", "()"),
+        (base().window(Window::last(0)), "window", "0"),
+        (base().window(Window::last(100_001)), "window", "100001"),
+        (base().window(Window::time(Duration::ZERO)), "window", "0ns"),
+        (base().window(Window::time(Duration::from_micros(999))), "window", "999µs"),
+        (base().minimum_calls(0), "minimum_calls", "0"),
+        (base().minimum_calls(65_536), "minimum_calls", "65536"),
+        (base().window(Window::last(10)).minimum_calls(11), "minimum_calls", "11"),
+        (base().open_for(Duration::ZERO, SECOND), "open_for", "0ns"),
+        (base().open_for(2 * SECOND, SECOND), "open_for", "1s"),
+        (base().growing_by(0.9), "growing_by", "0.9"),
+        (base().growing_by(f64::NAN), "growing_by", "NaN"),
+        (base().growing_by(f64::INFINITY), "growing_by", "inf"),
+        (base().jitter(-0.1), "jitter", "-0.1"),
+        (base().jitter(1.1), "jitter", "1.1"),
+        (base().jitter(f64::NAN), "jitter", "NaN"),
+        (base().probes(0), "probes", "0"),
+        (base().probes(64), "probes", "64"),
+        (base().half_open_for(Duration::ZERO), "half_open_for", "0ns"),
+        (base().ramp(Ramp::Time(Duration::ZERO)), "ramp", "0ns"),
+        (base().ramp(Ramp::Calls(0)), "ramp", "0"),
+        (base().ramp(Ramp::Calls(101)), "ramp", "101"),
+        (base().on_drop(OnDrop::FailWhenSlow), "on_drop", "FailWhenSlow"),
+    ] {
+        let error = settings.rules().unwrap_err();
+
+        assert_eq!((error.field(), error.value()), (field, value));
+        assert!(!error.rule().is_empty());
+        let text = format!("circuit breaker with `{field}` = {value}: {}", error.rule());
+        assert_eq!(error.to_string(), text);
+    }
+}
+
+#[test]
+fn a_small_window_needs_no_more_calls_than_it_holds() {
+    assert_eq!(Settings::default().window(Window::last(5)).rules().unwrap().minimum_calls(), 5);
+    assert_eq!(Settings::default().window(Window::last(50)).rules().unwrap().minimum_calls(), 20);
+}

@@ -1,0 +1,337 @@
+//! A breaker as one would write it with no regard for speed, threads or memory: it keeps every result.
+
+use std::time::Duration;
+
+use buttress_circuit_breaker::{Judged, Mode, Ramp, State, Window};
+use buttress_core::Timestamp;
+
+use crate::schedule::Numbers;
+
+#[derive(Debug)]
+pub(crate) struct Oracle {
+    numbers: Numbers,
+    pub(crate) generation: u32,
+    pub(crate) stale: u32,
+    state: Now,
+}
+
+/// A call that was let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ticket(u32);
+
+#[derive(Debug)]
+enum Now {
+    /// Results with their slices, and failures in a row.
+    Counting {
+        state: State,
+        results: Vec<Result>,
+        latest: u64,
+        row: u32,
+    },
+    Open {
+        until: Option<Timestamp>,
+        growth: i32,
+    },
+    HalfOpen {
+        until: Timestamp,
+        growth: i32,
+        in_flight: u32,
+        judged: Vec<Result>,
+    },
+    Ramping {
+        until: Option<Timestamp>,
+        growth: i32,
+        step: u32,
+        judged: Vec<Result>,
+    },
+    Set(State),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Result {
+    failed: bool,
+    slow: bool,
+    slice: u64,
+}
+
+impl Oracle {
+    pub(crate) fn new(numbers: Numbers) -> Self {
+        Self { numbers, generation: 0, stale: 0, state: Now::counting(State::Closed, 0) }
+    }
+
+    pub(crate) fn state(&self) -> State {
+        match &self.state {
+            Now::Counting { state, .. } | Now::Set(state) => *state,
+            Now::Open { .. } => State::Open,
+            Now::HalfOpen { .. } => State::HalfOpen,
+            Now::Ramping { .. } => State::Ramping,
+        }
+    }
+
+    /// All results, failures, slow calls and probes that are on their way.
+    pub(crate) fn sums(&self, now: Timestamp) -> (u32, u32, u32, u32) {
+        let (results, in_flight) = match &self.state {
+            Now::Counting { results, latest, .. } => (self.in_window(results, *latest, now), 0),
+            Now::HalfOpen { judged, in_flight, .. } => (judged.clone(), *in_flight),
+            Now::Ramping { judged, .. } => (judged.clone(), 0),
+            _ => (Vec::new(), 0),
+        };
+        let (total, failed, slow) = sums(&results);
+        (total, failed, slow, in_flight)
+    }
+
+    /// The ticket, or the time that is left of a state that refuses.
+    pub(crate) fn ask(&mut self, now: Timestamp, draw: u64) -> std::result::Result<Ticket, Option<Duration>> {
+        self.come_to(now);
+        let probes = self.numbers.probes;
+        match &mut self.state {
+            Now::Counting { .. } | Now::Set(State::Disabled) => Ok(Ticket(self.generation)),
+            Now::Set(_) => Err(None),
+            Now::Open { until, growth } => {
+                if until.is_none_or(|until| until > now) {
+                    return Err(until.map(|until| until - now));
+                }
+                let growth = *growth;
+                let until = micros(now + self.half_open(growth));
+                self.go(Now::HalfOpen { until, growth, in_flight: 1, judged: Vec::new() });
+                Ok(Ticket(self.generation))
+            }
+            Now::HalfOpen { until, in_flight, judged, .. } => {
+                if *in_flight + judged.len() as u32 == probes {
+                    return Err(Some(*until - now));
+                }
+                *in_flight += 1;
+                Ok(Ticket(self.generation))
+            }
+            Now::Ramping { .. } => {
+                let share = [0.1, 0.25, 0.5, 1.0][self.step(now) as usize];
+                if (draw as f64) < share * (u64::MAX as f64) {
+                    Ok(Ticket(self.generation))
+                } else {
+                    Err(None)
+                }
+            }
+        }
+    }
+
+    pub(crate) fn end(&mut self, ticket: Ticket, judged: Judged, slow: bool, now: Timestamp) {
+        let says = !matches!(judged, Judged::Ignored | Judged::Cancelled);
+        if ticket.0 == self.generation && matches!(self.state, Now::HalfOpen { .. } | Now::Ramping { .. }) {
+            self.come_to(now);
+        }
+        if ticket.0 != self.generation {
+            self.stale += u32::from(says);
+            return;
+        }
+        let failed = matches!(judged, Judged::Failure | Judged::Soft | Judged::OpenFor(_));
+        let asked =
+            if let Judged::OpenFor(wait) = judged { Some(wait.min(self.numbers.longest)) } else { None };
+        let result = Result { failed, slow, slice: 0 };
+        let step = self.step(now);
+        let numbers = self.numbers.clone();
+        match &mut self.state {
+            Now::Counting { state, results, latest, row } if says => {
+                *latest = (*latest).max(numbers.slice(now));
+                results.push(Result { slice: *latest, ..result });
+                match judged {
+                    Judged::Soft => {}
+                    Judged::Success => *row = 0,
+                    _ => *row += 1,
+                }
+                let (state, latest, row) = (*state, *latest, *row);
+                let results = results.clone();
+                let (total, failures, slows) = sums(&self.in_window(&results, latest, now));
+                let rates =
+                    total >= numbers.minimum && numbers.too_many(numbers.failure, failures, slows, total);
+                let in_a_row = failed && numbers.row.is_some_and(|most| row >= most);
+                if state == State::Closed && (asked.is_some() || in_a_row || (failed || slow) && rates) {
+                    self.open(now, asked, 0);
+                }
+            }
+            Now::HalfOpen { in_flight, judged, growth, .. } => {
+                *in_flight -= 1;
+                let growth = *growth;
+                if says {
+                    judged.push(result);
+                    let (total, failures, slows) = sums(judged);
+                    if asked.is_some()
+                        || numbers.too_many(numbers.probe_rate(), failures, slows, numbers.probes)
+                    {
+                        self.open(now, asked, growth + 1);
+                    } else if total == numbers.probes {
+                        self.recover(now, growth);
+                    }
+                }
+            }
+            Now::Ramping { judged, growth, step: of, .. } if says => {
+                let growth = *growth;
+                if *of != step {
+                    judged.clear();
+                    *of = step;
+                }
+                judged.push(result);
+                let (total, failures, slows) = sums(judged);
+                let least = if let Some(Ramp::Calls(calls)) = numbers.ramp { calls } else { numbers.probes };
+                if asked.is_some()
+                    || numbers.too_many(numbers.probe_rate(), failures, slows, total.max(least))
+                {
+                    self.open(now, asked, growth + 1);
+                } else if numbers.ramp == Some(Ramp::Calls(total)) {
+                    judged.clear();
+                    *of += 1;
+                    if *of == 4 {
+                        self.close(now);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn force(&mut self, mode: Mode, now: Timestamp) {
+        let state = State::from(mode);
+        let latest = self.numbers.slice(now);
+        self.go(if state == State::MetricsOnly { Now::counting(state, latest) } else { Now::Set(state) });
+    }
+
+    pub(crate) fn close(&mut self, at: Timestamp) {
+        self.go(Now::counting(State::Closed, self.numbers.slice(at)));
+    }
+
+    pub(crate) fn tick(&mut self, now: Timestamp) {
+        if matches!(self.state, Now::HalfOpen { .. } | Now::Ramping { .. }) {
+            self.come_to(now);
+        }
+    }
+
+    /// Ends what is over by now, and notices when the clock has gone back.
+    fn come_to(&mut self, now: Timestamp) {
+        loop {
+            let most = match &self.state {
+                Now::Open { .. } => self.numbers.longest,
+                Now::HalfOpen { growth, .. } => self.half_open(*growth),
+                Now::Ramping { .. } => self.numbers.ramp_time().unwrap_or(Duration::MAX),
+                _ => return,
+            };
+            match &mut self.state {
+                Now::Open { until: Some(until), .. } => {
+                    *until = (*until).min(micros(now + most));
+                    return;
+                }
+                Now::HalfOpen { until, growth, in_flight, judged } => {
+                    *until = (*until).min(micros(now + most));
+                    if *until > now {
+                        return;
+                    }
+                    let (at, growth) = (*until, *growth);
+                    let (total, failed, slow) = sums(judged);
+                    let good = *in_flight == 0
+                        && total > 0
+                        && !self.numbers.too_many(self.numbers.probe_rate(), failed, slow, total);
+                    if good {
+                        self.recover(at, growth);
+                    } else {
+                        self.open(at, None, growth + 1);
+                    }
+                }
+                Now::Ramping { until: Some(until), .. } => {
+                    *until = (*until).min(micros(now + most));
+                    if *until > now {
+                        return;
+                    }
+                    let at = *until;
+                    self.close(at);
+                }
+                _ => return,
+            }
+        }
+    }
+
+    fn open(&mut self, now: Timestamp, asked: Option<Duration>, growth: i32) {
+        let wait = asked.unwrap_or_else(|| self.numbers.wait(growth));
+        self.go(Now::Open { until: Some(micros(now + wait)), growth });
+    }
+
+    fn recover(&mut self, now: Timestamp, growth: i32) {
+        if self.numbers.ramp.is_none() {
+            return self.close(now);
+        }
+        let until = self.numbers.ramp_time().map(|time| micros(now + time));
+        self.go(Now::Ramping { until, growth, step: 0, judged: Vec::new() });
+    }
+
+    fn go(&mut self, to: Now) {
+        self.state = to;
+        self.generation += 1;
+    }
+
+    fn half_open(&self, growth: i32) -> Duration {
+        self.numbers.overdue.unwrap_or_else(|| self.numbers.wait(growth))
+    }
+
+    fn step(&self, now: Timestamp) -> u32 {
+        match (&self.state, self.numbers.ramp) {
+            (Now::Ramping { until: Some(until), step, .. }, Some(Ramp::Time(length))) => {
+                let left = (*until - now).as_nanos().div_ceil(length.as_nanos());
+                (4 - left.min(4) as u32).min(3).max(*step)
+            }
+            (Now::Ramping { step, .. }, _) => *step,
+            _ => 0,
+        }
+    }
+
+    fn in_window(&self, results: &[Result], latest: u64, now: Timestamp) -> Vec<Result> {
+        match self.numbers.window {
+            Window::Last(calls) => results[results.len().saturating_sub(calls as usize)..].to_vec(),
+            _ => {
+                let slice = latest.max(self.numbers.slice(now));
+                results.iter().copied().filter(|result| result.slice + 10 > slice).collect()
+            }
+        }
+    }
+}
+
+impl Now {
+    fn counting(state: State, latest: u64) -> Self {
+        Self::Counting { state, results: Vec::new(), latest, row: 0 }
+    }
+}
+
+impl Numbers {
+    fn slice(&self, now: Timestamp) -> u64 {
+        match self.window {
+            Window::Time(time) => now.as_nanos() / (time.as_nanos() as u64 / 10),
+            _ => 0,
+        }
+    }
+
+    fn wait(&self, growth: i32) -> Duration {
+        let nanos = self.first.as_nanos() as f64 * self.factor.powi(growth);
+        Duration::from_nanos(nanos as u64).clamp(self.first, self.longest)
+    }
+
+    fn probe_rate(&self) -> Option<f64> {
+        self.failure.or_else(|| self.row.map(|_| 1e-9))
+    }
+
+    fn too_many(&self, rate: Option<f64>, failed: u32, slow: u32, of: u32) -> bool {
+        let reached = |part: u32, rate: Option<f64>| {
+            part > 0 && rate.is_some_and(|rate| f64::from(part) / f64::from(of) > rate - 2e-9)
+        };
+        reached(failed, rate) || reached(slow, self.slow)
+    }
+
+    pub(crate) fn ramp_time(&self) -> Option<Duration> {
+        if let Some(Ramp::Time(step)) = self.ramp { Some(step * 4) } else { None }
+    }
+}
+
+fn sums(results: &[Result]) -> (u32, u32, u32) {
+    let count = |is: fn(&Result) -> bool| results.iter().filter(|result| is(result)).count() as u32;
+    (results.len() as u32, count(|result| result.failed), count(|result| result.slow))
+}
+
+/// States end at whole microseconds.
+fn micros(at: Timestamp) -> Timestamp {
+    Timestamp::from_nanos(at.as_nanos() / 1000 * 1000)
+}
