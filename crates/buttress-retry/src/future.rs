@@ -299,6 +299,7 @@ where
                 Next::Over => {
                     // What was kept of the body goes now, and not with this future.
                     *this.call = None;
+                    this.state.set(State::Over);
                     return Poll::Ready(result);
                 }
                 Next::Again(delay) => {
