@@ -43,7 +43,7 @@ where
 }
 
 /// A call that passes takes nothing, and neither does one that is refused.
-fn takes_nothing<K, C>(layer: CircuitBreakerLayer<K, Fail, C>)
+fn takes_nothing<K, C>(layer: &CircuitBreakerLayer<K, Fail, C>)
 where
     K: Key<u32> + Clone,
     C: Classify<u32, Error<Infallible>> + Clone,
@@ -67,16 +67,16 @@ fn simple() -> CircuitBreakerLayer {
 
 #[test]
 fn a_call_allocates_nothing_whatever_is_judged() {
-    takes_nothing(simple());
-    takes_nothing(simple().window(Window::last(100)));
-    takes_nothing(simple().window(Window::last(20_000)).consecutive_failures(5));
-    takes_nothing(simple().slow_calls(Duration::from_secs(1), 0.5).ramp(Ramp::Calls(10)));
+    takes_nothing(&simple());
+    takes_nothing(&simple().window(Window::last(100)));
+    takes_nothing(&simple().window(Window::last(20_000)).consecutive_failures(5));
+    takes_nothing(&simple().slow_calls(Duration::from_secs(1), 0.5).ramp(Ramp::Calls(10)));
 }
 
 #[test]
 fn nor_whatever_its_key_is() {
-    takes_nothing(simple().by(|n: &u32| Some(*n)));
-    takes_nothing(simple().by(|_: &u32| Some(IpAddr::V6(Ipv6Addr::LOCALHOST))));
+    takes_nothing(&simple().by(|n: &u32| Some(*n)));
+    takes_nothing(&simple().by(|_: &u32| Some(IpAddr::V6(Ipv6Addr::LOCALHOST))));
     takes_nothing(
         simple().by(|_: &u32| Some("a key that is longer than what any short string keeps in place")),
     );
@@ -84,7 +84,7 @@ fn nor_whatever_its_key_is() {
 
 #[test]
 fn an_observer_costs_a_refusal_nothing() {
-    takes_nothing(simple().by(|n: &u32| Some(*n)).observe(|_| {}));
+    takes_nothing(&simple().by(|n: &u32| Some(*n)).observe(|_| {}));
 }
 
 #[test]

@@ -1,10 +1,18 @@
-//! One layer, everywhere: each file puts the same `RateLimitLayer` on what its name says, and runs it.
+//! One layer, everywhere: each file puts the same `RateLimitLayer` on what its name says, and runs it; and one file puts
+//! a `CircuitBreakerLayer` on all of them.
 
-#![cfg(all(feature = "rate-limit", feature = "axum", feature = "tonic", feature = "reqwest"))]
+#![cfg(all(
+    feature = "circuit-breaker",
+    feature = "rate-limit",
+    feature = "axum",
+    feature = "tonic",
+    feature = "reqwest"
+))]
 
 mod at_end;
 mod axum_router;
 mod box_error;
+mod circuit_breaker;
 mod hyper_server;
 mod own_error;
 mod reqwest_client;
