@@ -161,6 +161,8 @@ impl<S, R, C, K> Call<S, R, C, K> {
         self.tried = note.tried;
         match next {
             Ok(wait) => self.next = Next::At(now + wait),
+            // It is told when the others have failed as well.
+            Err(Skip::Attempts) => self.next = Next::Never,
             Err(reason) => self.skip(reason),
         }
         Judged::Failure { refused: note.refusal.is_some() }
@@ -235,12 +237,15 @@ impl<S, R, C, K> Call<S, R, C, K> {
         settings.watch.tell(|name| HedgeEvent::Skipped { name, attempts: self.attempts, reason });
     }
 
-    /// Tells the layers above that this failure is how it stays.
-    pub(crate) fn mark<Res>(&self, res: &mut Res)
+    /// Every attempt has failed: tells so, and the layers above that this is how it stays.
+    pub(crate) fn give_up<Res, E>(&mut self, result: &mut Result<Res, E>)
     where
         R: Reads<Res>,
     {
-        if self.attempts > 1 {
+        if self.attempts > self.core.settings.at_most {
+            self.skip(Skip::Attempts);
+        }
+        if let (Ok(res), true) = (result, self.attempts > 1) {
             self.core.repeat.mark(res);
         }
     }

@@ -157,9 +157,7 @@ where
                 None if under_way > 0 => return Poll::Pending,
                 None => {
                     let (mut result, _) = this.failure.take().expect("every attempt has failed");
-                    if let Ok(res) = &mut result {
-                        call.mark(res);
-                    }
+                    call.give_up(&mut result);
                     self.end();
                     return Poll::Ready(result);
                 }

@@ -115,7 +115,7 @@ impl HedgeLayer {
     /// not counted. The quantile is within 5 % of the exact one; it is looked at once in 10 ms.
     ///
     /// Until there are [`min_samples`](Self::min_samples), the delay is [`until_known`](Self::until_known). The latencies
-    /// take 75 kB.
+    /// take 80 kB.
     ///
     /// # Panics
     ///

@@ -7,9 +7,12 @@ use buttress_core::{Timestamp, nanos};
 /// How far back samples count.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// Steps of a window, a second each.
-const STEPS: u64 = 10;
+/// Steps of a second each: those of a window, and the one that leaves it as the present one comes in.
+const STEPS: u64 = 11;
 const STEP: u64 = 1_000_000_000;
+
+/// One sample, where a part of one may count.
+const WHOLE: u64 = 1024;
 
 /// So many of the last samples are kept one by one.
 const RECENT: usize = 4096;
@@ -32,7 +35,7 @@ const _: () = assert!(BUCKETS <= 1 << MOMENT);
 ///
 /// Up to 4096 samples are kept one by one, with their moment, and leave when they are ten seconds old: with few samples
 /// one more or less moves a high quantile far. When there are more than that, counts per second are used, of the second
-/// that is going on and the nine before it.
+/// that is going on, the nine before it, and of the tenth before it that part which is not ten seconds old.
 ///
 /// A sample takes a few writes, and the first one of a second clears the counts of the oldest.
 #[derive(Debug)]
@@ -86,10 +89,16 @@ impl Latencies {
         let moment = self.advance(now);
         while self.expire(moment) {}
         if self.missing.is_none_or(|missing| is_over(missing, moment)) {
-            return nearest(quantile, enough, self.len as u64, |bucket| self.of_recent[bucket].into());
+            let of = |bucket| WHOLE * u64::from(self.of_recent[bucket]);
+            return nearest(quantile, enough, WHOLE * self.len as u64, of);
         }
-        let of =
-            |bucket| (0..STEPS as usize).map(|step| u64::from(self.of_steps[step * BUCKETS + bucket])).sum();
+        let left = WHOLE - self.latest.as_nanos() % STEP * WHOLE / STEP;
+        let oldest = ((self.step + 1) % STEPS) as usize;
+        let of = |bucket| {
+            let weight = |step| if step == oldest { left } else { WHOLE };
+            let steps = 0..STEPS as usize;
+            steps.map(|step| weight(step) * u64::from(self.of_steps[step * BUCKETS + bucket])).sum()
+        };
         nearest(quantile, enough, (0..BUCKETS).map(of).sum(), of)
     }
 
@@ -132,12 +141,13 @@ const fn is_over(sample: u64, now: u64) -> bool {
     sample + (WINDOW.as_nanos() as u64 >> MOMENT) <= now
 }
 
-/// The bucket that holds the sample of the nearest rank.
+/// The bucket that holds the sample of the nearest rank. Samples are counted in parts of [`WHOLE`].
 fn nearest(quantile: f64, enough: u64, total: u64, of: impl Fn(usize) -> u64) -> Option<Duration> {
-    if total < enough.max(1) {
+    let samples = total / WHOLE;
+    if samples < enough.max(1) {
         return None;
     }
-    let rank = ((quantile * total as f64).ceil() as u64).clamp(1, total);
+    let rank = WHOLE * ((quantile * samples as f64).ceil() as u64).clamp(1, samples);
     let mut seen = 0;
     let found = (0..BUCKETS).find(|&bucket| {
         seen += of(bucket);

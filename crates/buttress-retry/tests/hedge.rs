@@ -1,0 +1,510 @@
+//! What becomes of calls that take long.
+
+mod scripted;
+#[cfg(feature = "http")]
+mod support;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Poll;
+
+use buttress_core::{BoxError, ManualClock};
+use buttress_retry::{Budget, HedgeLayer, Skip};
+use buttress_testkit::{StrictService, Task};
+use scripted::End::{Answer, Fail, Panic, Refuse, Unsent};
+use scripted::{Call, Layered, Play, Told, hedged, ms};
+use tower::{Layer, Service};
+
+/// How a call ends and when, how many attempts were begun, and what is told.
+fn story(
+    change: impl FnOnce(Layered) -> Layered,
+    plays: &[Play],
+) -> (Result<usize, String>, u64, usize, Vec<String>) {
+    let (time, told) = (ManualClock::new(), Told::default());
+    let layer = change(hedged(&time).observe(told.observer()));
+    let mut call = Call::new(&time, &layer, 1, plays.iter().copied());
+
+    let (result, took) = call.end();
+
+    assert_eq!(call.log.under_way(), 0, "every attempt is over or dropped when the call is");
+    (result, took, call.log.begun(), told.lines())
+}
+
+fn same(layer: Layered) -> Layered {
+    layer
+}
+
+#[test]
+fn an_answer_before_the_delay_is_not_hedged() {
+    assert_eq!(story(same, &[(9, Answer)]), (Ok(1), 9, 1, vec![]));
+}
+
+#[test]
+fn a_call_that_takes_longer_is_made_again_and_the_hedge_may_win() {
+    let told = vec!["attempt 2 after 10ms".into(), "attempt 2 won".into()];
+    assert_eq!(story(same, &[(100, Answer), (5, Answer)]), (Ok(2), 15, 2, told));
+}
+
+#[test]
+fn the_first_attempt_may_still_win() {
+    let told = vec!["attempt 2 after 10ms".into()];
+    assert_eq!(story(same, &[(12, Answer), (5, Answer)]), (Ok(1), 12, 2, told));
+}
+
+#[test]
+fn further_hedges_follow_after_the_same_delay_each() {
+    let plays = &[(100, Answer), (100, Answer), (100, Answer), (5, Answer)];
+    let (result, took, begun, told) = story(|layer| layer.at_most(3), plays);
+
+    assert_eq!((result, took, begun), (Ok(4), 35, 4));
+    assert_eq!(told[..3], ["attempt 2 after 10ms", "attempt 3 after 20ms", "attempt 4 after 30ms"]);
+}
+
+#[test]
+fn a_failure_brings_the_next_attempt_forward() {
+    let told = vec!["attempt 2 after 3ms".into(), "attempt 2 won".into()];
+    assert_eq!(story(same, &[(3, Fail), (5, Answer)]), (Ok(2), 8, 2, told));
+
+    let plays = &[(3, Fail), (20, Answer), (5, Answer)];
+    let (result, took, ..) = story(|layer| layer.at_most(2), plays);
+    assert_eq!((result, took), (Ok(3), 18), "the delay begins again with the second");
+}
+
+#[test]
+fn a_failure_is_no_answer_while_another_attempt_goes_on() {
+    assert_eq!(story(same, &[(20, Answer), (5, Fail)]).0, Ok(1));
+    assert_eq!(story(same, &[(12, Fail), (20, Answer)]).0, Ok(2));
+}
+
+#[test]
+fn when_all_attempts_fail_the_last_failure_is_the_answer() {
+    let (result, took, begun, told) = story(same, &[(12, Fail), (5, Fail)]);
+
+    assert_eq!((result, took, begun), (Err("attempt 2 failed".into()), 15, 2));
+    assert_eq!(told, ["attempt 2 after 10ms", "attempts after 2"]);
+}
+
+#[test]
+fn a_refusal_of_our_own_is_not_tried_again_and_the_worst_of_answers() {
+    assert_eq!(
+        story(same, &[(3, Refuse)]),
+        (Err("rate limited".into()), 3, 1, vec!["refused after 1".into()])
+    );
+    assert_eq!(story(same, &[(20, Answer), (0, Refuse)]).0, Ok(1), "a hedge that is refused harms no one");
+    assert_eq!(story(same, &[(12, Fail), (10, Refuse)]).0, Err("attempt 1 failed".into()));
+}
+
+#[test]
+fn a_spent_budget_leaves_the_call_as_it_is() {
+    let (time, told) = (ManualClock::new(), Told::default());
+    let layer = hedged(&time).budget(Budget::ratio(0.5)).observe(told.observer());
+    let call = |plays: [Play; 2]| Call::new(&time, &layer, 1, plays).end().0;
+
+    assert_eq!(call([(50, Answer), (5, Answer)]), Ok(1), "one original pays for half a hedge");
+    assert_eq!(call([(50, Answer), (5, Answer)]), Ok(2), "two pay for one");
+    assert_eq!(call([(50, Answer), (5, Answer)]), Ok(1));
+    assert_eq!(told.lines()[0], "budget after 1");
+
+    let snapshot = layer.handle().snapshot();
+    assert_eq!((snapshot.calls, snapshot.fired, snapshot.won), (3, 1, 1));
+    assert_eq!((snapshot.denied, snapshot.skipped, snapshot.budget_left), (2, 2, 0));
+    assert_eq!(layer.handle().skipped(Skip::Budget), 2);
+}
+
+#[test]
+fn a_budget_that_is_denied_after_a_failure_ends_the_call_with_it() {
+    let (result, took, begun, told) = story(|layer| layer.budget(Budget::ratio(0.1)), &[(3, Fail)]);
+    assert_eq!((result, took, begun), (Err("attempt 1 failed".into()), 3, 1));
+    assert_eq!(told, ["budget after 1"]);
+}
+
+#[test]
+fn hedges_and_retries_share_a_budget() {
+    use buttress_retry::{Backoff, RetryLayer};
+
+    let time = ManualClock::new();
+    let budget = Budget::ratio(1.0);
+    let hedge = hedged(&time).budget(budget.without_deposits());
+    let any: fn(&u32) -> bool = |_| true;
+    let retry =
+        RetryLayer::cloning(any).clock(time.clock()).budget(budget.clone()).backoff(Backoff::constant(ms(1)));
+    let inner = scripted::Scripted::new(&time, [(3, Fail), (3, Fail)]);
+    let log = inner.log.clone();
+    let mut service = retry.layer(hedge.layer(inner));
+
+    let mut task = Task::new(service.call(1));
+    while task.run().is_pending() {
+        time.advance(ms(1));
+    }
+
+    assert_eq!(log.begun(), 2, "the one that the call pays for was a hedge");
+    assert_eq!((budget.left(time.now()), retry.handle().skipped(Skip::Budget)), (0, 1));
+}
+
+#[test]
+fn what_may_not_be_carried_out_twice_is_hedged_on_proof_alone() {
+    let time = ManualClock::new();
+    let layer = hedged(&time);
+    let call = |plays: [Play; 2]| {
+        let mut call = Call::new(&time, &layer, 0, plays);
+        (call.end().0, call.log.begun())
+    };
+
+    assert_eq!(call([(50, Answer), (0, Answer)]), (Ok(1), 1));
+    assert_eq!(call([(5, Fail), (0, Answer)]), (Err("attempt 1 failed".into()), 1));
+    assert_eq!(call([(5, Unsent), (50, Answer)]), (Ok(2), 2));
+    assert_eq!(layer.handle().skipped(Skip::NotIdempotent), 1);
+}
+
+#[test]
+fn each_hedge_readies_an_instance_of_its_own() {
+    let time = ManualClock::new();
+    let any: fn(&u32) -> bool = |_| true;
+    let layer =
+        HedgeLayer::cloning(any).clock(time.clock()).delay(ms(10)).at_most(2).budget(Budget::unlimited());
+    let (inner, handle) = StrictService::<u32, u32, BoxError>::new(|n| n);
+    let mut service = layer.layer(inner);
+    handle.hold();
+    let mut call = Task::new(service.call(7));
+    assert!(call.run().is_pending());
+    let alive = handle.alive();
+
+    // Two hedges wait for their turn; the call below knows nothing of them.
+    handle.not_ready();
+    for _ in 0..2 {
+        time.advance(ms(10));
+        assert!(call.run().is_pending());
+    }
+    assert_eq!((handle.waiting(), handle.calls(), handle.in_flight()), (2, 1, 1));
+
+    handle.grant();
+    assert!(call.run().is_pending());
+    assert_eq!((handle.waiting(), handle.calls(), handle.in_flight()), (1, 2, 2));
+
+    handle.release_one();
+    assert!(matches!(call.run(), Poll::Ready(Ok(7))));
+    assert_eq!((handle.waiting(), handle.in_flight(), handle.reserved()), (0, 0, 0));
+    assert_eq!((handle.abandoned(), handle.alive(), handle.unready_calls()), (1, alive, 0));
+}
+
+#[test]
+fn an_instance_that_never_gets_ready_is_a_failed_attempt() {
+    let time = ManualClock::new();
+    let layer = hedged(&time);
+    let (inner, handle) = StrictService::<u32, u32, BoxError>::new(|n| n);
+    let mut service = layer.layer(inner);
+    handle.hold();
+    let mut call = Task::new(service.call(7));
+    assert!(call.run().is_pending());
+
+    handle.fail_ready("out of order".into());
+    time.advance(ms(10));
+    assert!(call.run().is_pending(), "the first attempt goes on");
+    handle.release();
+
+    assert!(matches!(call.run(), Poll::Ready(Ok(7))));
+}
+
+#[test]
+fn a_panic_in_one_attempt_comes_out_and_leaves_nothing_behind() {
+    let time = ManualClock::new();
+    let layer = hedged(&time);
+    let mut call = Call::new(&time, &layer, 1, [(50, Answer), (5, Panic)]);
+    assert!(call.pass(14).is_pending());
+    assert_eq!(call.log.under_way(), 2);
+
+    assert!(catch_unwind(AssertUnwindSafe(|| call.pass(1))).is_err());
+    let log = call.log.clone();
+    drop(call);
+
+    assert_eq!(log.under_way(), 0);
+    assert_eq!(Call::new(&time, &layer, 1, [(50, Answer), (5, Answer)]).end().0, Ok(2), "the layer works on");
+}
+
+#[test]
+fn a_call_that_is_answered_at_once_sets_no_timer() {
+    let time = ManualClock::new();
+    let layer = hedged(&time);
+    let mut call = Call::new(&time, &layer, 1, [(0, Answer)]);
+
+    assert!(call.task.poll().is_ready());
+    assert_eq!(layer.handle().snapshot().fired, 0);
+}
+
+mod quantile {
+    use super::*;
+
+    fn moving(time: &ManualClock) -> Layered {
+        hedged(time).delay_quantile(0.9)
+    }
+
+    fn answer_after(time: &ManualClock, layer: &Layered, millis: u64) {
+        assert!(Call::new(time, layer, 1, [(millis, Answer)]).end().0.is_ok());
+    }
+
+    #[test]
+    fn there_is_no_hedge_until_there_are_enough_samples() {
+        let time = ManualClock::new();
+        let layer = moving(&time).min_samples(10);
+        for _ in 0..9 {
+            answer_after(&time, &layer, 20);
+        }
+        assert_eq!(layer.handle().delay(), None);
+        answer_after(&time, &layer, 20);
+
+        let delay = layer.handle().delay().expect("there are ten");
+        assert!((ms(19)..ms(21)).contains(&delay), "{delay:?}");
+    }
+
+    #[test]
+    fn until_then_there_may_be_a_fixed_delay() {
+        let time = ManualClock::new();
+        let layer = moving(&time).min_samples(1).until_known(ms(30));
+        assert_eq!(layer.handle().delay(), Some(ms(30)));
+
+        let mut call = Call::new(&time, &layer, 1, [(100, Answer), (5, Answer)]);
+        assert_eq!(call.end(), (Ok(2), 35));
+        assert!(layer.handle().delay() > Some(ms(34)));
+    }
+
+    #[test]
+    fn calls_are_hedged_after_what_most_of_them_take() {
+        let time = ManualClock::new();
+        let layer = moving(&time).min_samples(10);
+        (0..10).for_each(|_| answer_after(&time, &layer, 20));
+        time.advance(ms(10));
+
+        let mut call = Call::new(&time, &layer, 1, [(100, Answer), (5, Answer)]);
+        assert_eq!(call.end(), (Ok(2), 26), "20 ms is told as a little more");
+    }
+
+    #[test]
+    fn what_is_counted_is_the_time_to_the_answer_and_neither_losers_nor_failures() {
+        let time = ManualClock::new();
+        let layer = moving(&time).min_samples(1).until_known(ms(10));
+
+        // The first attempt would have taken 1 s, the hedge took 5 ms by itself.
+        assert_eq!(Call::new(&time, &layer, 1, [(1000, Answer), (5, Answer)]).end(), (Ok(2), 15));
+        let delay = layer.handle().delay().expect("there is one");
+        assert!((ms(15) - ms(1)..ms(16)).contains(&delay), "{delay:?}");
+
+        let failing = moving(&time).min_samples(1).at_most(1);
+        assert!(Call::new(&time, &failing, 1, [(5, Fail), (5, Fail)]).end().0.is_err());
+        assert!(Call::new(&time, &failing, 0, [(5, Answer)]).end().0.is_ok());
+        drop(Call::new(&time, &failing, 1, [(5, Answer)]).pass(3));
+        assert_eq!(failing.handle().delay(), None);
+    }
+
+    #[test]
+    fn hedges_that_win_do_not_pull_the_quantile_down() {
+        let time = ManualClock::new();
+        let layer = moving(&time);
+        // One call in eleven takes long, and hedges cut that short.
+        for _ in 0..40 {
+            (0..10).for_each(|_| answer_after(&time, &layer, 20));
+            assert!(Call::new(&time, &layer, 1, [(60, Answer), (1, Answer)]).end().0.is_ok());
+        }
+
+        let delay = layer.handle().delay().expect("there are many");
+        assert!((ms(19)..ms(22)).contains(&delay), "{delay:?}");
+    }
+}
+
+#[cfg(feature = "http")]
+mod http {
+    use super::*;
+
+    use ::http::{Request, Response};
+    use buttress_core::{Clock, Facts, HasFacts, Rejection, RejectionKind, Timestamp};
+    use buttress_http::field::NoRetry;
+    use buttress_retry::RetrySafe;
+    use buttress_timeout::TimeoutLayer;
+    use bytes::Bytes;
+    use http_body_util::Full;
+    use support::{Log, answer, answer_with, get, post, put, refusal};
+    use tower::ServiceExt;
+
+    const GRPC: (&str, &str) = ("content-type", "application/grpc");
+
+    fn layer() -> HedgeLayer {
+        HedgeLayer::after(ms(10)).clock(Clock::tokio()).budget(Budget::unlimited())
+    }
+
+    /// For calls that would never end.
+    fn patience() -> TimeoutLayer {
+        TimeoutLayer::head(ms(1000)).clock(Clock::tokio())
+    }
+
+    fn failed(pushback: &str) -> Response<Full<Bytes>> {
+        answer_with(200, &[GRPC, ("grpc-status", "14"), ("grpc-retry-pushback-ms", pushback)])
+    }
+
+    fn grpc() -> Request<Full<Bytes>> {
+        let mut call = post("a message");
+        call.headers_mut().insert(GRPC.0, GRPC.1.parse().unwrap());
+        call.extensions_mut().insert(RetrySafe);
+        call
+    }
+
+    async fn attempts(request: Request<Full<Bytes>>) -> usize {
+        let log = Log::new([support::Play::Hang]);
+        let _ = patience().layer(layer().layer(log.upstream())).oneshot(request).await;
+        log.attempts()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idempotent_requests_are_hedged_and_those_that_are_marked() {
+        assert_eq!(attempts(get()).await, 2);
+        assert_eq!(attempts(put("x")).await, 2);
+        assert_eq!(attempts(post("x")).await, 1);
+
+        let mut keyed = post("x");
+        keyed.headers_mut().insert("idempotency-key", "7".parse().unwrap());
+        assert_eq!(attempts(keyed).await, 2);
+        let mut safe = post("x");
+        safe.extensions_mut().insert(RetrySafe);
+        assert_eq!(attempts(safe).await, 2);
+
+        let mut upgrade = get();
+        upgrade.headers_mut().insert("upgrade", "websocket".parse().unwrap());
+        assert_eq!(attempts(upgrade).await, 1);
+        let mut retried = get();
+        retried.facts_mut().unwrap().no_retry = true;
+        assert_eq!(attempts(retried).await, 1, "a layer above tries it again already");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hedge_says_which_attempt_it_is_and_sends_the_same_body() {
+        let log = Log::new([support::Play::Hang]);
+        let response = layer().layer(log.upstream()).oneshot(put("a body")).await.unwrap();
+
+        assert_eq!(response.status(), 200);
+        let seen = log.seen();
+        assert_eq!(seen[0].facts, None);
+        let facts = seen[1].facts.as_ref().expect("they are written");
+        assert_eq!((facts.attempt, facts.no_retry), (2, true));
+        assert!(seen.iter().all(|seen| seen.body.as_deref() == Ok(b"a body")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_is_still_being_sent_or_too_long_is_not_hedged() {
+        let told = Told::default();
+        let layer = layer().replay_limit(3).observe(told.observer());
+        // It answers in the end, without having read the body.
+        let slow = |read: bool| {
+            let inner = tower::service_fn(
+                move |request: Request<buttress_retry::ReplayBody<Full<Bytes>>>| async move {
+                    let body = request.into_body();
+                    if read {
+                        http_body_util::BodyExt::collect(body).await.map_err(|error| error.to_string())?;
+                    } else {
+                        let _kept = body;
+                        Clock::tokio().sleep(ms(30)).await;
+                    }
+                    Clock::tokio().sleep(ms(30)).await;
+                    Ok::<_, BoxError>(answer(200))
+                },
+            );
+            layer.layer(inner)
+        };
+
+        slow(false).oneshot(put("abc")).await.unwrap();
+        assert_eq!(told.lines(), ["body_unfinished after 1"]);
+        slow(true).oneshot(put("abcd")).await.unwrap();
+        assert_eq!(layer.handle().snapshot().fired, 0);
+        slow(true).oneshot(put("abc")).await.unwrap();
+        assert_eq!(layer.handle().snapshot().fired, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn there_is_no_hedge_after_the_deadline() {
+        let clock = Clock::tokio();
+        let layer = layer().clock(clock.clone());
+        let call = |deadline: Timestamp| {
+            let mut request = get();
+            let mut facts = Facts::new();
+            facts.limit_deadline(deadline);
+            request.extensions_mut().insert(facts);
+            let log = Log::new([support::Play::Hang]);
+            let call = patience().layer(layer.layer(log.upstream())).oneshot(request);
+            async move {
+                let _ = call.await;
+                log.seen().pop().and_then(|last| last.facts?.deadline)
+            }
+        };
+
+        let soon = clock.now() + ms(10);
+        call(soon).await;
+        assert_eq!(layer.handle().snapshot().fired, 0);
+        let later = clock.now() + ms(11);
+        assert_eq!(call(later).await, Some(later), "the hedge has the deadline of the call");
+        assert_eq!(layer.handle().snapshot().fired, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pushback_puts_the_next_attempt_off_or_ends_them() {
+        let waits = async |pushback: &str| {
+            let log = Log::new([support::Play::Answer(failed(pushback))]);
+            let response = layer().layer(log.upstream()).oneshot(grpc()).await.unwrap();
+            (log.waits(), response.headers().contains_key("grpc-retry-pushback-ms"))
+        };
+
+        assert_eq!(waits("25").await, (vec![ms(25)], false));
+        assert_eq!(waits("0").await, (vec![ms(0)], false));
+        assert_eq!(waits("-1").await, (vec![], true));
+        assert_eq!(waits("soon").await, (vec![], true));
+        assert_eq!(waits("10001").await, (vec![], true), "nobody waits that long for a hedge");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pushback_of_one_attempt_stops_hedges_and_not_the_attempts_under_way() {
+        let told = Told::default();
+        let layer = layer().at_most(3).observe(told.observer());
+        let service =
+            tower::service_fn(|request: Request<buttress_retry::ReplayBody<Full<Bytes>>>| async move {
+                let first = request.facts().is_none();
+                let _ = http_body_util::BodyExt::collect(request.into_body()).await;
+                Clock::tokio().sleep(ms(if first { 100 } else { 1 })).await;
+                Ok::<_, BoxError>(if first { answer(200) } else { failed("-1") })
+            });
+
+        let response = layer.layer(service).oneshot(grpc()).await.unwrap();
+
+        assert!(!response.headers().contains_key("grpc-status"));
+        assert_eq!(told.lines(), ["attempt 2 after 10ms", "marked after 2"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn retry_after_is_waited_for() {
+        let log = Log::new([support::Play::Answer(answer_with(503, &[("retry-after", "2")]))]);
+        layer().layer(log.upstream()).oneshot(get()).await.unwrap();
+        assert_eq!(log.waits(), [ms(2000)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn layers_above_are_told_when_all_attempts_have_failed() {
+        let marked = async |plays: Vec<support::Play>| {
+            let log = Log::new(plays);
+            let response = layer().layer(log.upstream()).oneshot(get()).await.unwrap();
+            response.extensions().get::<NoRetry>().is_some()
+        };
+        let fail = || support::Play::Answer(answer(503));
+
+        assert!(marked(vec![fail(), fail()]).await);
+        assert!(!marked(vec![fail()]).await, "the second succeeds");
+        let refused = support::Play::Answer(refusal(Rejection::new(RejectionKind::CircuitOpen)));
+        assert!(!marked(vec![refused]).await, "it was tried once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_layer_above_tries_again_is_no_original() {
+        let budget = Budget::ratio(1.0);
+        let layer = layer().budget(budget.clone());
+        let mut request = get();
+        request.facts_mut().unwrap().attempt = 2;
+
+        layer.layer(Log::new([]).upstream()).oneshot(request).await.unwrap();
+        assert_eq!(budget.left(Timestamp::ZERO), 0);
+        layer.layer(Log::new([]).upstream()).oneshot(get()).await.unwrap();
+        assert_eq!(budget.left(Timestamp::ZERO), 1);
+    }
+}
