@@ -344,7 +344,12 @@ where
                             let decided = ready!(wait.poll(cx));
                             let (_, req, gate) = waiting.call.as_ref().expect(DONE);
                             let ruling = Ruling { asked: *asked, decided, now: gate.core.clock.now() };
-                            match gate.judge::<Req, St::Wait>(req, ruling) {
+                            if gate.refuses(&ruling) {
+                                let answer = gate.turn_away(req, &ruling);
+                                *waiting.call = None;
+                                return Poll::Ready(answer);
+                            }
+                            match gate.judge::<St::Wait>(ruling) {
                                 Course::Passed { decision, cost, delayed: Some(delayed) } => {
                                     let seat = Seat::new(gate, req, (decision, cost), delayed);
                                     let until = Until::in_turn(&gate.core, seat);
@@ -353,9 +358,6 @@ where
                                 }
                                 Course::Passed { decision, cost, delayed: None } => Some((decision, cost)),
                                 Course::Uncounted => None,
-                                Course::Refused(decision) => {
-                                    return Poll::Ready(gate.refuse(gate.reject.form(req), &decision));
-                                }
                                 Course::Denied | Course::Asked(..) => {
                                     unreachable!("the store has answered, and is not asked twice")
                                 }

@@ -63,8 +63,6 @@ pub(crate) struct Core<St: Store> {
 pub(crate) enum Course<D, W> {
     /// Counted, and allowed: at once, or when its turn has come.
     Passed { decision: D, cost: u32, delayed: Option<Delayed> },
-    /// Counted, and refused.
-    Refused(D),
     /// The store answers later.
     Asked(W, Asked),
     /// Allowed without being counted.
@@ -274,46 +272,55 @@ impl<K, J, St: Store, R> Gate<K, J, St, R> {
         }
     }
 
-    /// Whether a call just passes, and there is no one to tell. Counts it if so.
+    /// Whether a call just passes, and there is no one to tell.
     #[inline(always)]
     pub(crate) fn passes(&self, ruling: &Ruling<St::Decision>) -> bool {
         let Ruling { decided, .. } = ruling;
-        let passes = decided.admitted()
+        decided.admitted()
             && !decided.any_shadowed()
             && self.core.observer.is_none()
-            && decided.delay().is_zero();
-        if passes {
-            self.core.tally.count(Count::Allowed);
-        }
-        passes
+            && decided.delay().is_zero()
     }
 
-    /// Counts a decision, tells the observer, and says what follows.
-    #[inline]
-    pub(crate) fn judge<Req, W>(&self, req: &Req, ruling: Ruling<St::Decision>) -> Course<St::Decision, W>
+    /// Whether a call is to be [turned away](Self::turn_away).
+    #[inline(always)]
+    pub(crate) fn refuses(&self, ruling: &Ruling<St::Decision>) -> bool {
+        !ruling.decided.admitted() && !self.core.shadow
+    }
+
+    /// Counts a refusal, tells the observer, and answers.
+    pub(crate) fn turn_away<Req, Res, Err>(
+        &self,
+        req: &Req,
+        ruling: &Ruling<St::Decision>,
+    ) -> Result<Res, Err>
     where
         K: Key<Req>,
-        St: Store,
+        J: Reject<Req, Res, Err>,
     {
+        let (core, Ruling { asked: Asked { cost, plan }, decided, .. }) = (&*self.core, ruling);
+        if core.observer.is_some() {
+            core.evictions();
+        }
+        core.refused(decided, *plan, *cost);
+        if let Some(top) = &core.top {
+            top.count(&self.key, req);
+        }
+        self.refuse(self.reject.form(req), decided)
+    }
+
+    /// Counts a call that is not refused, tells the observer, and says what follows.
+    pub(crate) fn judge<W>(&self, ruling: Ruling<St::Decision>) -> Course<St::Decision, W> {
         let (core, Ruling { asked: Asked { cost, plan }, decided: decision, now }) = (&*self.core, ruling);
         if core.observer.is_some() {
             core.evictions();
         }
-        if !decision.admitted() {
-            if core.shadow {
-                core.tally.count(Count::Allowed);
-                core.shadowed(&decision, plan, cost);
-                return Course::Uncounted;
-            }
-            core.refused(&decision, plan, cost);
-            if let Some(top) = &core.top {
-                top.count(&self.key, req);
-            }
-            return Course::Refused(decision);
-        }
         core.tally.count(Count::Allowed);
-        if decision.any_shadowed() {
+        if !decision.admitted() || decision.any_shadowed() {
             core.shadowed(&decision, plan, cost);
+        }
+        if !decision.admitted() {
+            return Course::Uncounted;
         }
         core.tell(|policy| RateLimitEvent::Allowed { policy, cost, decision: &decision });
         let delay = decision.delay();
@@ -335,7 +342,7 @@ impl<K, J, St: Store, R> Gate<K, J, St, R> {
     }
 
     /// The answer to a call that the limit refuses.
-    pub(crate) fn refuse<Req, Res, Err>(&self, form: J::Form, decision: &St::Decision) -> Result<Res, Err>
+    fn refuse<Req, Res, Err>(&self, form: J::Form, decision: &St::Decision) -> Result<Res, Err>
     where
         J: Reject<Req, Res, Err>,
         St: Store,

@@ -9,6 +9,7 @@ use tower_service::Service;
 use crate::future::Seat;
 use crate::gate::{Course, Gate, Ruling};
 use crate::rules::{Rules, Terms};
+use crate::tally::Count;
 use crate::{Memory, RateLimitFuture};
 
 /// Limits how often the service `S` is called. Made by [`RateLimitLayer`](crate::RateLimitLayer).
@@ -77,18 +78,32 @@ where
         let gate = &self.gate;
         match gate.ask(&req) {
             Ok(ruling) if gate.passes(&ruling) => {
+                gate.core.tally.count(Count::Allowed);
                 if R::SETTLES || gate.core.annotate_success {
                     return RateLimitFuture::followed(&mut self.inner, req, gate, Some(ruling.charge()));
                 }
                 RateLimitFuture::called(self.inner.call(req))
             }
+            Ok(ruling) if gate.refuses(&ruling) => self.turn_away(&req, &ruling),
             ruling => self.go_on(req, ruling),
         }
     }
 }
 
 impl<S, K, J, St: Store, R> RateLimit<S, K, J, St, R> {
-    /// What does not just pass: apart, so that most calls do not make room for it.
+    /// Refuses a call.
+    #[inline(never)]
+    fn turn_away<Req>(&self, req: &Req, ruling: &Ruling<St::Decision>) -> RateLimitFuture<S, Req, K, J, St, R>
+    where
+        S: Service<Req>,
+        K: Key<Req>,
+        R: Terms<Req, K, S::Response, St>,
+        J: Reject<Req, R::Out, S::Error>,
+    {
+        RateLimitFuture::refused(self.gate.turn_away(req, ruling))
+    }
+
+    /// What neither just passes nor is refused: apart, so that most calls do not make room for it.
     #[inline(never)]
     fn go_on<Req>(
         &mut self,
@@ -103,15 +118,12 @@ impl<S, K, J, St: Store, R> RateLimit<S, K, J, St, R> {
     {
         let gate = &self.gate;
         let course = match ruling {
-            Ok(ruling) => gate.judge(&req, ruling),
+            Ok(ruling) => gate.judge(ruling),
             Err(course) => course,
         };
         match course {
             Course::Passed { decision, cost, delayed: None } => {
                 RateLimitFuture::followed(&mut self.inner, req, gate, Some((decision, cost)))
-            }
-            Course::Refused(decision) => {
-                RateLimitFuture::refused(gate.refuse(gate.reject.form(&req), &decision))
             }
             Course::Passed { decision, cost, delayed: Some(delayed) } => {
                 let gate = Arc::clone(gate);
