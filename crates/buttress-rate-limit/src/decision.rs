@@ -28,19 +28,19 @@ impl Decided for Decision {
     #[inline]
     fn delay(&self) -> Duration {
         // Most often there is none, and nothing to compute.
-        if self.outcome.wait == 0 || !self.admitted() {
+        if self.outcome.wait() == 0 || !self.admitted() {
             return Duration::ZERO;
         }
-        Duration::from_nanos(self.outcome.wait)
+        Duration::from_nanos(self.outcome.wait())
     }
 
     fn retry_after(&self) -> Option<Duration> {
-        let wait = self.outcome.wait;
+        let wait = self.outcome.wait();
         (!self.admitted() && wait < NEVER).then(|| Duration::from_nanos(wait))
     }
 
     fn never(&self) -> bool {
-        !self.admitted() && self.outcome.wait == NEVER
+        !self.admitted() && self.outcome.wait() == NEVER
     }
 
     fn binding(&self) -> usize {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use buttress_core::Timestamp;
 
 use crate::policy::{CarryOver, Limit, LimitState, Policy};
-use crate::scale::Scale;
+use crate::scale::{Scale, at_least_one};
 use crate::sync::{AtomicU64, Mutex};
 
 /// Generations are counted in the upper bits, so that the mark of a state has bits to spare.
@@ -56,11 +56,11 @@ impl Live {
         let [tick, unit, full, _] = &self.sets[(generation / STEP % 2) as usize];
         // Whoever compares a mark afterwards must not see it before these.
         let load = |number: &AtomicU64| number.load(Ordering::Acquire);
-        Scale { generation, tick: load(tick), unit: load(unit), full: load(full) }
+        Scale { generation, tick: load(tick), unit: at_least_one(load(unit)), full: load(full) }
     }
 
     fn write(&self, scale: Scale) {
-        let numbers = [scale.tick, scale.unit, scale.full];
+        let numbers = [scale.tick, scale.unit.get(), scale.full];
         for (to, number) in self.sets[(scale.generation / STEP % 2) as usize].iter().zip(numbers) {
             to.store(number, Ordering::Relaxed);
         }

@@ -6,6 +6,7 @@ use buttress_core::Timestamp;
 use crate::live::Live;
 use crate::policy::{CarryOver, Limit};
 use crate::scale::Scale;
+use crate::set::Outcome;
 use crate::sync::{AtomicU64, yield_now};
 
 /// Set in the mark while the state is being carried over.
@@ -38,10 +39,10 @@ impl One {
         Self { word, mark, made: scale, live: Live::new(limit, scale) }
     }
 
-    /// Charges it by the numbers that it was made with: gives the debt. Where the limit has changed since, or
-    /// another call comes in between (`None`), there is [`run`](Self::run).
+    /// Charges it by the numbers that it was made with. Where the limit has changed since, or another call comes in
+    /// between (`None`), there is [`run`](Self::run).
     #[inline(always)]
-    pub(crate) fn charge(&self, cost: u32, now: Timestamp) -> Option<Result<u64, Denied>> {
+    pub(crate) fn charge(&self, cost: u32, now: Timestamp) -> Option<Outcome> {
         let scale = Scale { generation: 0, ..self.made };
         let word = self.word.load(Ordering::Acquire);
         // A carry marks it before it changes the word.
@@ -51,11 +52,11 @@ impl One {
         let ticks = scale.ticks(now);
         let debt = word.saturating_sub(ticks);
         let Some(after) = scale.charge(debt, cost) else {
-            return Some(Err(Denied { scale, ticks, debt }));
+            return Some(Outcome::denied(&self.made, debt, ticks, cost, now));
         };
         let next = ticks.checked_add(after)?;
         let swapped = self.word.compare_exchange(word, next, Ordering::Relaxed, Ordering::Relaxed);
-        swapped.is_ok().then_some(Ok(after))
+        if swapped.is_ok() { Some(Outcome::admitted_at(after)) } else { None }
     }
 
     /// Replaces the debt by what `step` makes of it, unless that is `None`.

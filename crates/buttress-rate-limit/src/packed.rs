@@ -39,6 +39,7 @@ use crate::live::{GENERATION, Live, STEP};
 use crate::one::Denied;
 use crate::policy::{CarryOver, Limit};
 use crate::scale::Scale;
+use crate::set::Outcome;
 use crate::sync::{AtomicU64, yield_now};
 
 #[cfg(not(buttress_loom))]
@@ -125,10 +126,10 @@ impl Packed {
         }
     }
 
-    /// Charges a key that is where it is looked for first, by the numbers that the table was made with: gives the
-    /// debt. Whatever else may be the case (`None`) is for [`run`](Self::run).
+    /// Charges a key that is where it is looked for first, by the numbers that the table was made with.
+    /// Whatever else may be the case (`None`) is for [`run`](Self::run).
     #[inline(always)]
-    pub(crate) fn charge(&self, hash: u64, cost: u32, now: Timestamp) -> Option<Result<u64, Denied>> {
+    pub(crate) fn charge(&self, hash: u64, cost: u32, now: Timestamp) -> Option<Outcome> {
         let scale = Scale { generation: 0, ..self.made };
         let (group, first) = self.home(hash);
         let (slot, ticks) = (&group.0[first], scale.ticks(now));
@@ -137,8 +138,8 @@ impl Packed {
             return None;
         }
         match group.step(slot, word, &scale, ticks, |debt| scale.charge(debt, cost)) {
-            Attempt::Done(debt) => Some(Ok(debt)),
-            Attempt::Denied(debt) => Some(Err(Denied { scale, ticks, debt })),
+            Attempt::Done(debt) => Some(Outcome::admitted_at(debt)),
+            Attempt::Denied(debt) => Some(Outcome::denied(&self.made, debt, ticks, cost, now)),
             _ => None,
         }
     }
@@ -506,9 +507,8 @@ const fn word(tag: u64, ticks: u64, debt: u64) -> u64 {
 
 /// The debt in a word, within 2^39 ticks of now.
 #[inline]
-const fn owed(word: u64, ticks: u64) -> u64 {
-    let ahead = word.wrapping_sub(ticks << SHIFT) as i64 >> SHIFT;
-    if ahead > 0 { ahead as u64 } else { 0 }
+fn owed(word: u64, ticks: u64) -> u64 {
+    (word.wrapping_sub(ticks << SHIFT) as i64 >> SHIFT).max(0) as u64
 }
 
 /// The whole time in a word that is not older than the last sweep.

@@ -8,11 +8,11 @@ use buttress_core::{Quota, Timestamp};
 
 use crate::WhenFull;
 use crate::decision::Decision;
-use crate::one::One;
+use crate::one::{Denied, One};
 use crate::packed::{Packed, Refused};
 use crate::policy::{CarryOver, Left, Limit, LimitError, LimitState, Policy};
 use crate::scale::Scale;
-use crate::set::{self, Outcome, UNSEEN};
+use crate::set::{self, Outcome};
 use crate::sync::{Mutex, MutexGuard};
 use crate::table::{Full, Table};
 
@@ -26,20 +26,24 @@ pub(crate) struct Plan {
     table: OnceLock<Table>,
     /// The state of calls without a key.
     one: Single,
-    made: Option<Bucket>,
+    /// Whether keys have packed words.
+    fits: bool,
+    first: Report,
     /// Whether a charge was corrected, or the limit changed: what decisions have seen is out of date then.
     outdated: AtomicBool,
     capacity: usize,
     when_full: WhenFull,
 }
 
-/// The only limit, where it is a token bucket, as it was at first.
+/// The first limit as it was made, for what can be said of it without asking a state.
 #[derive(Debug)]
-struct Bucket {
-    limit: Limit,
+struct Report {
+    /// All but what is left.
+    quota: Quota,
+    /// In which calls without a key are counted, if it is a token bucket.
     exact: Scale,
-    /// In which keys are counted, if these fit.
-    packed: Option<Scale>,
+    /// In which keys are counted that have packed words.
+    packed: Scale,
 }
 
 /// One state.
@@ -64,24 +68,25 @@ impl Plan {
     pub(crate) fn new(limits: &[Limit], capacity: usize, when_full: WhenFull) -> Self {
         let limits: Arc<[Limit]> = limits.into();
         // A bucket that only watches does more than to refuse or not.
-        let made = match &*limits {
-            [limit] if !limit.is_shadow() => limit.gcra().map(|gcra| Bucket {
-                limit: limit.clone(),
-                exact: Scale::exact(gcra),
-                packed: Scale::packed(gcra),
-            }),
+        let bucket = match &*limits {
+            [limit] if !limit.is_shadow() => limit.gcra(),
             _ => None,
         };
-        let one = match &made {
-            Some(bucket) => Single::Bucket(One::new(&bucket.limit, bucket.exact)),
+        let (exact, packed) = (bucket.map(Scale::exact), bucket.and_then(Scale::packed));
+        let one = match exact {
+            Some(scale) => Single::Bucket(One::new(&limits[0], scale)),
             None => Single::Table(Table::new(&limits, 1, WhenFull::default())),
         };
+        let full = Left { remaining: limits[0].limit(), reset: Duration::ZERO };
+        let exact = exact.unwrap_or(Scale::NONE);
+        let first = Report { quota: quota(&limits[0], full), exact, packed: packed.unwrap_or(exact) };
         Self {
             limits: Mutex::new(limits),
             packed: OnceLock::new(),
             table: OnceLock::new(),
             one,
-            made,
+            fits: packed.is_some(),
+            first,
             outdated: AtomicBool::new(false),
             capacity,
             when_full,
@@ -119,26 +124,31 @@ impl Plan {
     fn make_keys(&self) -> Keys<'_> {
         // Under the lock, so that a change of the limits does not miss a table that is just being made.
         let limits = self.lock();
-        match &self.made {
-            Some(Bucket { packed: Some(_), .. }) => Keys::Packed(self.packed.get_or_init(|| {
-                let scale = limits[0].gcra().and_then(Scale::packed);
-                let scale = scale.expect("a change is refused that has no packed words");
-                Packed::new(&limits[0], scale, self.capacity, self.when_full)
-            })),
-            _ => Keys::Table(self.table.get_or_init(|| Table::new(&limits, self.capacity, self.when_full))),
+        if !self.fits {
+            return Keys::Table(
+                self.table.get_or_init(|| Table::new(&limits, self.capacity, self.when_full)),
+            );
         }
+        Keys::Packed(self.packed.get_or_init(|| {
+            let scale = limits[0].gcra().and_then(Scale::packed);
+            let scale = scale.expect("a change is refused that has no packed words");
+            Packed::new(&limits[0], scale, self.capacity, self.when_full)
+        }))
     }
 
     #[inline(always)]
     pub(crate) fn charge(&self, hash: Option<u64>, cost: u32, now: Timestamp) -> Outcome {
+        // No closures here: they are not always inlined.
         let seen = match (hash, &self.one) {
-            (Some(hash), _) => self.packed.get().and_then(|table| table.charge(hash, cost, now)),
+            (Some(hash), _) => match self.packed.get() {
+                Some(table) => table.charge(hash, cost, now),
+                None => None,
+            },
             (None, Single::Bucket(one)) => one.charge(cost, now),
             (None, Single::Table(_)) => None,
         };
         match seen {
-            Some(Ok(debt)) => Outcome::admitted_at(debt),
-            Some(Err(denied)) => Outcome::denied(denied, cost, now),
+            Some(outcome) => outcome,
             None => self.charge_any(hash, cost, now),
         }
     }
@@ -146,7 +156,7 @@ impl Plan {
     /// Charges in whatever case it may be.
     #[inline(never)]
     fn charge_any(&self, hash: Option<u64>, cost: u32, now: Timestamp) -> Outcome {
-        let mut seen = UNSEEN;
+        let mut seen = 0;
         let step = |scale: &Scale, debt| {
             let after = scale.charge(debt, cost)?;
             seen = after;
@@ -162,7 +172,9 @@ impl Plan {
         };
         match result {
             Ok(()) => Outcome::admitted_at(seen),
-            Err(Refused::Denied(denied)) => Outcome::denied(denied, cost, now),
+            Err(Refused::Denied(Denied { scale, ticks, debt })) => {
+                Outcome::denied(&scale, debt, ticks, cost, now)
+            }
             Err(Refused::Full(scale, ticks)) => Outcome::new(1, 0, 0, scale.until(ticks, now).max(1)),
         }
     }
@@ -177,7 +189,7 @@ impl Plan {
                 None => scale.force(debt, actual - cost),
             })
         };
-        let charged = (at, outcome.wait, cost);
+        let charged = (at, outcome.wait(), cost);
         let settle = |limits: &[Limit], states: &mut [LimitState]| {
             set::settle(limits, states, hash, charged, outcome.shadowed(), actual, now);
         };
@@ -192,26 +204,37 @@ impl Plan {
         }
     }
 
+    /// Reports what was left after the decision, or is left where that is out of date.
+    #[inline(always)]
     pub(crate) fn quotas(&self, decision: &Decision, report: &mut dyn FnMut(Quota)) {
         let Decision { hash, at, keyed, outcome, .. } = *decision;
-        if let Some(Bucket { limit, exact, packed }) = &self.made
-            && outcome.debt != UNSEEN
-            && !self.outdated.load(Ordering::Relaxed)
-        {
-            let scale = packed.as_ref().filter(|_| keyed).unwrap_or(exact);
-            return report(quota(limit, scale.left(outcome.debt, scale.ticks(at), at)));
+        match outcome.debt() {
+            Some(debt) if !self.outdated.load(Ordering::Relaxed) => {
+                let Report { quota, exact, packed } = &self.first;
+                let scale = if keyed { packed } else { exact };
+                let Left { remaining, reset } = scale.left(debt, at);
+                let mut quota = quota.clone();
+                (quota.remaining, quota.reset) = (remaining, reset);
+                report(quota);
+            }
+            _ => self.ask_quotas(keyed.then_some(hash), at, report),
         }
+    }
+
+    #[cold]
+    fn ask_quotas(&self, hash: Option<u64>, at: Timestamp, report: &mut dyn FnMut(Quota)) {
         let mut seen = None;
         let look = |scale: &Scale, debt| {
             seen = Some((*scale, debt));
             Some(debt)
         };
-        let quotas =
-            |limits: &[Limit], states: &mut [LimitState]| set::quotas(limits, states, hash, at, report);
-        match (keyed, &self.one) {
-            (false, Single::Bucket(one)) => drop(one.run(at, look)),
-            (false, Single::Table(table)) => return drop(table.with(0, at, quotas)),
-            (true, _) => match self.keys() {
+        let quotas = |limits: &[Limit], states: &mut [LimitState]| {
+            set::quotas(limits, states, hash.unwrap_or(0), at, report)
+        };
+        match (hash, &self.one) {
+            (None, Single::Bucket(one)) => drop(one.run(at, look)),
+            (None, Single::Table(table)) => return drop(table.with(0, at, quotas)),
+            (Some(hash), _) => match self.keys() {
                 Keys::Packed(table) => drop(table.run(hash, at, false, look)),
                 Keys::Table(table) => return drop(table.with(hash, at, quotas)),
             },
@@ -221,7 +244,7 @@ impl Plan {
         report(quota(
             limit,
             match seen {
-                Some((scale, debt)) => scale.left(debt, scale.ticks(at), at),
+                Some((scale, debt)) => scale.left(debt, at),
                 None => Left { remaining: limit.limit(), reset: Duration::ZERO },
             },
         ));
@@ -254,7 +277,7 @@ impl Plan {
         let carry = |old: &[Limit], states: &mut [LimitState], hash| {
             states[index] = rule.carry(&old[index], &states[index], &new[index], hash, now);
         };
-        if self.made.as_ref().is_some_and(|bucket| bucket.packed.is_some()) {
+        if self.fits {
             packed.as_ref().map_err(Clone::clone)?;
         }
         self.outdated.store(true, Ordering::Relaxed);

@@ -1,3 +1,4 @@
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use buttress_core::Timestamp;
@@ -27,17 +28,20 @@ pub(crate) struct Scale {
     /// `mul`, and above it `shift`: 1 where a tick is a nanosecond, as it most often is.
     pub(crate) tick: u64,
     /// Ticks that earn a unit.
-    pub(crate) unit: u64,
+    pub(crate) unit: NonZeroU64,
     /// Ticks that fill an empty bucket.
     pub(crate) full: u64,
 }
 
 impl Scale {
+    /// Of what is not counted in ticks.
+    pub(crate) const NONE: Self = Self { generation: 0, tick: 1, unit: NonZeroU64::MIN, full: 0 };
+
     /// The bucket's own ticks.
     pub(crate) fn exact(gcra: &Gcra) -> Self {
         // At most 29.
         let (tick, unit) = (gcra.ticks_per_nano(), gcra.ticks_per_unit());
-        Self { generation: 0, tick, unit, full: unit * gcra.burst() }
+        Self { generation: 0, tick, unit: at_least_one(unit), full: unit * gcra.burst() }
     }
 
     /// The finest ticks with which the bucket fits a packed word; `None` where these are too coarse.
@@ -48,12 +52,12 @@ impl Scale {
         }
         (1..u64::from(u64::BITS))
             .map(|shift| {
-                let unit = exact.unit.div_ceil(1 << shift) + 1;
+                let unit = exact.unit.get().div_ceil(1 << shift) + 1;
                 let full = unit.saturating_mul(gcra.burst());
-                Self { tick: exact.tick | shift << SHIFT, unit, full, ..exact }
+                Self { tick: exact.tick | shift << SHIFT, unit: at_least_one(unit), full, ..exact }
             })
             .find(|scale| scale.full <= LONGEST)
-            .filter(|scale| scale.unit >= FINE)
+            .filter(|scale| scale.unit.get() >= FINE)
     }
 
     const fn mul(&self) -> u64 {
@@ -75,14 +79,14 @@ impl Scale {
 
     #[inline]
     pub(crate) fn cost(&self, cost: u32) -> u64 {
-        u64::from(cost).saturating_mul(self.unit)
+        u64::from(cost).saturating_mul(self.unit.get())
     }
 
     /// The debt after a call; `None` when that is too much.
     #[inline]
     pub(crate) fn charge(&self, debt: u64, cost: u32) -> Option<u64> {
-        let after = debt.checked_add(u64::from(cost).checked_mul(self.unit)?)?;
-        (after <= self.full).then_some(after)
+        let after = debt.saturating_add(self.cost(cost));
+        if after <= self.full { Some(after) } else { None }
     }
 
     pub(crate) fn refund(&self, debt: u64, cost: u32) -> u64 {
@@ -94,14 +98,16 @@ impl Scale {
     }
 
     /// The time from `now` until the clock shows `ticks`, rounded up to a nanosecond.
+    #[inline]
     pub(crate) fn until(&self, ticks: u64, now: Timestamp) -> u64 {
-        let nanos = if self.tick == 1 {
-            ticks
-        } else {
-            let nanos = (u128::from(ticks) << self.shift()).div_ceil(u128::from(self.mul()));
-            u64::try_from(nanos).unwrap_or(NEVER - 1)
-        };
+        let nanos = if self.tick == 1 { ticks } else { self.nanos(ticks) };
         nanos.saturating_sub(now.as_nanos())
+    }
+
+    #[cold]
+    fn nanos(&self, ticks: u64) -> u64 {
+        let nanos = (u128::from(ticks) << self.shift()).div_ceil(u128::from(self.mul()));
+        u64::try_from(nanos).unwrap_or(NEVER - 1)
     }
 
     /// For how many nanoseconds a call is refused whose key has this debt when the clock shows `ticks`.
@@ -114,14 +120,29 @@ impl Scale {
         self.until(ticks.saturating_add(over), now).max(1)
     }
 
-    pub(crate) fn left(&self, debt: u64, ticks: u64, now: Timestamp) -> Left {
-        let remaining = self.full.saturating_sub(debt) / self.unit;
-        if debt == 0 {
-            return Left { remaining, reset: Duration::ZERO };
-        }
-        // `remaining` is less than the burst, so the product is at most `full`.
-        let target = self.full - (remaining + 1) * self.unit;
-        let reset = self.until(ticks.saturating_add(debt.saturating_sub(target)), now);
+    /// What is left to a key that has this debt now.
+    #[inline]
+    pub(crate) fn left(&self, debt: u64, now: Timestamp) -> Left {
+        // More than a full bucket is owed after a correction, and when the clock goes back.
+        let Some(free) = self.full.checked_sub(debt) else {
+            let missing = self.unit.get().saturating_add(debt - self.full);
+            return Left { remaining: 0, reset: Duration::from_nanos(self.earned(missing, now)) };
+        };
+        let (remaining, rest) = (free / self.unit, free % self.unit);
+        // Of a full bucket nothing is missing.
+        let missing = debt.min(self.unit.get() - rest);
+        let reset = if self.tick == 1 { missing } else { self.earned(missing, now) };
         Left { remaining, reset: Duration::from_nanos(reset) }
     }
+
+    /// For how many nanoseconds from `now` on one waits for as many ticks.
+    #[cold]
+    fn earned(&self, ticks: u64, now: Timestamp) -> u64 {
+        self.until(self.ticks(now).saturating_add(ticks), now)
+    }
+}
+
+/// What no ticks earn is not offered; every unit takes one at least.
+pub(crate) fn at_least_one(ticks: u64) -> NonZeroU64 {
+    NonZeroU64::new(ticks).unwrap_or(NonZeroU64::MIN)
 }

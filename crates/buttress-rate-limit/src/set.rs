@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use buttress_core::{Quota, Timestamp, nanos};
 
-use crate::one::Denied;
 use crate::policy::{Left, Limit, LimitError, LimitState, Policy};
+use crate::scale::Scale;
 
 /// The most limits that one key may be held to, since decisions keep a bit for each.
 pub(crate) const MOST: usize = 16;
@@ -13,31 +13,41 @@ pub(crate) const MOST: usize = 16;
 /// A wait that does not end.
 pub(crate) const NEVER: u64 = u64::MAX;
 
-/// The debt of a state that has to be asked for it.
-pub(crate) const UNSEEN: u64 = u64::MAX;
-
-/// What a set of limits says of a call: which refuse it, and for how long.
+/// What a set of limits says of a call: which refuse it, and for how long. Two words, so that it stays in
+/// registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
-    /// From below: a bit for each limit that refuses, one for each that only watches and would, and which limit
-    /// refuses for longest.
+    /// From below: a bit for each limit that refuses, one for each that only watches and would, which limit
+    /// refuses for longest, and [`OWES`].
     bits: u64,
-    /// How long that is, or how long an admitted call waits for its turn, in nanoseconds.
-    pub(crate) wait: u64,
-    /// What the call has left a token bucket owing, in ticks; or [`UNSEEN`].
-    pub(crate) debt: u64,
+    /// A wait, or with [`OWES`] a debt.
+    value: u64,
 }
+
+/// The call passed at once on a token bucket, and left it owing so many ticks.
+const OWES: u64 = 1 << 63;
 
 impl Outcome {
     pub(crate) const fn new(refused: u16, shadowed: u16, binding: u8, wait: u64) -> Self {
-        let bits = refused as u64 | (shadowed as u64) << 16 | (binding as u64) << 32;
-        Self { bits, wait, debt: UNSEEN }
+        Self { bits: refused as u64 | (shadowed as u64) << 16 | (binding as u64) << 32, value: wait }
     }
 
-    /// What a token bucket says that has room for a call.
+    /// What a token bucket says that has room for a call, and then this debt.
     #[inline]
     pub(crate) const fn admitted_at(debt: u64) -> Self {
-        Self { bits: 0, wait: 0, debt }
+        Self { bits: OWES, value: debt }
+    }
+
+    /// How long a call is refused, or an admitted call waits for its turn, in nanoseconds.
+    #[inline]
+    pub(crate) const fn wait(self) -> u64 {
+        if self.bits & OWES == 0 { self.value } else { 0 }
+    }
+
+    /// What a token bucket was left owing, as far as that is known without asking it again.
+    #[inline]
+    pub(crate) const fn debt(self) -> Option<u64> {
+        if self.bits & OWES == 0 { None } else { Some(self.value) }
     }
 
     #[inline]
@@ -61,13 +71,12 @@ impl Outcome {
     }
 
     /// What a token bucket says that has no room for a call.
-    #[inline]
-    pub(crate) fn denied(denied: Denied, cost: u32, now: Timestamp) -> Self {
-        let Denied { scale, ticks, debt } = denied;
+    #[inline(never)]
+    pub(crate) fn denied(scale: &Scale, debt: u64, ticks: u64, cost: u32, now: Timestamp) -> Self {
         if cost == 0 {
             return Self::admitted_at(debt);
         }
-        Self { bits: 1, wait: scale.wait(debt, cost, ticks, now), debt }
+        Self::new(1, 0, 0, scale.wait(debt, cost, ticks, now))
     }
 }
 

@@ -308,6 +308,7 @@ impl Store for Memory {
         }
     }
 
+    #[inline(always)]
     fn quotas(&self, decision: &Decision, report: &mut dyn FnMut(Quota)) {
         self.plan_at(decision.plan.into()).quotas(decision, report);
     }

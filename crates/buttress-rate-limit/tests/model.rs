@@ -145,6 +145,42 @@ fn a_sweep_beside_a_charge_loses_no_debt() {
 }
 
 #[test]
+fn a_key_seen_first_beside_a_sweep_has_one_budget() {
+    loom::model(|| {
+        let memory = small(Limit::per_minute(3));
+        // It owes nothing any more when the group is swept: one slot is free before, two are after.
+        assert!(call(&memory, Some(1), 1));
+        let later = START + Duration::from_secs(1000);
+        let other = memory.clone();
+        let first = thread::spawn(move || u32::from(decide(&other, Some(7), 2, later).admitted()));
+
+        let second = u32::from(decide(&memory, Some(7), 2, later).admitted());
+
+        assert_eq!(first.join().unwrap() + second, 1);
+    });
+}
+
+#[test]
+fn a_key_seen_first_by_two_threads_where_little_room_is_left_has_one_budget() {
+    // Two groups of two. Where each key belongs differs from run to run.
+    for key in 10..16 {
+        loom::model(move || {
+            let memory = Memory::with_capacity(Limit::per_second(3), 8);
+            for held in 1..4 {
+                assert!(call(&memory, Some(held), 3));
+            }
+
+            let other = memory.clone();
+            let first = thread::spawn(move || u32::from(call(&other, Some(key), 2)));
+
+            let second = u32::from(call(&memory, Some(key), 2));
+
+            assert_eq!(first.join().unwrap() + second, 1, "key {key}");
+        });
+    }
+}
+
+#[test]
 fn a_change_of_the_limit_beside_a_charge_keeps_the_debt() {
     for key in [None, Some(7)] {
         loom::model(move || {

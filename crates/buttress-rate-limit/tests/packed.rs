@@ -174,6 +174,36 @@ fn a_charge_is_corrected_down_and_up() {
     assert_eq!(left(&memory, 7, at(SECOND)), 0);
 }
 
+#[test]
+fn a_key_in_its_second_group_keeps_its_budget() {
+    // At full capacity one group of twenty is full, and its next key goes to another.
+    let memory = Memory::with_capacity(Limit::per_hour(1), 4000);
+    let first = (0..4000).filter(|key| passes(&memory, *key, at(SECOND))).count();
+    let again = (0..4000).filter(|key| passes(&memory, *key, at(SECOND))).count() as u64;
+
+    assert_eq!(first, 4000);
+    assert!(again <= memory.evicted(), "{again} keys were forgotten, {} evicted", memory.evicted());
+    assert!(memory.evicted() < 200, "{} keys had to make way", memory.evicted());
+}
+
+#[test]
+fn what_is_told_after_a_call_is_what_it_has_left() {
+    let memory = Memory::new(Limit::per_second(10));
+    let first = call(&memory, 7, 4, at(SECOND));
+    let second = call(&memory, 7, 2, at(SECOND));
+    let told = |decision| {
+        let mut told = None;
+        memory.quotas(decision, &mut |quota| told = Some((quota.remaining, quota.reset)));
+        told.expect("one limit has one quota")
+    };
+    assert_eq!(told(&first), (6, Duration::from_millis(100)));
+    assert_eq!(told(&second), (4, Duration::from_millis(100)));
+
+    // What was corrected is looked up.
+    memory.settle(&first, 1, at(SECOND));
+    assert_eq!(told(&second), (7, Duration::from_millis(100)));
+}
+
 mod without_a_place {
     use super::*;
 
