@@ -1,0 +1,25 @@
+//! The policies: plain values that order endpoints for a hash.
+
+mod bounded;
+mod cycle;
+mod jump;
+mod maglev;
+mod modulo;
+mod points;
+mod preset;
+mod random;
+mod rendezvous;
+mod ring;
+mod round_robin;
+
+pub use bounded::{BoundedLoad, Loads};
+pub use jump::jump;
+pub use maglev::{Maglev, MaglevWalk};
+pub use modulo::{Modulo, ModuloWalk};
+pub use preset::Ring;
+pub use random::{Random, RandomWalk};
+pub use rendezvous::{Rendezvous, RendezvousWalk};
+pub use ring::{HashRing, RingWalk};
+pub use round_robin::{RoundRobin, RoundRobinWalk};
+
+pub(crate) use points::MOST_POINTS;
