@@ -15,5 +15,11 @@ struct ChoosingAnAlgorithm;
 #[doc = include_str!("../../../docs/timeouts.md")]
 struct Timeouts;
 
+#[doc = include_str!("../../../docs/retries-and-hedging.md")]
+struct RetriesAndHedging;
+
+#[doc = include_str!("../../../docs/circuit-breaker.md")]
+struct CircuitBreaker;
+
 #[doc = include_str!("../../../docs/testing-your-stack.md")]
 struct TestingYourStack;
