@@ -23,6 +23,13 @@ const OURS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "error_cannot_be_looked_into",
+        &[
+            "Buttress cannot look into `Lost` for a rejection",
+            "lift the errors once at the bottom of the stack with `.lift_errors()`, or implement `Cause` for `Lost`",
+        ],
+    ),
+    (
         "error_cannot_carry_a_rejection",
         &[
             "`Infallible` cannot carry a rejection",
@@ -30,6 +37,17 @@ const OURS: &[(&str, &[&str])] = &[
             "on a server, answer instead of failing: `.on_reject(reject::respond())`",
             "on a client, lift the errors once at the bottom of the stack: `.lift_errors()`",
             "or implement `FromRejection` for your own error type",
+        ],
+    ),
+    (
+        "request_cannot_be_sent_again",
+        &[
+            "`Http` cannot send a `String` more than once",
+            "this retry layer does not know how to send a `String` again",
+            "for a request that is `Clone`: `RetryLayer::cloning(|request: &String| ..)`, where the closure says which \
+             requests may be carried out twice",
+            "for a request of your own: implement `Replay` for it and write `RetryLayer::replaying()`",
+            "for an `http::Request`: its body must be `http_body::Body + Unpin`, with an error that turns into a `BoxError`",
         ],
     ),
 ];

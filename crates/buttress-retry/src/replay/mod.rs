@@ -38,6 +38,11 @@ pub trait Repeat<Req>: sealed::Again<Req, Sent = <Self as Repeat<Req>>::Sent> {
 
 /// How a retry layer reads the answers to requests that it sends in this way: HTTP ones carry refusals and marks, others
 /// say nothing besides what the classifier makes of them.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` retries HTTP and does not understand `{Res}` as an answer",
+    label = "this retry layer expects an `http::Response`",
+    note = "for a service that is not HTTP: `RetryLayer::cloning(..)` or `RetryLayer::replaying()`"
+)]
 pub trait Reads<Res>: sealed::Read<Res> {}
 
 pub(crate) mod sealed {
