@@ -78,7 +78,7 @@ fn nor_whatever_its_key_is() {
     takes_nothing(&simple().by(|n: &u32| Some(*n)));
     takes_nothing(&simple().by(|_: &u32| Some(IpAddr::V6(Ipv6Addr::LOCALHOST))));
     takes_nothing(
-        simple().by(|_: &u32| Some("a key that is longer than what any short string keeps in place")),
+        &simple().by(|_: &u32| Some("a key that is longer than what any short string keeps in place")),
     );
 }
 
