@@ -18,6 +18,7 @@ use governor::middleware::StateInformationMiddleware;
 use leaky_bucket::RateLimiter as LeakyBucket;
 use tower::Layer;
 
+mod retriers;
 mod sides;
 use sides::layers::{self, Api};
 use sides::{AMPLE, Fixed, Hello, KEYS, RATE, Unit, admitted, check, check_and_tell, fixed};
@@ -33,6 +34,7 @@ const LOOPS: &[(&str, fn(u64))] = &[
     ("loop string", |n| by(n, &sides::names(KEYS), |_| true)),
     ("request", |n| by(n, &sides::addresses(KEYS), |key| sides::request(*key))),
     ("request and answer", |n| layer(n, Hello)),
+    ("unit", |n| units(n, Unit)),
 ];
 
 const CASES: &[Case] = &[
@@ -166,6 +168,43 @@ const CASES: &[Case] = &[
     Case("layer: refused as a response", "tower_governor", "request", None, |n| {
         layer(n, layers::governor(Duration::from_secs(60), 1));
     }),
+    Case("budget: deposit without the clock", "buttress", "loop", Some(40), |n| {
+        let ours = retriers::ours();
+        repeat(n, || ours.deposit(fixed()));
+    }),
+    Case("budget: deposit", "tower", "loop", None, |n| {
+        let peer = retriers::tps();
+        repeat(n, || tower::retry::budget::Budget::deposit(&peer));
+    }),
+    Case("budget: deposit and withdraw without the clock", "buttress", "loop", Some(100), |n| {
+        let ours = retriers::ours();
+        repeat(n, || retriers::turn(&ours, fixed));
+    }),
+    Case("budget: deposit and withdraw", "tower", "loop", None, |n| {
+        let peer = retriers::tps();
+        repeat(n, || retriers::turn_tps(&peer));
+    }),
+    Case("budget: deposit and withdraw", "tower-resilience", "loop", None, |n| {
+        let peer = retriers::resilience();
+        repeat(n, || {
+            peer.deposit();
+            peer.try_withdraw()
+        });
+    }),
+    Case("retry layer: nothing fails", "buttress", "unit", None, |n| {
+        units(n, retriers::retry(Clock::monotonic()))
+    }),
+    Case("retry layer: nothing fails", "tower", "unit", None, |n| units(n, retriers::tower_retry())),
+    Case("retry layer: nothing fails", "tower-resilience", "unit", None, |n| {
+        units(n, retriers::resilience_retry());
+    }),
+    Case("hedge layer: fixed delay", "buttress", "unit", None, |n| {
+        units(n, retriers::hedge(Clock::monotonic(), true));
+    }),
+    Case("hedge layer: moving quantile", "buttress", "unit", None, |n| {
+        units(n, retriers::hedge(Clock::monotonic(), false));
+    }),
+    Case("hedge layer: moving quantile", "tower", "unit", None, |n| units(n, retriers::tower_hedge())),
 ];
 
 /// Callgrind counts inside functions called `measured` and nowhere else: a clock that calibrates itself first, for
@@ -221,4 +260,9 @@ fn main() {
             std::process::exit(2);
         }
     }
+}
+
+/// Calls of a layer over a service that does nothing.
+fn units(count: u64, mut service: impl retriers::Calls) {
+    repeat(count, || sides::call(&mut service, ()).is_ok());
 }
