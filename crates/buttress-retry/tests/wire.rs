@@ -169,13 +169,14 @@ enum Fate {
     /// Resets the stream with this code.
     Reset(u8),
     /// Says that it has looked at no stream up to this one, and closes the connection.
-    GoAway { last_stream: u8 },
+    GoAway { last_stream: u8, code: u8 },
     /// Answers with 200.
     Answer,
 }
 
 const REFUSED_STREAM: u8 = 7;
 const INTERNAL_ERROR: u8 = 2;
+const NO_ERROR: u8 = 0;
 
 /// A server that speaks just enough of HTTP/2 to refuse. It counts connections.
 async fn refusing(fates: &[Fate]) -> (SocketAddr, Arc<AtomicUsize>) {
@@ -211,8 +212,8 @@ async fn meet(mut stream: TcpStream, fate: Fate) -> std::io::Result<()> {
         let id = head[8];
         match fate {
             Fate::Reset(code) => stream.write_all(&[0, 0, 4, 3, 0, 0, 0, 0, id, 0, 0, 0, code]).await?,
-            Fate::GoAway { last_stream } => {
-                let frame = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, last_stream, 0, 0, 0, 0];
+            Fate::GoAway { last_stream, code } => {
+                let frame = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, last_stream, 0, 0, 0, code];
                 stream.write_all(&frame).await?;
                 return stream.shutdown().await;
             }
@@ -237,11 +238,15 @@ async fn over_http2_a_refused_stream_was_not_processed_and_a_post_is_sent_again(
 
 #[tokio::test]
 async fn over_http2_a_stream_above_the_one_that_goaway_names_was_not_processed() {
-    assert_eq!(posted(Fate::GoAway { last_stream: 0 }).await, (2, true));
+    for code in [NO_ERROR, INTERNAL_ERROR] {
+        assert_eq!(posted(Fate::GoAway { last_stream: 0, code }).await, (2, true));
+    }
 }
 
 #[tokio::test]
 async fn over_http2_anything_else_may_have_been_processed_and_a_post_is_not_sent_again() {
     assert_eq!(posted(Fate::Reset(INTERNAL_ERROR)).await, (1, false));
-    assert_eq!(posted(Fate::GoAway { last_stream: 1 }).await, (1, false));
+    for code in [NO_ERROR, INTERNAL_ERROR] {
+        assert_eq!(posted(Fate::GoAway { last_stream: 1, code }).await, (1, false));
+    }
 }
