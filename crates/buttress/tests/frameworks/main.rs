@@ -1,9 +1,10 @@
 //! One layer, everywhere: each file puts the same `RateLimitLayer` on what its name says, and runs it; and one file puts
-//! a `CircuitBreakerLayer` on all of them.
+//! a `CircuitBreakerLayer` on all of them, one a `RetryLayer` on what is called.
 
 #![cfg(all(
     feature = "circuit-breaker",
     feature = "rate-limit",
+    feature = "retry",
     feature = "axum",
     feature = "tonic",
     feature = "reqwest"
@@ -16,6 +17,7 @@ mod circuit_breaker;
 mod hyper_server;
 mod own_error;
 mod reqwest_client;
+mod retry;
 mod tonic_channel;
 mod tonic_server;
 
