@@ -160,7 +160,8 @@ impl<'a> Turns<'a> {
 const PARTS: u64 = 1 << 6;
 
 fn is_prime(number: u32) -> bool {
-    number >= 2 && (2..).take_while(|factor| factor * factor <= number).all(|factor| !number.is_multiple_of(factor))
+    number >= 2
+        && (2..).take_while(|factor| factor * factor <= number).all(|factor| !number.is_multiple_of(factor))
 }
 
 /// How far a walk through a [`Maglev`] table has come.
