@@ -21,8 +21,5 @@ struct RetriesAndHedging;
 #[doc = include_str!("../../../docs/circuit-breaker.md")]
 struct CircuitBreaker;
 
-#[doc = include_str!("../../../docs/circuit-breaker.md")]
-struct CircuitBreaker;
-
 #[doc = include_str!("../../../docs/testing-your-stack.md")]
 struct TestingYourStack;
