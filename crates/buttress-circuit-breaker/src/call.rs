@@ -4,9 +4,9 @@ use std::fmt;
 use std::mem;
 use std::sync::Arc;
 
-use buttress_core::{Classify, End, Guard, Outcome, Verdict};
+use buttress_core::{Classify, End, Guard, Outcome, OutcomeKind, Verdict};
 
-use crate::gate::{Held, Judge};
+use crate::gate::{Core, Held, Judge, Now};
 
 /// What a call holds while it is under way: its admission, and who judges it.
 ///
@@ -86,13 +86,27 @@ impl<C> Call<C> {
     #[inline]
     fn settle(&mut self, outcome: &Outcome) {
         let Some(held) = self.held.take() else { return };
-        let (timed, start) = (self.timed, held.start);
-        let core = &self.judge.core;
-        core.record(held, outcome, |now| match timed {
-            Timed::Never => false,
-            Timed::AtHead(slow) => slow,
-            Timed::ThenAndThere => core.is_slow(start, now),
-        });
+        let (timed, core) = (self.timed, &self.judge.core);
+        core.record(held, outcome, |now| timed.is_slow(core, held, now));
+    }
+
+    /// The caller went away.
+    #[inline]
+    fn abandon(&mut self) {
+        let Some(held) = self.held.take() else { return };
+        let (timed, core) = (self.timed, &self.judge.core);
+        core.abandon(held, |now| timed.is_slow(core, held, now));
+    }
+}
+
+impl Timed {
+    #[inline]
+    fn is_slow(self, core: &Core, held: Held, now: &Now<'_>) -> bool {
+        match self {
+            Self::Never => false,
+            Self::AtHead(slow) => slow,
+            Self::ThenAndThere => core.is_slow(held.start, now),
+        }
     }
 }
 
@@ -109,7 +123,11 @@ impl<C> Guard for Call<C> {
             Some(outcome) => outcome,
             None => (call.at_end)(&call.judge.classify, end),
         };
-        call.settle(&outcome);
+        if *end == End::Aborted && outcome.kind == OutcomeKind::Ignored {
+            call.abandon();
+        } else {
+            call.settle(&outcome);
+        }
         armed.disarm();
     }
 }
@@ -117,9 +135,7 @@ impl<C> Guard for Call<C> {
 impl<C> Drop for Call<C> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(held) = self.held.take() {
-            self.judge.core.abandon(held);
-        }
+        self.abandon();
     }
 }
 

@@ -221,11 +221,10 @@ impl Core {
         self.put(held, Judged::Failure, Count::Panicked, |_| false);
     }
 
-    /// The call was dropped before it was judged.
+    /// The caller went away before the call was judged. `slow` says whether it was slow by then.
     #[cold]
-    pub(crate) fn abandon(&self, held: Held) {
-        let slow = self.is_slow(held.start, &self.now());
-        let fails = self.rules.marks(Judged::Cancelled, slow).is_some();
+    pub(crate) fn abandon(&self, held: Held, slow: impl FnOnce(&Now<'_>) -> bool) {
+        let fails = self.rules.marks(Judged::Cancelled, slow(&self.now())).is_some();
         let count = if fails { Count::Failed } else { Count::Abandoned };
         self.put(held, Judged::Cancelled, count, |_| fails);
     }

@@ -60,7 +60,7 @@ pub struct Counts {
     pub panicked: u64,
     /// Calls that say nothing of the service, a refusal by a layer further down among them.
     pub ignored: u64,
-    /// Calls that were dropped before they were judged, and count as nothing.
+    /// Calls whose caller went away before they were judged, and that count as nothing.
     pub abandoned: u64,
     /// Calls that were slow. They are in one of the counts above as well.
     pub slow: u64,
@@ -103,7 +103,8 @@ impl Handle {
             .collect()
     }
 
-    /// The key that it is about, in readable form; `None` for calls without one.
+    /// The key that it is about, for people to read: text as it is, four and sixteen bytes as an address, other widths as a
+    /// number, with `/` between. `None` for calls without one.
     #[must_use]
     pub fn name(&self) -> Option<&Name> {
         self.key.as_ref().map(|key| &key.name)

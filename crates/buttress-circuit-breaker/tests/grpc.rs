@@ -114,7 +114,7 @@ async fn a_reply_without_trailers_has_failed_and_one_that_is_left_before_them_sa
     for _ in 0..10 {
         drop(call(&service, reply("0")).await);
     }
-    assert_eq!((handle.state(), handle.counts().ignored), (State::Closed, 10));
+    assert_eq!((handle.state(), handle.counts().abandoned), (State::Closed, 10));
 
     for _ in 0..2 {
         assert!(read(call(&service, head(ScriptedBody::new().data("message").chunked())).await).await);

@@ -4,7 +4,9 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use buttress_circuit_breaker::{CircuitBreakerLayer, Handle, SlowToEnd, State, classify, key, reject};
+use buttress_circuit_breaker::{
+    CircuitBreakerLayer, Handle, OnDrop, SlowToEnd, State, classify, key, reject,
+};
 use buttress_core::{AtHead, Fail, Global, ManualClock, Rejection, RejectionKind};
 use buttress_http::body::{AtEnd, UntilUpgradeEnds};
 use buttress_http::field::Streaming;
@@ -499,6 +501,24 @@ mod slow_to_the_end {
                 (State::Closed, 0, 1)
             );
         }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_the_client_leaves_has_failed_by_option_if_it_was_slow_by_then() {
+        let time = ManualClock::new();
+        let layer = simple(&time).slow_calls(2 * SECOND, 1.0).on_drop(OnDrop::FailWhenSlow);
+        let layer = layer.classify(classify::status().at_end()).slow_to_end();
+        let (handle, service) = (layer.handle(), layer.layer(upstream(&time)));
+
+        for (waits, counts) in [(1, (0, 1)), (2, (1, 1)), (3, (2, 1))] {
+            assert_eq!(handle.state(), State::Closed);
+            let response = call(&service, asks(answer(200))).await;
+            time.advance(waits * SECOND);
+            drop(response);
+            assert_eq!((handle.counts().failed, handle.counts().abandoned), counts);
+        }
+
+        assert_eq!(handle.state(), State::Open);
     }
 
     #[tokio::test]
