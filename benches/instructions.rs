@@ -8,6 +8,7 @@
 
 use std::hint::black_box;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::time::Duration;
 
 use buttress_core::{Clock, Store};
@@ -163,7 +164,7 @@ const CASES: &[Case] = &[
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let _entered = runtime.as_ref().expect("a runtime starts").enter();
         let limiter = LeakyBucket::builder().max(RATE as usize).initial(RATE as usize).build();
-        repeat(n, || sides::poll(limiter.acquire_one()));
+        repeat(n, || sides::ready_now(pin!(limiter.acquire_one())));
     }),
     Case("layer: refused as a response", "tower_governor", "request", None, |n| {
         layer(n, layers::governor(Duration::from_secs(60), 1));

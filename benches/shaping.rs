@@ -1,11 +1,12 @@
 //! How far from their schedule do calls leave that wait their turn, and how many pass in a second, beside
 //! `leaky-bucket`?
 //!
-//! Tasks of one thread call again as soon as they are through. Tokio's timer rounds up to whole milliseconds, so `timer
-//! alone`, which knows the schedule and just sleeps, is as near as anyone can come. `leaky-bucket` refills by steps: once
-//! with a step for each departure, once with ten departures for a step.
+//! Tasks of one thread call again as soon as they are through. `tokio's timer` and `precise timer` know the schedule and
+//! just sleep: nobody comes nearer by these. `leaky-bucket` refills by steps: once with a step for each departure, once
+//! with ten departures for a step.
 
 use std::cell::{Cell, RefCell};
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -35,11 +36,14 @@ fn main() {
             "departures, us behind schedule", "p50", "p99", "worst", "rate reached"
         );
 
-        let start = Clock::monotonic().now();
-        let next = Rc::new(Cell::new(0));
-        departures(&runtime, "timer alone", lasting, move || {
-            Clock::monotonic().sleep_until(start + STEP * next.replace(next.get() + 1))
-        });
+        for (who, precise) in [("tokio's timer", false), ("precise timer", true)] {
+            let start = Clock::monotonic().now();
+            let next = Rc::new(Cell::new(0));
+            departures(&runtime, who, lasting, move || {
+                let sleep = Clock::monotonic().sleep_until(start + STEP * next.replace(next.get() + 1));
+                if precise { sleep.precise() } else { sleep }
+            });
+        }
 
         let limit = Limit::new(10, 10 * STEP).burst(1);
         let layer = RateLimitLayer::new(limit).wait(Duration::from_secs(1)).queue(2 * WAITERS);
@@ -75,7 +79,7 @@ fn main() {
         Some(1.0),
         20_000,
         |n| times(n, |_| call(&mut service, ())),
-        |n| times(n, |_| sides::poll(limiter.acquire_one())),
+        |n| times(n, |_| sides::ready_now(pin!(limiter.acquire_one()))),
     );
 }
 

@@ -5,7 +5,7 @@ use std::future::{Ready, ready};
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -178,13 +178,19 @@ where
 {
     let cx = &mut Context::from_waker(Waker::noop());
     assert!(service.poll_ready(cx).is_ready());
-    poll(service.call(req))
+    ready_now(pin!(service.call(req)))
 }
 
 /// The output of a future that does not wait.
 #[inline]
 pub(crate) fn poll<F: Future>(future: F) -> F::Output {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+    ready_now(pin!(future))
+}
+
+/// The output of a future that does not wait, pinned where it was made: nothing is counted for moving it.
+#[inline]
+pub(crate) fn ready_now<F: Future>(future: Pin<&mut F>) -> F::Output {
+    match future.poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
         Poll::Pending => unreachable!("the answer is there at once"),
     }
