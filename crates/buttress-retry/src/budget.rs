@@ -19,8 +19,9 @@ use crate::policy::BudgetRule;
 ///
 /// > ratio · (originals in that window) + minimum rate · window
 ///
-/// Over any time it follows that extra attempts are no more than ratio · originals + minimum rate · (time + window), and
-/// in any window, wherever it begins, no more than its own originals and those of the window before it pay for.
+/// It follows that all extra attempts since the budget was made are no more than ratio · originals + minimum rate · (time +
+/// window), and those of any window, wherever it begins, no more than its originals and those of the window before it pay
+/// for.
 ///
 /// The window slides in steps of a twentieth. Within a step the budget leans to the safe side: an extra attempt counts for
 /// a window and up to a twentieth more, an original for a window or up to a twentieth less. Of what the bound allows a

@@ -1,13 +1,16 @@
 //! What a budget allows, told with a hand on the clock.
 
 use std::collections::VecDeque;
+use std::future::ready;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use buttress_core::Timestamp;
-use buttress_retry::Budget;
+use buttress_core::{BoxError, ManualClock, Timestamp};
+use buttress_retry::{Backoff, Budget, HedgeLayer, RetryLayer};
+use buttress_testkit::Task;
 use proptest::prelude::*;
+use tower::{Layer, Service};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -184,6 +187,45 @@ fn at_64_threads_the_load_is_at_most_the_ratio_more() {
     let (originals, extras) = (64 * CALLS, extras.into_inner());
     assert!(5 * extras <= originals, "{extras} extra attempts for {originals} calls");
     assert!(6 * extras >= originals, "{extras} extra attempts: the budget is there to be used");
+}
+
+/// The same through layers: half of the threads retry and half of them hedge, on one budget.
+#[test]
+fn at_64_threads_retries_and_hedges_together_add_at_most_the_ratio() {
+    const CALLS: u64 = 500;
+    let (budget, time, attempts) = (Budget::ratio(0.2), ManualClock::new(), AtomicU64::new(0));
+    let any: fn(&u32) -> bool = |_| true;
+    let retry = RetryLayer::cloning(any)
+        .attempts(4)
+        .backoff(Backoff::constant(Duration::ZERO))
+        .clock(time.clock())
+        .budget(budget.clone());
+    let hedge = HedgeLayer::cloning(any).at_most(3).clock(time.clock()).budget(budget.clone());
+
+    thread::scope(|scope| {
+        for at in 0..64 {
+            let (retry, hedge, attempts) = (&retry, &hedge, &attempts);
+            let failing = tower::service_fn(move |_: u32| {
+                attempts.fetch_add(1, Ordering::Relaxed);
+                ready(Err::<(), BoxError>("no".into()))
+            });
+            scope.spawn(move || {
+                let (mut retry, mut hedge) = (retry.layer(failing), hedge.layer(failing));
+                for _ in 0..CALLS {
+                    if at % 2 == 0 {
+                        assert!(Task::new(retry.call(1)).run().is_ready());
+                    } else {
+                        assert!(Task::new(hedge.call(1)).run().is_ready());
+                    }
+                }
+            });
+        }
+    });
+
+    // Time stands still, and the last call finds all originals.
+    let (calls, attempts) = (64 * CALLS, attempts.into_inner());
+    assert_eq!(budget.left(time.now()), 0);
+    assert_eq!(attempts, calls + calls / 5);
 }
 
 /// What a budget should count, by the book.

@@ -9,7 +9,7 @@ use std::task::Poll;
 
 use buttress_core::{BoxError, ManualClock};
 use buttress_retry::{Budget, HedgeLayer, Skip};
-use buttress_testkit::{StrictService, Task};
+use buttress_testkit::{StrictService, Task, poll_once};
 use scripted::End::{Answer, Fail, Panic, Refuse, Unsent};
 use scripted::{Call, Layered, Play, Told, hedged, ms};
 use tower::{Layer, Service};
@@ -184,6 +184,38 @@ fn each_hedge_readies_an_instance_of_its_own() {
     assert!(matches!(call.run(), Poll::Ready(Ok(7))));
     assert_eq!((handle.waiting(), handle.in_flight(), handle.reserved()), (0, 0, 0));
     assert_eq!((handle.abandoned(), handle.alive(), handle.unready_calls()), (1, alive, 0));
+}
+
+#[test]
+fn the_losers_are_gone_with_the_answer_and_not_with_the_future() {
+    let time = ManualClock::new();
+    let inner = scripted::Scripted::new(&time, [(100, Answer), (5, Answer)]);
+    let log = inner.log.clone();
+    let mut call = Box::pin(hedged(&time).layer(inner).call(1));
+    assert!(poll_once(&mut call).is_pending());
+    time.advance(ms(10));
+    assert!(poll_once(&mut call).is_pending());
+    assert_eq!(log.under_way(), 2);
+
+    time.advance(ms(5));
+
+    assert!(matches!(poll_once(&mut call), Poll::Ready(Ok(2))));
+    assert_eq!(log.under_way(), 0);
+    drop(call);
+}
+
+#[test]
+fn clones_of_a_layer_and_its_services_share_what_it_holds() {
+    let time = ManualClock::new();
+    let layer = hedged(&time).budget(Budget::ratio(0.5));
+    let clone = layer.clone();
+
+    for layer in [&layer, &clone] {
+        assert!(Call::new(&time, layer, 1, [(50, Answer), (5, Answer)]).end().0.is_ok());
+    }
+
+    let snapshot = layer.handle().snapshot();
+    assert_eq!((snapshot.calls, snapshot.fired), (2, 1));
 }
 
 #[test]
