@@ -169,6 +169,18 @@ async fn a_classifier_of_ones_own_may_say_what_is_worth_an_attempt() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_classifier_of_ones_own_may_say_that_a_failure_is_the_last_one() {
+    let log = Log::new([Play::Answer(answer(503))]);
+    let layer =
+        layer().classify(|_: Result<&Response<Full<Bytes>>, &BoxError>| Outcome::failure().with_no_retry());
+
+    layer.layer(log.upstream()).oneshot(get()).await.unwrap();
+
+    assert_eq!(log.attempts(), 1);
+    assert_eq!(layer.handle().skipped(Skip::Marked), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refusal_of_ours_is_not_tried_again_as_an_error_or_as_an_answer() {
     let told = Told::default();
     let layer = layer().observe(told.observer());
@@ -389,6 +401,20 @@ async fn the_deadline_stays_in_the_facts_of_each_attempt() {
     let seen = log.seen();
     assert!(seen.iter().all(|seen| seen.facts.as_ref().unwrap().deadline == Some(deadline)));
     assert_eq!(seen[1].facts.as_ref().unwrap().attempt, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_overall_time_is_a_deadline_for_the_layers_below_from_the_second_attempt_on() {
+    let clock = Clock::tokio();
+    let log = Log::new([Play::Answer(answer(503))]);
+    let layer = layer().clock(clock.clone()).overall(ms(650));
+    let end = clock.now() + ms(650);
+
+    layer.layer(log.upstream()).oneshot(get()).await.unwrap();
+
+    let seen = log.seen();
+    assert!(seen[0].facts.is_none(), "a first attempt carries none");
+    assert_eq!(seen[1].facts.as_ref().unwrap().deadline, Some(end));
 }
 
 #[tokio::test(start_paused = true)]

@@ -170,6 +170,8 @@ enum Fate {
     Reset(u8),
     /// Says that it has looked at no stream up to this one, and closes the connection.
     GoAway { last_stream: u8, code: u8 },
+    /// Breaks the rules, so that the client resets the connection.
+    Nonsense,
     /// Answers with 200.
     Answer,
 }
@@ -217,6 +219,8 @@ async fn meet(mut stream: TcpStream, fate: Fate) -> std::io::Result<()> {
                 stream.write_all(&frame).await?;
                 return stream.shutdown().await;
             }
+            // Data without a stream.
+            Fate::Nonsense => stream.write_all(&[0; 9]).await?,
             // Ends headers and stream; `:status: 200` of the static table.
             Fate::Answer => stream.write_all(&[0, 0, 1, HEADERS, 0x5, 0, 0, 0, id, 0x88]).await?,
         }
@@ -246,6 +250,7 @@ async fn over_http2_a_stream_above_the_one_that_goaway_names_was_not_processed()
 #[tokio::test]
 async fn over_http2_anything_else_may_have_been_processed_and_a_post_is_not_sent_again() {
     assert_eq!(posted(Fate::Reset(INTERNAL_ERROR)).await, (1, false));
+    assert_eq!(posted(Fate::Nonsense).await, (1, false), "the client's own word is no proof");
     for code in [NO_ERROR, INTERNAL_ERROR] {
         assert_eq!(posted(Fate::GoAway { last_stream: 1, code }).await, (1, false));
     }
