@@ -278,7 +278,7 @@ where
         match state.as_mut().project() {
             StateProj::Called { future } => R::poll_unsettled(future, cx),
             StateProj::Refused { result } => Poll::Ready(result.take().expect(DONE)),
-            StateProj::Followed { future, after } if !R::SETTLES => poll_noted(future, after, cx),
+            StateProj::Followed { future, after } if !R::SETTLES => poll_noted(future, after.as_ref(), cx),
             _ => state.go_on(cx),
         }
     }
@@ -288,7 +288,7 @@ where
 #[inline(never)]
 fn poll_noted<Req, Res, Err, F, K, J, St, R>(
     future: Pin<&mut F>,
-    after: &mut Option<After<K, J, St, R, J::Form, R::Form>>,
+    after: Option<&After<K, J, St, R, J::Form, R::Form>>,
     cx: &mut Context<'_>,
 ) -> Poll<Result<R::Out, Err>>
 where
@@ -298,11 +298,10 @@ where
     St: Store,
 {
     let mut answer = R::poll_unsettled(future, cx);
-    if let Poll::Ready(result) = &mut answer {
-        let After { gate, form, charged, .. } = after.take().expect(DONE);
-        if let (Ok(out), Some((decision, _))) = (result, charged) {
-            gate.annotate(form, out, &decision);
-        }
+    if let Poll::Ready(Ok(out)) = &mut answer
+        && let Some(After { gate, form, charged: Some((decision, _)), .. }) = after
+    {
+        gate.annotate(*form, out, decision);
     }
     answer
 }
