@@ -90,19 +90,12 @@ enum Attempt {
     Done(u64),
     /// This is the debt.
     Denied(u64),
-    /// The key is not in this group.
-    Missing(Scan),
+    /// The key is not in this group, which has this header.
+    Missing(u64),
     /// The group has to be swept or carried over first.
     Stale,
     /// Another call came in between.
     Again,
-}
-
-/// What was seen in the slots of a group: in one look at each, under one header.
-struct Scan {
-    header: u64,
-    /// A bit for each slot that is free.
-    free: u32,
 }
 
 /// Why a call is refused.
@@ -126,8 +119,8 @@ impl Packed {
         }
     }
 
-    /// Charges a key that is where it is looked for first, by the numbers that the table was made with.
-    /// Whatever else may be the case (`None`) is for [`run`](Self::run).
+    /// Charges a key in its home group, by the numbers that the table was made with. Whatever else may be the case
+    /// (`None`) is for [`run`](Self::run).
     #[inline(always)]
     pub(crate) fn charge(&self, hash: u64, cost: u32, now: Timestamp) -> Option<Outcome> {
         let scale = Scale { generation: 0, ..self.made };
@@ -135,11 +128,39 @@ impl Packed {
         let (slot, ticks) = (&group.0[first], scale.ticks(now));
         let word = slot.load(Ordering::Acquire);
         if !is_of(word, tag(hash)) {
-            return None;
+            return self.charge_beside(group, first, tag(hash), cost, now);
         }
         match group.step(slot, word, &scale, ticks, |debt| scale.charge(debt, cost)) {
             Attempt::Done(debt) => Some(Outcome::admitted_at(debt)),
             Attempt::Denied(debt) => Some(Outcome::denied(&self.made, debt, ticks, cost, now)),
+            _ => None,
+        }
+    }
+
+    /// Charges a key that is not where it is looked for first, or that is new.
+    #[inline(never)]
+    fn charge_beside(
+        &self,
+        home: &Group,
+        first: usize,
+        tag: u64,
+        cost: u32,
+        now: Timestamp,
+    ) -> Option<Outcome> {
+        let scale = Scale { generation: 0, ..self.made };
+        let (vacancy, ticks) = (home.vacancy(first), scale.ticks(now));
+        match home.attempt(&scale, tag, ticks, |debt| scale.charge(debt, cost)) {
+            Attempt::Done(debt) => Some(Outcome::admitted_at(debt)),
+            Attempt::Denied(debt) => Some(Outcome::denied(&self.made, debt, ticks, cost, now)),
+            Attempt::Missing(header) if header & SPILLED == 0 && self.when_full != WhenFull::Shared => {
+                let (slot, free) = vacancy?;
+                let after = scale.charge(0, cost)?;
+                // A peek leaves nothing to remember.
+                if after > 0 {
+                    swap(slot, free, word(tag, ticks, after))?;
+                }
+                Some(Outcome::admitted_at(after))
+            }
             _ => None,
         }
     }
@@ -161,18 +182,13 @@ impl Packed {
             let scale = self.live.read();
             let swept = groups.iter().map(|group| group.swept(&scale)).max();
             let ticks = scale.ticks(now).max(swept.unwrap_or(0));
-            let mut seen = None;
+            let vacancy = home.vacancy(first);
+            let mut header = 0;
             for group in groups {
                 match group.attempt(&scale, tag, ticks, |debt| step(&scale, debt)) {
                     Attempt::Done(_) => return Ok(()),
                     Attempt::Denied(debt) => return Err(Refused::Denied(Denied { scale, ticks, debt })),
-                    Attempt::Missing(scan) if ptr::eq(*group, home) => {
-                        if scan.header & SPILLED != 0 && groups.len() == 1 {
-                            groups = &both;
-                            continue 'again;
-                        }
-                        seen = Some(scan).filter(|scan| scan.free != 0);
-                    }
+                    Attempt::Missing(seen) if ptr::eq(*group, home) => header = seen,
                     Attempt::Missing(_) => {}
                     Attempt::Stale => {
                         group.refresh(&self.live, &scale, ticks, now);
@@ -181,18 +197,21 @@ impl Packed {
                     Attempt::Again => continue 'again,
                 }
             }
+            if header & SPILLED != 0 && groups.len() == 1 {
+                groups = &both;
+                continue;
+            }
             if !claim {
                 return Ok(());
             }
-
-            if let Some(scan) = seen
+            if let Some((slot, free)) = vacancy
                 && self.when_full != WhenFull::Shared
             {
                 let Some(after) = step(&scale, 0) else {
                     return Err(Refused::Denied(Denied { scale, ticks, debt: 0 }));
                 };
                 // A peek leaves nothing to remember.
-                if after == 0 || home.fill(&scan, first, word(tag, ticks, after)) {
+                if after == 0 || swap(slot, free, word(tag, ticks, after)).is_some() {
                     return Ok(());
                 }
                 continue;
@@ -223,13 +242,13 @@ impl Packed {
         let [home, _] = groups;
         // The home gets no free slot while it is locked, and without one nobody else makes this key. But it may
         // have been made since, or a group may have grown stale.
+        if self.when_full != WhenFull::Shared && home.vacancy(1).is_some() {
+            return None;
+        }
         for group in groups {
-            let Attempt::Missing(scan) = group.attempt(scale, tag, ticks, |_| None) else {
+            let Attempt::Missing(_) = group.attempt(scale, tag, ticks, |_| None) else {
                 return None;
             };
-            if scan.free != 0 && ptr::eq(group, home) && self.when_full != WhenFull::Shared {
-                return None;
-            }
         }
 
         // Who shared the budget of those without a place takes what is held against them all along.
@@ -346,31 +365,30 @@ impl Group {
         &self.0[1..]
     }
 
+    /// The slot for a new key and the free word in it: the place where it is looked for first, or the first that is
+    /// free since the last sweep. Two calls of one new key that see the same come to the same, provided that both
+    /// ask this before they look for the key.
+    #[inline]
+    fn vacancy(&self, first: usize) -> Option<(&AtomicU64, u64)> {
+        // Read before the slots: a sweep that goes on frees some of them before others.
+        let free = free_word(self.header().load(Ordering::Acquire));
+        let mut places = [&self.0[first]].into_iter().chain(self.slots());
+        places.find(|slot| slot.load(Ordering::Acquire) == free).map(|slot| (slot, free))
+    }
+
     /// Tries `step` on the debt of the key with this tag.
     #[inline]
     fn attempt(&self, scale: &Scale, tag: u64, ticks: u64, step: impl FnOnce(u64) -> Option<u64>) -> Attempt {
-        let before = self.header().load(Ordering::Acquire);
-        let (mut held, mut free) = (0, 0);
-        for (index, slot) in self.slots().iter().enumerate() {
-            let word = slot.load(Ordering::Acquire);
-            held |= u32::from(is_of(word, tag)) << index;
-            free |= u32::from(word & HELD == 0) << index;
-        }
+        // Without a branch: it could not be foretold.
+        let held = |slot: &AtomicU64| u32::from(is_of(slot.load(Ordering::Acquire), tag));
+        let held = self.slots().iter().enumerate().fold(0, |all, (index, slot)| all | held(slot) << index);
         if held != 0 {
             let slot = &self.0[1 + held.trailing_zeros() as usize];
             let word = slot.load(Ordering::Acquire);
             return if is_of(word, tag) { self.step(slot, word, scale, ticks, step) } else { Attempt::Again };
         }
         let header = self.header().load(Ordering::Acquire);
-        if is_stale(header, scale, ticks) {
-            return Attempt::Stale;
-        }
-        // No slot was freed meanwhile.
-        if free_word(header) == free_word(before) {
-            Attempt::Missing(Scan { header, free })
-        } else {
-            Attempt::Again
-        }
+        if is_stale(header, scale, ticks) { Attempt::Stale } else { Attempt::Missing(header) }
     }
 
     /// Tries `step` on the debt in `word`, which was read from this slot.
@@ -397,14 +415,6 @@ impl Group {
             Some(()) => Attempt::Done(after),
             None => Attempt::Again,
         }
-    }
-
-    /// Puts the word of a new key into a slot that was seen free: the place where it is looked for first, or the
-    /// first that there is. `false` when it is free no longer.
-    fn fill(&self, scan: &Scan, first: usize, word: u64) -> bool {
-        let slot =
-            if scan.free >> (first - 1) & 1 != 0 { first } else { 1 + scan.free.trailing_zeros() as usize };
-        swap(&self.0[slot], free_word(scan.header), word).is_some()
     }
 
     /// When it was last swept, if its states are of this scale.
