@@ -195,42 +195,16 @@ impl Breaker {
         mut tell: impl FnMut(Transition),
     ) -> Recorded {
         let word = self.load();
-        let marks = rules.marks(judged, slow);
-        if word.generation() != admission.generation {
-            return self.too_late(marks);
+        let counted = matches!(judged, Judged::Success | Judged::Failure | Judged::Soft);
+        if !(counted && word.generation() == admission.generation && word.counts()) {
+            return self.record_some(rules, admission, judged, slow, &now, &mut draw, &mut tell);
         }
-        let asked = if let Judged::OpenFor(wait) = judged { Some(rules.asked(wait)) } else { None };
-        match (word.state(), marks) {
-            (State::Closed | State::MetricsOnly, Some(marks)) => {
-                let at = matches!(rules.span, Span::Slices(_)).then(&now);
-                let counted =
-                    self.results.count(rules.span, word.generation(), marks, at.unwrap_or_default(), || {
-                        self.is_in(word)
-                    });
-                if counted == Counted::Stale {
-                    return self.too_late(Some(marks));
-                }
-                let row = rules.consecutive() > 0 && self.count_in_row(rules, word, judged);
-                if word.state() == State::MetricsOnly {
-                    return Recorded::InTime;
-                }
-                let reason = match counted {
-                    _ if asked.is_some() => Some(Reason::Asked),
-                    _ if row => Some(Reason::ConsecutiveFailures),
-                    Counted::Bad(sums) => rules.verdict(sums),
-                    _ => None,
-                };
-                if let Some(reason) = reason {
-                    let at = at.unwrap_or_else(now);
-                    self.trip(rules, word, reason, asked, at, &mut draw, &mut tell);
-                }
-                Recorded::InTime
-            }
-            (State::HalfOpen | State::Ramping, marks) => {
-                self.record_trial(rules, admission, marks, asked, now(), &mut draw, &mut tell)
-            }
-            _ => Recorded::InTime,
+        let marks = Marks { failed: judged != Judged::Success, slow };
+        let (at, counted) = self.count(rules, word, marks, &now);
+        if counted == Counted::Good && rules.consecutive() == 0 {
+            return Recorded::InTime;
         }
+        self.judge(rules, word, judged, counted, at.unwrap_or_else(now), &mut draw, &mut tell)
     }
 
     /// Sets the state by hand. Neither time nor results leave it; [`reset`](Self::reset) and another mode do.
@@ -381,6 +355,88 @@ impl Breaker {
         }
     }
 
+    /// Whatever is not a plain result in a closed breaker.
+    #[cold]
+    #[expect(clippy::too_many_arguments, reason = "what is known of a call that has ended")]
+    fn record_some(
+        &self,
+        rules: &Rules,
+        admission: Admission,
+        judged: Judged,
+        slow: bool,
+        now: &dyn Fn() -> Timestamp,
+        draw: Draw<'_>,
+        tell: Tell<'_>,
+    ) -> Recorded {
+        let word = self.load();
+        let marks = rules.marks(judged, slow);
+        if word.generation() != admission.generation {
+            return self.too_late(marks);
+        }
+        match (word.state(), marks) {
+            (State::Closed | State::MetricsOnly, Some(marks)) => {
+                let (at, counted) = self.count(rules, word, marks, now);
+                self.judge(rules, word, judged, counted, at.unwrap_or_else(now), draw, tell)
+            }
+            (State::HalfOpen | State::Ramping, marks) => {
+                self.record_trial(rules, admission, judged, marks, now(), draw, tell)
+            }
+            _ => Recorded::InTime,
+        }
+    }
+
+    /// Counts a result in the window, and gives the time if that was read.
+    #[inline]
+    fn count(
+        &self,
+        rules: &Rules,
+        word: Word,
+        marks: Marks,
+        now: impl Fn() -> Timestamp,
+    ) -> (Option<Timestamp>, Counted) {
+        let at = matches!(rules.span, Span::Slices(_)).then(now);
+        let is_current = || self.is_in(word);
+        let time = at.unwrap_or_default();
+        (at, self.results.count(rules.span, word.generation(), marks, time, is_current))
+    }
+
+    /// Opens a closed breaker if the result that was just counted says so.
+    #[inline(never)]
+    #[expect(clippy::too_many_arguments, reason = "what is known of a call that has ended")]
+    fn judge(
+        &self,
+        rules: &Rules,
+        word: Word,
+        judged: Judged,
+        counted: Counted,
+        now: Timestamp,
+        draw: Draw<'_>,
+        tell: Tell<'_>,
+    ) -> Recorded {
+        let sums = match counted {
+            Counted::Stale => {
+                self.stale.fetch_add(1, Relaxed);
+                return Recorded::Stale;
+            }
+            Counted::Good => None,
+            Counted::Bad(sums) => Some(sums),
+        };
+        let row = rules.consecutive() > 0 && self.count_in_row(rules, word, judged);
+        let (reason, asked) = match judged {
+            _ if word.state() != State::Closed => return Recorded::InTime,
+            Judged::OpenFor(wait) => (Some(Reason::Asked), Some(rules.asked(wait))),
+            _ if row => (Some(Reason::ConsecutiveFailures), None),
+            _ => (sums.and_then(|sums| rules.verdict(sums)), None),
+        };
+        // Closed -> Open. Where this fails, someone else has opened it, or has set its state by hand.
+        if let Some(reason) = reason {
+            let next = word.next(State::Open);
+            let lasts = asked.unwrap_or_else(|| rules.open_time(next.growth(), draw()));
+            self.go(rules, word, next, Next { to: State::Open, reason, at: now, sums }, Some(lasts), tell);
+        }
+        Recorded::InTime
+    }
+
     /// A result, or none, of a probe or of a call of a ramp.
     #[cold]
     #[expect(clippy::too_many_arguments, reason = "what is known of a call that has ended")]
@@ -388,12 +444,13 @@ impl Breaker {
         &self,
         rules: &Rules,
         admission: Admission,
+        judged: Judged,
         marks: Option<Marks>,
-        asked: Option<Duration>,
         now: Timestamp,
         draw: Draw<'_>,
         tell: Tell<'_>,
     ) -> Recorded {
+        let asked = if let Judged::OpenFor(wait) = judged { Some(rules.asked(wait)) } else { None };
         loop {
             let word = self.load();
             if word.generation() != admission.generation {
@@ -428,27 +485,6 @@ impl Breaker {
                 return Recorded::InTime;
             }
         }
-    }
-
-    /// Closed -> Open.
-    #[cold]
-    #[expect(clippy::too_many_arguments, reason = "what is known of the call that opens it")]
-    fn trip(
-        &self,
-        rules: &Rules,
-        word: Word,
-        reason: Reason,
-        asked: Option<Duration>,
-        now: Timestamp,
-        draw: Draw<'_>,
-        tell: Tell<'_>,
-    ) {
-        let next = word.next(State::Open);
-        let lasts = asked.unwrap_or_else(|| rules.open_time(next.growth(), draw()));
-        let sums = self.results.sums(rules.span, word.generation(), now);
-        let how = Next { to: State::Open, reason, at: now, sums: Some(sums) };
-        // Where this fails, someone else has opened it, or has set its state by hand.
-        self.go(rules, word, next, how, Some(lasts), tell);
     }
 
     /// The time of this half-open or ramping state was over at `until`.
@@ -505,14 +541,13 @@ impl Breaker {
     /// When the state of this word ends; `None` when the word has changed.
     fn until(&self, rules: &Rules, word: Word, now: Timestamp) -> Option<Timestamp> {
         let seen = self.until.load(SeqCst);
-        let most = rules.lasts_at_most(word).map_or(Timestamp::MAX, |lasts| now + lasts);
         let known = Until(seen).of(word);
-        if let Some(until) = known.filter(|until| *until <= most) {
-            return Some(until);
-        }
-        // It was not said yet, or the clock has gone back since.
+        let most = rules.lasts_at_most(word);
         let until = match known {
-            Some(_) => most,
+            Some(until) if until.as_nanos().saturating_sub(now.as_nanos()) <= most => return Some(until),
+            // The clock has gone back since.
+            Some(_) => now + Duration::from_nanos(most),
+            // It was not said yet.
             None => rules.lasts(word).map_or(Timestamp::MAX, |lasts| now + lasts),
         };
         let mine = Until::new(word, until);

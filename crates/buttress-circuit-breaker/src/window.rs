@@ -37,6 +37,8 @@ impl Results {
     }
 
     /// Counts a result of this generation. The last N calls need no time.
+    ///
+    /// Here is the usual case, a success where nobody comes in between; all others are below.
     #[inline]
     pub(crate) fn count(
         &self,
@@ -47,23 +49,48 @@ impl Results {
         is_current: impl Fn() -> bool,
     ) -> Counted {
         match span {
-            Span::Last(calls) => self.count_last(calls, generation, marks, is_current),
-            Span::Slices(width) => self.count_slice(width, generation, marks, now, is_current),
+            Span::Last(calls) => {
+                let seen = Header(self.0[0].load(SeqCst));
+                let (place, next) = seen.claim(calls);
+                if !seen.is_of(generation) || !swap(&self.0[0], seen.0, next.0) {
+                    return self.count_last(calls, generation, marks, &is_current);
+                }
+                let cell = Cell(self.0[1 + (place / Cell::RESULTS) as usize].load(SeqCst));
+                // Success after success writes nothing here, and corrects nothing.
+                if cell.is_of(generation) && cell.get(place % Cell::RESULTS) | bits(marks) == 0 {
+                    return Counted::Good;
+                }
+                self.put(calls, generation, marks, place, next, &is_current)
+            }
+            Span::Slices(width) => {
+                let seen = Latest(self.0[0].load(SeqCst));
+                let slice = seen.slice();
+                // A multiplication where the general case divides.
+                let is_on = now.as_nanos().wrapping_sub(slice.wrapping_mul(width)) < width;
+                if is_on && seen.is_of(generation) && !marks.is_bad() {
+                    let word = &self.0[1 + (slice % SLICES) as usize];
+                    let seen = Slice(word.load(SeqCst));
+                    if seen.tag() == Latest::tag(slice, generation) && swap(word, seen.0, seen.with(marks).0)
+                    {
+                        return Counted::Good;
+                    }
+                }
+                self.count_slice(width, generation, marks, now, &is_current)
+            }
         }
     }
 
-    #[inline]
+    #[inline(never)]
     fn count_last(
         &self,
         calls: u32,
         generation: u32,
         marks: Marks,
-        is_current: impl Fn() -> bool,
+        is_current: &dyn Fn() -> bool,
     ) -> Counted {
-        let (header, cells) = self.0.split_first().expect("a window has a header");
-
+        let header = &self.0[0];
         let mut seen = Header(header.load(SeqCst));
-        let (place, mut after) = loop {
+        loop {
             let base = if seen.is_of(generation) {
                 seen
             } else if is_current() {
@@ -73,11 +100,24 @@ impl Results {
             };
             let (place, next) = base.claim(calls);
             match header.compare_exchange_weak(seen.0, next.0, SeqCst, SeqCst) {
-                Ok(_) => break (place, next),
+                Ok(_) => return self.put(calls, generation, marks, place, next, is_current),
                 Err(word) => seen = Header(word),
             }
-        };
+        }
+    }
 
+    /// Puts a result into the place that was claimed for it.
+    #[inline(never)]
+    fn put(
+        &self,
+        calls: u32,
+        generation: u32,
+        marks: Marks,
+        place: u32,
+        mut after: Header,
+        is_current: &dyn Fn() -> bool,
+    ) -> Counted {
+        let (header, cells) = self.0.split_first().expect("a window has a header");
         let (new, at) = (bits(marks), place % Cell::RESULTS);
         let cell = &cells[(place / Cell::RESULTS) as usize];
         let mut seen = Cell(cell.load(SeqCst));
@@ -90,7 +130,6 @@ impl Results {
                 return Counted::Stale;
             };
             let old = base.get(at);
-            // Success after success: the usual case writes nothing here, and corrects nothing.
             if old == new {
                 break old;
             }
@@ -118,31 +157,27 @@ impl Results {
         if marks.is_bad() { Counted::Bad(after.sums(calls)) } else { Counted::Good }
     }
 
-    #[inline]
+    #[inline(never)]
     fn count_slice(
         &self,
         width: u64,
         generation: u32,
         marks: Marks,
         now: Timestamp,
-        is_current: impl Fn() -> bool,
+        is_current: &dyn Fn() -> bool,
     ) -> Counted {
         let (latest, slices) = self.0.split_first().expect("a window has a header");
         loop {
             let seen = Latest(latest.load(SeqCst));
-            let last = seen.slice();
             let known = seen.is_of(generation);
-            // A multiplication where the usual case would divide.
-            let slice = if known && now.as_nanos().wrapping_sub(last.wrapping_mul(width)) < width {
-                last
-            } else if known {
-                last.max(now.as_nanos() / width)
+            let slice = if known {
+                seen.slice().max(now.as_nanos() / width)
             } else if is_current() {
                 now.as_nanos() / width
             } else {
                 return Counted::Stale;
             };
-            if (!known || slice > last) && !self.advance(seen, generation, slice) {
+            if (!known || slice > seen.slice()) && !self.advance(seen, generation, slice) {
                 continue;
             }
 
@@ -156,8 +191,7 @@ impl Results {
             } else {
                 continue;
             };
-            let next = base.with(marks);
-            if word.compare_exchange_weak(seen.0, next.0, SeqCst, SeqCst).is_err() {
+            if !swap(word, seen.0, base.with(marks).0) {
                 continue;
             }
             return if marks.is_bad() {
@@ -246,4 +280,9 @@ impl Results {
             _ => Sums::default(),
         }
     }
+}
+
+#[inline]
+fn swap(word: &AtomicU64, seen: u64, next: u64) -> bool {
+    word.compare_exchange(seen, next, SeqCst, SeqCst).is_ok()
 }

@@ -205,9 +205,12 @@ impl Rules {
         }
     }
 
-    /// The longest that the state of this word may last from now: beyond that, the clock has gone back.
-    pub(crate) fn lasts_at_most(&self, word: Word) -> Option<Duration> {
-        if word.state() == State::Open { Some(self.settings.longest) } else { self.lasts(word) }
+    /// The longest that the state of this word may last from now, in nanoseconds: beyond that, the clock has gone back.
+    pub(crate) fn lasts_at_most(&self, word: Word) -> u64 {
+        if word.state() == State::Open {
+            return self.wait.longest();
+        }
+        self.lasts(word).map_or(u64::MAX, nanos)
     }
 
     fn ramp_time(&self) -> Option<Duration> {

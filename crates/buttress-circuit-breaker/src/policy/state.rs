@@ -64,8 +64,19 @@ impl State {
         self as u64
     }
 
+    #[inline]
     pub(crate) const fn from_bits(bits: u64) -> Self {
-        Self::ALL[(bits & 7) as usize]
+        // In the order of their bits, so that it takes no instruction.
+        match bits & 7 {
+            0 => Self::Closed,
+            1 => Self::MetricsOnly,
+            2 => Self::Disabled,
+            3 => Self::Open,
+            4 => Self::HalfOpen,
+            5 => Self::Ramping,
+            6 => Self::ForcedOpen,
+            _ => Self::Isolated,
+        }
     }
 }
 

@@ -56,6 +56,11 @@ impl Wait {
         Duration::from_nanos(full - ((full as f64 * share) as u64).min(full))
     }
 
+    /// In nanoseconds.
+    pub(crate) const fn longest(&self) -> u64 {
+        self.longest
+    }
+
     /// A wait that the service asks for.
     pub(crate) const fn capped(&self, wait: Duration) -> Duration {
         let wait = nanos(wait);

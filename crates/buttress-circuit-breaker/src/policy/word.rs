@@ -67,6 +67,12 @@ impl Word {
         (self.0 >> GENERATION) as u32
     }
 
+    /// Whether results go into the window.
+    #[inline]
+    pub(crate) const fn counts(self) -> bool {
+        matches!(self.state(), State::Closed | State::MetricsOnly)
+    }
+
     /// How often it has opened since it was last closed, not counting the first time.
     pub(crate) const fn growth(self) -> u32 {
         (self.0 >> GROWTH & MOST_GROWTH) as u32
