@@ -59,7 +59,7 @@ pub use buttress_rate_limit::{self as rate_limit, RateLimit, RateLimitLayer};
 #[cfg(feature = "retry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
 #[doc(inline)]
-pub use buttress_retry::{self as retry, Budget, Retry, RetryLayer};
+pub use buttress_retry::{self as retry, Budget, Hedge, HedgeLayer, Retry, RetryLayer};
 
 #[cfg(feature = "timeout")]
 #[cfg_attr(docsrs, doc(cfg(feature = "timeout")))]
