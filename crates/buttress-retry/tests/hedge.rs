@@ -188,20 +188,22 @@ fn each_hedge_readies_an_instance_of_its_own() {
 
 #[test]
 fn the_losers_are_gone_with_the_answer_and_not_with_the_future() {
-    let time = ManualClock::new();
-    let inner = scripted::Scripted::new(&time, [(100, Answer), (5, Answer)]);
-    let log = inner.log.clone();
-    let mut call = Box::pin(hedged(&time).layer(inner).call(1));
-    assert!(poll_once(&mut call).is_pending());
-    time.advance(ms(10));
-    assert!(poll_once(&mut call).is_pending());
-    assert_eq!(log.under_way(), 2);
+    for (first, second, winner) in [(100, 5, 2), (15, 100, 1)] {
+        let time = ManualClock::new();
+        let inner = scripted::Scripted::new(&time, [(first, Answer), (second, Answer)]);
+        let log = inner.log.clone();
+        let mut call = Box::pin(hedged(&time).layer(inner).call(1));
+        assert!(poll_once(&mut call).is_pending());
+        time.advance(ms(10));
+        assert!(poll_once(&mut call).is_pending());
+        assert_eq!(log.under_way(), 2);
 
-    time.advance(ms(5));
+        time.advance(ms(5));
 
-    assert!(matches!(poll_once(&mut call), Poll::Ready(Ok(2))));
-    assert_eq!(log.under_way(), 0);
-    drop(call);
+        assert!(matches!(poll_once(&mut call), Poll::Ready(Ok(number)) if number == winner));
+        assert_eq!(log.under_way(), 0);
+        drop(call);
+    }
 }
 
 #[test]
@@ -420,7 +422,7 @@ mod http {
     #[tokio::test(start_paused = true)]
     async fn a_body_that_is_still_being_sent_or_too_long_is_not_hedged() {
         let told = Told::default();
-        let layer = layer().replay_limit(3).observe(told.observer());
+        let layer = layer().replay_limit(3).budget(Budget::ratio(1.0)).observe(told.observer());
         // It answers in the end, without having read the body.
         let slow = |read: bool| {
             let inner = tower::service_fn(
@@ -441,6 +443,7 @@ mod http {
 
         slow(false).oneshot(put("abc")).await.unwrap();
         assert_eq!(told.lines(), ["body_unfinished after 1"]);
+        assert_eq!(layer.handle().snapshot().budget_left, 1, "nothing is taken for it");
         slow(true).oneshot(put("abcd")).await.unwrap();
         assert_eq!(layer.handle().snapshot().fired, 0);
         slow(true).oneshot(put("abc")).await.unwrap();
@@ -466,10 +469,59 @@ mod http {
 
         let soon = clock.now() + ms(10);
         call(soon).await;
-        assert_eq!(layer.handle().snapshot().fired, 0);
+        let snapshot = layer.handle().snapshot();
+        assert_eq!((snapshot.fired, snapshot.skipped), (0, 0), "there was none to skip");
         let later = clock.now() + ms(11);
         assert_eq!(call(later).await, Some(later), "the hedge has the deadline of the call");
         assert_eq!(layer.handle().snapshot().fired, 1);
+    }
+
+    #[test]
+    fn a_call_that_is_woken_after_its_deadline_is_not_hedged() {
+        let time = ManualClock::new();
+        let told = Told::default();
+        let layer = layer().clock(time.clock()).observe(told.observer());
+        let mut request = get();
+        request.facts_mut().unwrap().limit_deadline(time.now() + ms(15));
+        let mut call = Task::new(layer.layer(Log::new([support::Play::Hang]).upstream()).call(request));
+        assert!(call.run().is_pending());
+
+        time.advance(ms(20));
+
+        assert!(call.run().is_pending());
+        assert_eq!(told.lines(), ["deadline after 1"]);
+    }
+
+    #[test]
+    fn a_hedge_that_has_not_read_its_body_keeps_it() {
+        type Sent = Request<buttress_retry::ReplayBody<Full<Bytes>>>;
+        let time = ManualClock::new();
+        let told = Told::default();
+        let layer = layer().clock(time.clock()).at_most(2).observe(told.observer());
+        let (inner, handle) = StrictService::<Sent, usize, BoxError>::new(|request: Sent| {
+            let mut read = Box::pin(http_body_util::BodyExt::collect(request.into_body()));
+            match poll_once(&mut read) {
+                Poll::Ready(Ok(body)) => body.to_bytes().len(),
+                other => panic!("{other:?}"),
+            }
+        });
+        let answers = tower::ServiceBuilder::new()
+            .map_response(|length: usize| Response::new(Full::new(Bytes::from(length.to_string()))))
+            .service(inner);
+        handle.hold();
+        let mut call = Task::new(layer.layer(answers).call(put("abc")));
+        assert!(call.run().is_pending());
+
+        // The first hedge waits for its turn when the second is due.
+        handle.not_ready();
+        for _ in 0..2 {
+            time.advance(ms(10));
+            assert!(call.run().is_pending());
+        }
+        assert_eq!(told.lines(), ["attempt 2 after 10ms", "body_unfinished after 2"]);
+        handle.grant();
+        assert!(call.run().is_pending(), "it has read the whole body, or the service would have panicked");
+        assert_eq!(handle.calls(), 2);
     }
 
     #[tokio::test(start_paused = true)]
