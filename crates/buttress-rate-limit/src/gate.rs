@@ -53,6 +53,8 @@ pub(crate) struct Core<St: Store> {
     pub(crate) missing_key: MissingKey,
     pub(crate) annotate_success: bool,
     pub(crate) shadow: bool,
+    /// Whether calls are settled.
+    pub(crate) settles: bool,
     pub(crate) observer: Option<Observer>,
     pub(crate) tally: Arc<Tally>,
     pub(crate) top: Option<Arc<Top>>,
@@ -112,6 +114,7 @@ impl<St: Store> Core<St> {
             missing_key: MissingKey::default(),
             annotate_success: false,
             shadow: false,
+            settles: false,
             observer: None,
             tally: Arc::new(Tally::new(limits)),
             top: None,
@@ -121,7 +124,9 @@ impl<St: Store> Core<St> {
 
     /// The same settings over another state, with counts of its own.
     pub(crate) fn with_store<Other: Store>(&self, store: Other, limits: usize) -> Core<Other> {
-        let Self { name, plans, clock, missing_key, annotate_success, shadow, observer, top, .. } = self;
+        let Self {
+            name, plans, clock, missing_key, annotate_success, shadow, settles, observer, top, ..
+        } = self;
         Core {
             store,
             name: name.clone(),
@@ -131,6 +136,7 @@ impl<St: Store> Core<St> {
             missing_key: *missing_key,
             annotate_success: *annotate_success,
             shadow: *shadow,
+            settles: *settles,
             observer: observer.clone(),
             tally: Arc::new(Tally::new(limits)),
             top: top.as_ref().map(|top| Arc::new(top.fresh())),
@@ -215,6 +221,11 @@ impl<St: Store> Core<St> {
         self.tally.count(Count::Refused);
         for index in each(decision.violations()) {
             self.tally.count_limit(plan * LIMITS + index, false);
+        }
+        if decision.any_shadowed() {
+            for index in (0..LIMITS).filter(|index| decision.shadowed(*index)) {
+                self.tally.count_limit(plan * LIMITS + index, true);
+            }
         }
         if let Some(observer) = &self.observer {
             let policy = self.limit_name(decision, decision.binding());
@@ -323,7 +334,8 @@ impl<K, J, St: Store, R> Gate<K, J, St, R> {
             return Course::Uncounted;
         }
         core.tell(|policy| RateLimitEvent::Allowed { policy, cost, decision: &decision });
-        let delay = decision.delay();
+        // Who only watches keeps nobody waiting.
+        let delay = if core.shadow { Duration::ZERO } else { decision.delay() };
         let delayed = (!delay.is_zero()).then(|| Delayed { now, turn: now + delay, plan });
         Course::Passed { decision, cost, delayed }
     }
@@ -380,10 +392,12 @@ impl<K, J, St: Store, R> Gate<K, J, St, R> {
         // Stores may report under a lock: what is made of it comes afterwards.
         if self.core.single {
             let mut only = None;
-            self.core.store.quotas(decision, &mut |quota| only = Some(quota));
-            if let Some(mut quota) = only {
+            self.core.store.quotas(decision, &mut |mut quota| {
                 quota.name = self.core.name.clone();
-                self.reject.annotate(form, res, slice::from_ref(&quota));
+                only = Some(quota);
+            });
+            if let Some(quota) = &only {
+                self.reject.annotate(form, res, slice::from_ref(quota));
             }
             return;
         }
