@@ -4,9 +4,9 @@ use std::fmt;
 use std::mem;
 use std::sync::Arc;
 
-use buttress_core::{Classify, End, Guard, Outcome, OutcomeKind, Verdict};
+use buttress_core::{Classify, End, Guard, Outcome, Verdict};
 
-use crate::gate::{Core, Held, Judge, Now};
+use crate::gate::{Core, Held, Judge, Now, Weight};
 
 /// What a call holds while it is under way: its admission, and who judges it.
 ///
@@ -20,7 +20,7 @@ pub struct Call<C> {
     /// `None` once the call is recorded.
     held: Option<Held>,
     /// What the head said, where the end has to say how long the call took.
-    judged: Option<Outcome>,
+    judged: Option<Weight>,
     timed: Timed,
 }
 
@@ -41,32 +41,45 @@ impl<C> Call<C> {
         Self { judge, at_end, held, judged: None, timed: Timed::ThenAndThere }
     }
 
-    /// The response future has given its result.
+    /// The response future has given a response.
     #[inline]
-    pub(crate) fn head<Res, Err>(&mut self, result: Result<&Res, &Err>)
+    pub(crate) fn answered<Res, Err>(&mut self, res: &Res)
     where
         C: Classify<Res, Err>,
     {
         let Some(held) = &self.held else { return };
         let Judge { classify, core } = &*self.judge;
-        let verdict = classify.classify(result);
+        let verdict = classify.classify(Ok(res));
         let to_end = core.setup.slow_to_end;
-        if let (false, true, Ok(res)) = (to_end, core.rules.slow_after().is_some(), result) {
+        if core.rules.slow_after().is_some() && !to_end {
             if classify.streams(res) {
                 self.timed = Timed::Never;
-            } else if verdict == Verdict::AtEnd {
+            } else if matches!(verdict, Verdict::AtEnd) {
                 self.timed = Timed::AtHead(core.is_slow(held.start, &core.now()));
             }
         }
-        match (verdict, result) {
-            (Verdict::Now(outcome), Ok(_)) if to_end => self.judged = Some(outcome),
-            (Verdict::Now(outcome), _) => self.settle(&outcome),
-            (Verdict::AtEnd, Ok(_)) => {}
-            (Verdict::AtEnd, Err(_)) => {
-                let outcome = (self.at_end)(classify, &End::Failed);
-                self.settle(&outcome);
+        if let Verdict::Now(outcome) = &verdict {
+            let weight = core.weigh(outcome);
+            if to_end {
+                self.judged = Some(weight);
+            } else {
+                self.settle(weight);
             }
         }
+    }
+
+    /// The response future has given an error: there is no body to wait for.
+    #[inline]
+    pub(crate) fn failed<Res, Err>(&mut self, error: &Err)
+    where
+        C: Classify<Res, Err>,
+    {
+        let Judge { classify, core } = &*self.judge;
+        let weight = match classify.classify(Err(error)) {
+            Verdict::Now(outcome) => core.weigh(&outcome),
+            Verdict::AtEnd => core.weigh(&classify.at_end(&End::Failed)),
+        };
+        self.settle(weight);
     }
 
     /// The response is known to stream: its time is not taken.
@@ -84,10 +97,10 @@ impl<C> Call<C> {
     }
 
     #[inline]
-    fn settle(&mut self, outcome: &Outcome) {
+    fn settle(&mut self, weight: Weight) {
         let Some(held) = self.held.take() else { return };
         let (timed, core) = (self.timed, &self.judge.core);
-        core.record(held, outcome, |now| timed.is_slow(core, held, now));
+        core.record(held, weight, |now| timed.is_slow(core, held, now));
     }
 
     /// The caller went away.
@@ -119,14 +132,14 @@ impl<C> Guard for Call<C> {
         // The classifier may panic.
         let armed = Armed::new(self);
         let call = &mut *armed.0;
-        let outcome = match call.judged.take() {
-            Some(outcome) => outcome,
-            None => (call.at_end)(&call.judge.classify, end),
+        let weight = match call.judged {
+            Some(weight) => weight,
+            None => call.judge.core.weigh(&(call.at_end)(&call.judge.classify, end)),
         };
-        if *end == End::Aborted && outcome.kind == OutcomeKind::Ignored {
+        if matches!(end, End::Aborted) && weight.is_ignored() {
             call.abandon();
         } else {
-            call.settle(&outcome);
+            call.settle(weight);
         }
         armed.disarm();
     }

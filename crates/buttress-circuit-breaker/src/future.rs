@@ -74,18 +74,20 @@ where
             StateProj::Called { future, form, finish, call } => {
                 // The inner future and the classifier may panic.
                 let mut armed = Armed::new(call.as_mut().expect(DONE));
-                let polled = future.poll(cx);
-                if let Poll::Ready(result) = &polled {
-                    armed.call().head(result.as_ref());
-                }
-                armed.disarm();
-                match polled {
-                    Poll::Pending => Poll::Pending,
+                match future.poll(cx) {
+                    Poll::Pending => {
+                        armed.disarm();
+                        Poll::Pending
+                    }
                     Poll::Ready(Ok(res)) => {
+                        armed.call().answered::<_, S::Error>(&res);
+                        armed.disarm();
                         let call = call.take().expect(DONE);
                         Poll::Ready(Ok(finish.finish(*form, res, call)))
                     }
                     Poll::Ready(Err(error)) => {
+                        armed.call().failed::<S::Response, _>(&error);
+                        armed.disarm();
                         *call = None;
                         Poll::Ready(Err(error))
                     }

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use buttress_core::{
     Clock, End, Key, Name, Outcome, OutcomeKind, Reject, Rejection, RejectionKind, Timestamp,
@@ -69,6 +70,19 @@ pub(crate) struct Held {
     admission: Admission,
     /// Zero where nobody asks how long calls take.
     pub(crate) start: Timestamp,
+}
+
+/// What an outcome counts as.
+#[derive(Clone, Copy)]
+pub(crate) struct Weight {
+    judged: Judged,
+    count: Count,
+}
+
+impl Weight {
+    pub(crate) const fn is_ignored(self) -> bool {
+        matches!(self.judged, Judged::Ignored)
+    }
 }
 
 /// The time, read once at most.
@@ -200,25 +214,31 @@ impl Core {
         Now { clock: &self.setup.clock, read: Cell::new(None) }
     }
 
-    /// Records how a call went. `slow` says whether it was slow.
+    /// What an outcome counts as.
     #[inline]
-    pub(crate) fn record(&self, held: Held, outcome: &Outcome, slow: impl FnOnce(&Now<'_>) -> bool) {
-        let asked = outcome.retry_after.filter(|wait| self.setup.open_when_asked && !wait.is_zero());
+    pub(crate) fn weigh(&self, outcome: &Outcome) -> Weight {
         let (judged, count) = match &outcome.kind {
             OutcomeKind::Success => (Judged::Success, Count::Succeeded),
-            OutcomeKind::Failure => (asked.map_or(Judged::Failure, Judged::OpenFor), Count::Failed),
-            OutcomeKind::Soft => (asked.map_or(Judged::Soft, Judged::OpenFor), Count::Soft),
+            OutcomeKind::Failure => {
+                (self.asked(outcome).map_or(Judged::Failure, Judged::OpenFor), Count::Failed)
+            }
+            OutcomeKind::Soft => (self.asked(outcome).map_or(Judged::Soft, Judged::OpenFor), Count::Soft),
             OutcomeKind::Rejected(rejection) if is_too_slow(rejection) => (Judged::Failure, Count::Failed),
             // Ignored, a refusal of ours further down, and what is to come.
             _ => (Judged::Ignored, Count::Ignored),
         };
-        self.put(held, judged, count, slow);
+        Weight { judged, count }
+    }
+
+    /// How long the service asks to be left alone, where that is heard.
+    fn asked(&self, outcome: &Outcome) -> Option<Duration> {
+        outcome.retry_after.filter(|wait| self.setup.open_when_asked && !wait.is_zero())
     }
 
     /// A panic in our own frame.
     #[cold]
     pub(crate) fn panicked(&self, held: Held) {
-        self.put(held, Judged::Failure, Count::Panicked, |_| false);
+        self.record(held, Weight { judged: Judged::Failure, count: Count::Panicked }, |_| false);
     }
 
     /// The caller went away before the call was judged. `slow` says whether it was slow by then.
@@ -226,7 +246,7 @@ impl Core {
     pub(crate) fn abandon(&self, held: Held, slow: impl FnOnce(&Now<'_>) -> bool) {
         let fails = self.rules.marks(Judged::Cancelled, slow(&self.now())).is_some();
         let count = if fails { Count::Failed } else { Count::Abandoned };
-        self.put(held, Judged::Cancelled, count, |_| fails);
+        self.record(held, Weight { judged: Judged::Cancelled, count }, |_| fails);
     }
 
     #[inline]
@@ -234,9 +254,10 @@ impl Core {
         self.rules.slow_after().is_some_and(|threshold| now.get() - start >= threshold)
     }
 
+    /// Records how a call went. `slow` says whether it was slow.
     #[inline]
-    fn put(&self, held: Held, judged: Judged, count: Count, slow: impl FnOnce(&Now<'_>) -> bool) {
-        let Held { slot, admission, .. } = held;
+    pub(crate) fn record(&self, held: Held, weight: Weight, slow: impl FnOnce(&Now<'_>) -> bool) {
+        let (Held { slot, admission, .. }, Weight { judged, count }) = (held, weight);
         let now = self.now();
         let slow = slow(&now);
         let mut moves = Vec::new();

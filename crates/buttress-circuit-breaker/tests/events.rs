@@ -195,9 +195,18 @@ fn an_observer_may_use_the_handle() {
     assert_eq!(log.read(), told, "the second is told when the observer is back from the first");
 }
 
-/// Eight threads make transitions as fast as they can: what the observer sees is the one chain of generations.
+/// Eight threads make transitions as fast as they can: what the observer sees is the one chain of generations. Again and
+/// again from the start, since a breaker's first steps are where its key is written down.
 #[test]
 fn whatever_threads_do_transitions_are_told_in_their_order_and_one_at_a_time() {
+    for _ in 0..50 {
+        race(50);
+    }
+    race(1_000);
+}
+
+fn race(steps: u32) {
+    const THREADS: u32 = 8;
     let seen = Arc::new(Mutex::new(HashMap::<Option<String>, Vec<(u32, State, State)>>::new()));
     let (writes, alone) = (Arc::clone(&seen), Mutex::new(()));
     let layer = CircuitBreakerLayer::default().by(|n: &u32| Some(*n)).observe(move |event| {
@@ -208,14 +217,14 @@ fn whatever_threads_do_transitions_are_told_in_their_order_and_one_at_a_time() {
             writes.lock().unwrap().entry(key).or_default().push(step);
         }
     });
-    let (threads, start) = (8, Barrier::new(8));
+    let start = Barrier::new(THREADS as usize);
 
     std::thread::scope(|scope| {
-        for thread in 0..threads {
+        for thread in 0..THREADS {
             let (handle, start) = (layer.handle(), &start);
             scope.spawn(move || {
                 start.wait();
-                for n in 0..500_u32 {
+                for n in 0..steps {
                     let key = handle.key(n % 3);
                     match (n + thread) % 4 {
                         0 => key.force_open(),
@@ -229,7 +238,7 @@ fn whatever_threads_do_transitions_are_told_in_their_order_and_one_at_a_time() {
     });
 
     let seen = seen.lock().unwrap();
-    assert_eq!(seen.values().map(Vec::len).sum::<usize>(), 8 * 500);
+    assert_eq!(seen.values().map(Vec::len).sum::<usize>(), (THREADS * steps) as usize);
     for (key, steps) in &*seen {
         for (at, step) in steps.iter().enumerate() {
             assert_eq!(step.0 as usize, at + 1, "{key:?}: each generation in its turn");
