@@ -42,6 +42,8 @@ enum State<S, Sent, F, E> {
         sleep: Pin<Box<Sleep>>,
         /// An error to fall back on, should the body not have come back.
         error: Option<E>,
+        /// Whether the wait is over, and only the body is still missing.
+        late: bool,
     },
     /// Apart, so that a call which is tried once does not make room for it.
     Readying {
@@ -67,6 +69,9 @@ pub(crate) struct Call<S, R, C, K> {
     waited: Duration,
     tried: Option<buttress_core::EndpointId>,
 }
+
+/// How long a body that a lost attempt still has is waited for.
+const GRACE: Duration = Duration::from_millis(100);
 
 /// What becomes of a call after an attempt.
 enum Next {
@@ -217,6 +222,18 @@ impl<S, R, C, K> Call<S, R, C, K> {
         settings.watch.tell(|name| RetryEvent::Skipped { name, attempts: self.attempt, reason });
     }
 
+    fn poll_back<Req>(&self, cx: &Context<'_>) -> Poll<()>
+    where
+        R: Again<Req, Spare = K>,
+    {
+        self.spare.as_ref().map_or(Poll::Ready(()), |spare| self.core.repeat.poll_back(spare, cx))
+    }
+
+    /// Until when a body is waited for that did not come back during the wait.
+    fn patience(&self) -> Timestamp {
+        (self.core.settings.watch.clock.now() + GRACE).min(self.deadline)
+    }
+
     /// The request for the attempt that was decided on, unless its body did not come back.
     fn again<Req>(&mut self) -> Option<<R as Again<Req>>::Sent>
     where
@@ -266,10 +283,20 @@ where
         loop {
             let mut result = match this.state.as_mut().project() {
                 StateProj::Called { future } => ready!(future.poll(cx)),
-                StateProj::Waiting { sleep, error } => {
-                    ready!(sleep.as_mut().poll(cx));
-                    let error = error.take();
+                StateProj::Waiting { sleep, error, late } => {
+                    if !*late {
+                        ready!(sleep.as_mut().poll(cx));
+                    }
                     let call = this.call.as_mut().expect(DONE);
+                    // A connection's task drops the body of a lost request a moment after it has told of the loss.
+                    if call.poll_back::<Req>(cx).is_pending() {
+                        if !*late {
+                            *late = true;
+                            sleep.as_mut().reset(call.patience());
+                        }
+                        ready!(sleep.as_mut().poll(cx));
+                    }
+                    let error = error.take();
                     let Some(sent) = call.again::<Req>() else {
                         call.skipped(Skip::BodyUnfinished);
                         *this.call = None;
@@ -306,7 +333,7 @@ where
                     let clock = &call.core.settings.watch.clock;
                     let sleep = Box::pin(clock.sleep(delay));
                     // The attempt and its answer are gone before the wait begins.
-                    this.state.set(State::Waiting { sleep, error: result.err() });
+                    this.state.set(State::Waiting { sleep, error: result.err(), late: false });
                 }
             }
         }

@@ -6,7 +6,7 @@ mod support;
 use std::pin::pin;
 use std::time::Duration;
 
-use buttress_core::BoxError;
+use buttress_core::{BoxError, Clock};
 use buttress_http::field::NoRetry;
 use buttress_retry::{Backoff, Jitter, ReplayBody, ReplayPool};
 use buttress_testkit::{BodyHandle, ScriptedBody, Task, poll_once};
@@ -293,34 +293,59 @@ async fn a_body_that_failed_is_not_sent_again() {
     assert_eq!(told.lines(), ["body_failed after 1"]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_body_that_is_still_in_use_after_an_error_is_waited_for_and_then_the_error_stays() {
-    for comes_back in [true, false] {
-        let told = Told::default();
-        let (keep, held) = std::sync::mpsc::channel();
-        let attempts = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
-        // As a client does whose connection task has the body.
-        let upstream = tower::service_fn(move |request: Request<ReplayBody<ScriptedBody>>| {
-            keep.send(request.into_body()).unwrap();
-            let first = attempts.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0;
-            async move { if first { Err::<_, BoxError>("reset".into()) } else { Ok(answer(200)) } }
-        });
-        let backoff = Backoff::constant(Duration::from_millis(50)).jitter(Jitter::None);
-        let service = layer().backoff(backoff).observe(told.observer()).layer(upstream);
-        let mut call = Box::pin(service.oneshot(upload(ScriptedBody::new().data("x"))));
+/// When the body of a lost attempt comes back to a call that waits 50 ms: how the call ends, and after how long.
+async fn lost_and_back_after(millis: Option<u64>) -> (Result<u16, String>, Duration, Vec<String>) {
+    let told = Told::default();
+    let clock = Clock::tokio();
+    let (keep, held) = std::sync::mpsc::channel();
+    let attempts = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    // As a client does whose connection task has the body.
+    let upstream = tower::service_fn(move |request: Request<ReplayBody<ScriptedBody>>| {
+        keep.send(request.into_body()).unwrap();
+        let first = attempts.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0;
+        async move { if first { Err::<_, BoxError>("reset".into()) } else { Ok(answer(200)) } }
+    });
+    let backoff = Backoff::constant(Duration::from_millis(50)).jitter(Jitter::None);
+    let service = layer().clock(clock.clone()).backoff(backoff).observe(told.observer()).layer(upstream);
+    let start = clock.now();
+    let mut call = Task::new(service.oneshot(upload(ScriptedBody::new().data("x"))));
 
-        assert!(poll_once(&mut call).is_pending(), "it waits for the next attempt");
-        let body = Some(held.recv().unwrap()).filter(|_| !comes_back);
-        let answer = call.await;
-        drop(body);
-
-        if comes_back {
-            assert_eq!(answer.unwrap().status(), 200);
-        } else {
-            assert_eq!(answer.unwrap_err().to_string(), "reset");
-            assert_eq!(told.lines(), ["attempt 2 in 50ms", "body_unfinished after 1"]);
+    assert!(call.run().is_pending(), "it waits for the next attempt");
+    let mut body = Some(held.recv().unwrap());
+    let ended = loop {
+        buttress_testkit::advance(Duration::from_millis(1)).await;
+        if millis.is_some_and(|millis| clock.now() - start >= Duration::from_millis(millis)) {
+            body = None;
         }
-    }
+        if let std::task::Poll::Ready(ended) = call.run() {
+            break ended;
+        }
+    };
+    drop(body);
+    let ended = ended.map(|answer| answer.status().as_u16()).map_err(|error| error.to_string());
+    (ended, clock.now() - start, told.lines())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_comes_back_during_the_wait_costs_no_time() {
+    let (ended, took, _) = lost_and_back_after(Some(20)).await;
+
+    assert_eq!((ended, took), (Ok(200), Duration::from_millis(50)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_comes_back_a_little_late_is_waited_for() {
+    let (ended, took, _) = lost_and_back_after(Some(80)).await;
+
+    assert_eq!((ended, took), (Ok(200), Duration::from_millis(80)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_a_body_does_not_come_back_the_error_stays() {
+    let (ended, took, told) = lost_and_back_after(None).await;
+
+    assert_eq!((ended, took), (Err("reset".to_owned()), Duration::from_millis(150)));
+    assert_eq!(told, ["attempt 2 in 50ms", "body_unfinished after 1"]);
 }
 
 #[tokio::test(start_paused = true)]

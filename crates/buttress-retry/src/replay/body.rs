@@ -3,7 +3,7 @@ use std::fmt;
 use std::mem;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use buttress_core::BoxError;
 use bytes::{Buf, Bytes};
@@ -69,6 +69,8 @@ struct Tape<B> {
     too_much: bool,
     /// Whether the present attempt has read everything.
     all_sent: bool,
+    /// Who waits for the rest to come back.
+    waker: Option<Waker>,
 }
 
 /// Where the part of the body is that was not read yet.
@@ -105,6 +107,7 @@ impl<B: Body> ReplayBody<B> {
             keep: true,
             too_much: false,
             all_sent: false,
+            waker: None,
         };
         let length = body.size_hint().exact();
         let kept = Arc::new(Kept { length, limit, pool: pool.clone(), tape: Mutex::new(tape) });
@@ -124,6 +127,18 @@ impl<B> Keep<B> {
             Rest::InUse => Sent::InUse,
             Rest::Here(_) | Rest::None => Sent::Part,
         }
+    }
+
+    /// Waits until the present attempt has given back what it has of the body.
+    pub(crate) fn poll_back(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut tape = self.0.tape();
+        if !matches!(tape.rest, Rest::InUse) {
+            return Poll::Ready(());
+        }
+        let former = tape.waker.replace(cx.waker().clone());
+        drop(tape);
+        drop(former);
+        Poll::Pending
     }
 
     /// The body for a further attempt, unless the former one still has a part of it.
@@ -306,8 +321,10 @@ impl<B: Body + Unpin> Player<B> {
         if tape.keep {
             tape.trailers = trailers;
         }
+        let waker = tape.waker.take();
         drop(tape);
         self.rest = None;
+        waker.inspect(Waker::wake_by_ref);
     }
 
     fn is_end_stream(&self) -> bool {
@@ -343,8 +360,10 @@ impl<B> Drop for Player<B> {
         let mut tape = self.kept.tape();
         let back = if tape.keep && !tape.too_much { Rest::Here(body) } else { Rest::None };
         let former = mem::replace(&mut tape.rest, back);
+        let waker = tape.waker.take();
         drop(tape);
         drop(former);
+        waker.inspect(Waker::wake_by_ref);
     }
 }
 

@@ -26,6 +26,8 @@ pub struct Http {
 
 #[cfg(feature = "http")]
 mod over_http {
+    use std::task::{Context, Poll};
+
     use buttress_core::{BoxError, EndpointId, Facts, HasFacts, Rejection, RejectionKind, Timestamp};
     use buttress_http::field::{self, NoRetry, Pushback};
     use http::header::{RETRY_AFTER, UPGRADE};
@@ -129,6 +131,13 @@ mod over_http {
             match &spare.body {
                 SpareBody::Empty => Sent::All,
                 SpareBody::Kept(keep) => keep.sent(),
+            }
+        }
+
+        fn poll_back(&self, spare: &Spare<B>, cx: &Context<'_>) -> Poll<()> {
+            match &spare.body {
+                SpareBody::Empty => Poll::Ready(()),
+                SpareBody::Kept(keep) => keep.poll_back(cx),
             }
         }
 

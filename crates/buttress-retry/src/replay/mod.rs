@@ -46,6 +46,7 @@ pub trait Repeat<Req>: sealed::Again<Req, Sent = <Self as Repeat<Req>>::Sent> {
 pub trait Reads<Res>: sealed::Read<Res> {}
 
 pub(crate) mod sealed {
+    use std::task::{Context, Poll};
     use std::time::Duration;
 
     use buttress_core::{EndpointId, Facts, Timestamp};
@@ -100,6 +101,12 @@ pub(crate) mod sealed {
 
         /// How far the body of the present attempt got.
         fn sent(&self, spare: &Self::Spare) -> Sent;
+
+        /// Waits until the present attempt has given back what it has of the request.
+        fn poll_back(&self, spare: &Self::Spare, cx: &Context<'_>) -> Poll<()> {
+            let _ = (spare, cx);
+            Poll::Ready(())
+        }
 
         /// The request once more, unless its body is still in use.
         fn again(&self, spare: Self::Spare, stamp: Stamp) -> Option<(Self::Sent, Option<Self::Spare>)>;
