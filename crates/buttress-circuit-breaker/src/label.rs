@@ -120,3 +120,62 @@ impl KeySink for Text {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transitions_are_told_when_all_before_them_were() {
+        let label = Label::default();
+
+        assert!(!label.may_tell(2));
+        assert!(label.may_tell(1));
+        assert!(label.may_tell(2));
+        assert!(!label.may_tell(4));
+    }
+
+    #[test]
+    fn a_thread_that_writes_the_key_a_second_time_does_not_make_told_transitions_untold() {
+        let label = Label::default();
+        label.write(7, "a".into(), 0);
+        assert!(label.may_tell(1));
+
+        label.write(7, "a".into(), 0);
+
+        assert!(label.may_tell(2), "and not only when 1 is told again");
+    }
+
+    #[test]
+    fn another_key_begins_where_its_breaker_is_and_waits_for_nothing_of_the_key_before() {
+        let label = Label::default();
+        label.write(7, "a".into(), 0);
+
+        // Two steps of the first key were never told, as its breaker was reset for the next.
+        label.write(8, "b".into(), 2);
+
+        assert!(label.may_tell(3));
+        assert!(label.may_tell(1), "a late one of the first key is told at once");
+        assert!(label.may_tell(4), "and moves nothing");
+        assert_eq!(label.hash_and_key(), Some((8, Name::from("b"))));
+    }
+
+    #[test]
+    fn the_highest_generation_is_followed_by_the_lowest() {
+        let label = Label::default();
+        label.write(7, "a".into(), GENERATIONS - 1);
+
+        assert!(label.may_tell(0));
+        assert!(label.may_tell(1));
+    }
+
+    #[test]
+    fn a_key_is_text_for_people() {
+        let mut text = Text::default();
+        text.bytes(b"orders");
+        text.fixed([10, 0, 0, 1]);
+        text.fixed(7_u16.to_be_bytes());
+
+        assert_eq!(text.into_name(), "orders/10.0.0.1/7");
+    }
+}
