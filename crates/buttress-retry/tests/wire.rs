@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use buttress_core::{BoxError, NothingSent};
 use buttress_retry::{Backoff, Budget, ReplayBody, RetryLayer};
-use buttress_testkit::{Reply, Server, Upstream};
+use buttress_testkit::{Reply, ScriptedBody, Server, Upstream};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -134,6 +134,50 @@ async fn over_http1_a_post_goes_to_the_next_address_when_nobody_listens_at_the_f
 
     assert_eq!(answer.status(), 200);
     assert_eq!(upstream.requests(), 1);
+}
+
+/// A server whose connections break when the first bytes of a body are there.
+async fn breaking() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut read = Vec::new();
+            while !read.windows(4).any(|bytes| bytes == b"one ") {
+                stream.read_buf(&mut read).await.unwrap();
+            }
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_whose_connection_breaks_halfway_is_sent_again_from_the_start() {
+    for http2 in [false, true] {
+        let server = Server::start(tower::service_fn(|request: Request<Incoming>| async {
+            let body = request.into_body().collect().await?.to_bytes();
+            Ok::<_, hyper::Error>(Response::new(Full::new(body)))
+        }))
+        .await;
+        let (bad, good) = (breaking().await, server.address());
+        let turn = Arc::new(AtomicUsize::new(0));
+        let turns = turn.clone();
+        let addresses = move || [bad, good][turns.fetch_add(1, Ordering::SeqCst).min(1)];
+        let upload = ScriptedBody::new().data("one ").stall().data("two").chunked();
+        let rest = upload.handle();
+        let upload = upload.map_err(|error| panic!("{error}")).boxed_unsync();
+
+        let service = retry().layer(client(addresses, http2));
+        let call = tokio::spawn(service.oneshot(request(Method::PUT, good, upload)));
+        while turn.load(Ordering::SeqCst) < 2 {
+            tokio::task::yield_now().await;
+        }
+        rest.resume();
+        let answer = call.await.unwrap().unwrap();
+
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "one two", "HTTP/2: {http2}");
+    }
 }
 
 #[tokio::test]
