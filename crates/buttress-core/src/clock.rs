@@ -50,6 +50,18 @@ enum Source {
     Manual(Arc<Manual>),
 }
 
+impl Source {
+    #[inline(never)]
+    fn now(&self) -> Timestamp {
+        match self {
+            Self::Monotonic(source) => source.now(),
+            Self::Coarse(source) => source.recent(),
+            Self::Tokio(source) => source.now(),
+            Self::Manual(source) => source.now(),
+        }
+    }
+}
+
 thread_local! {
     static DEFAULT: RefCell<Option<Clock>> = const { RefCell::new(None) };
 }
@@ -114,9 +126,8 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             Source::Monotonic(source) => source.now(),
-            Source::Coarse(source) => source.recent(),
-            Source::Tokio(source) => source.now(),
-            Source::Manual(source) => source.now(),
+            // Apart, so that the default takes no jump through a table.
+            other => other.now(),
         }
     }
 
