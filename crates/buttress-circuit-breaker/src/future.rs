@@ -13,7 +13,7 @@ use crate::call::{Armed, Call};
 /// # Cancel safety
 ///
 /// Dropped before the answer, it gives back what the call held, and nothing is counted, unless
-/// [`fail_abandoned_after`](crate::CircuitBreakerLayer::fail_abandoned_after) says otherwise.
+/// [`on_drop`](crate::CircuitBreakerLayer::on_drop) says otherwise.
 #[pin_project]
 #[must_use = "futures do nothing unless polled"]
 pub struct CircuitBreakerFuture<S, Req, C = ByCause, F = AtHead>
