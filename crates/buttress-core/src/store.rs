@@ -33,6 +33,13 @@ pub trait Store: Clone {
     /// A call is settled at most once. Settling what was refused does nothing.
     fn settle(&self, decision: &Self::Decision, actual: u32, now: Timestamp);
 
+    /// The same limits, for calls that will be settled: a layer asks for it when it is told how. A store that keeps
+    /// account of single charges only where that is needed begins a new state; by default it stays as it is.
+    #[must_use]
+    fn settling(self) -> Self {
+        self
+    }
+
     /// Reports what is left of each limit that the decision was about.
     fn quotas(&self, decision: &Self::Decision, report: &mut dyn FnMut(Quota));
 

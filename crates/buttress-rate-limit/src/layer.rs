@@ -19,8 +19,8 @@ use crate::{Charge, Handle, Memory, Plans, RateLimit, RateLimitEvent, WhenFull};
 ///
 /// The layer is its own builder, and holds the state: one layer value is one budget. A clone shares it, and so
 /// do all services that one value makes, however often `layer()` is called. The steps that change what is counted
-/// ([`burst`](Self::burst), [`wait`](Self::wait), [`queue`](Self::queue), [`capacity`](Self::capacity),
-/// [`when_full`](Self::when_full), [`store`](Self::store)) begin a new one.
+/// ([`burst`](Self::burst), [`wait`](Self::wait), [`queue`](Self::queue), [`settle`](Self::settle),
+/// [`capacity`](Self::capacity), [`when_full`](Self::when_full), [`store`](Self::store)) begin a new one.
 ///
 /// | setting | default | why |
 /// |---|---|---|
@@ -281,7 +281,8 @@ impl<K, J, St: Store, C, P, L, A> RateLimitLayer<K, J, St, Rules<C, P, L, A>> {
     /// Corrects the charge of each call to what `actual` makes of its response. What was charged before is held
     /// meanwhile, so calls at the same time cannot pass together on what is enough for one.
     ///
-    /// Less is given back, as far as it was not earned again since; more is owed, beyond the limit if need be, by at
+    /// Less is given back, as if it had never been charged, as far as it was not earned again since: each charge is
+    /// kept account of for that, in a box for each key that holds something ([`Memory`]). More is owed, beyond the limit if need be, by at
     /// most one more full limit. A call that fails with an error, or is dropped before its response, stays charged as
     /// it was: nobody can tell what it took, and hanging up must not make a guess free. So does a call
     /// whose closure panics.
@@ -303,7 +304,12 @@ impl<K, J, St: Store, C, P, L, A> RateLimitLayer<K, J, St, Rules<C, P, L, A>> {
     where
         F: Fn(&Res) -> u32,
     {
-        self.rules(|Rules { cost, plan, lists, .. }| Rules { cost, plan, lists, settle: ByHead(actual) })
+        self.settling().rules(|Rules { cost, plan, lists, .. }| Rules {
+            cost,
+            plan,
+            lists,
+            settle: ByHead(actual),
+        })
     }
 
     /// Gives each response together with its [`Charge`] to `hand_over`, which settles it now or later: in the body
@@ -318,7 +324,12 @@ impl<K, J, St: Store, C, P, L, A> RateLimitLayer<K, J, St, Rules<C, P, L, A>> {
     where
         F: Fn(Res, Charge<St>) -> Out,
     {
-        self.rules(|Rules { cost, plan, lists, .. }| Rules { cost, plan, lists, settle: ByCharge(hand_over) })
+        self.settling().rules(|Rules { cost, plan, lists, .. }| Rules {
+            cost,
+            plan,
+            lists,
+            settle: ByCharge(hand_over),
+        })
     }
 
     /// Corrects the charge of each call at the end of its response's body, as [`settle`](Self::settle) does at the
@@ -332,7 +343,12 @@ impl<K, J, St: Store, C, P, L, A> RateLimitLayer<K, J, St, Rules<C, P, L, A>> {
     where
         F: Fn(&End<'_>) -> Option<u32> + Clone,
     {
-        self.rules(|Rules { cost, plan, lists, .. }| Rules { cost, plan, lists, settle: ByEnd(actual) })
+        self.settling().rules(|Rules { cost, plan, lists, .. }| Rules {
+            cost,
+            plan,
+            lists,
+            settle: ByEnd(actual),
+        })
     }
 
     /// Puts calls on an allow list: those that `allowed` says pass uncounted. Deny lists go before allow lists.
@@ -375,6 +391,15 @@ impl<K, J, St: Store, R> RateLimitLayer<K, J, St, R> {
         RateLimitLayer { gate: Gate { key, reject, rules, core } }
     }
 
+    /// Keeps account of each charge from now on.
+    fn settling(mut self) -> Self {
+        let old = &*self.gate.core;
+        let mut core = old.with_store(old.store.clone().settling(), LIMITS * old.plans.len().max(1));
+        (core.single, core.settles) = (old.single, true);
+        self.gate.core = Arc::new(core);
+        self
+    }
+
     fn rules<Other>(self, change: impl FnOnce(R) -> Other) -> RateLimitLayer<K, J, St, Other> {
         let Gate { key, reject, rules, core } = self.gate;
         RateLimitLayer { gate: Gate { key, reject, rules: change(rules), core } }
@@ -392,6 +417,7 @@ impl<K, J, St: Store, R> RateLimitLayer<K, J, St, R> {
     #[must_use]
     pub fn store<Other: Store>(self, store: Other) -> RateLimitLayer<K, J, Other, R> {
         let Gate { key, reject, rules, core } = self.gate;
+        let store = if core.settles { store.settling() } else { store };
         let core = Arc::new(core.with_store(store, LIMITS * core.plans.len().max(1)));
         RateLimitLayer { gate: Gate { key, reject, rules, core } }
     }

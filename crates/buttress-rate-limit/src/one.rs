@@ -51,6 +51,9 @@ impl One {
         }
         let ticks = scale.ticks(now);
         let debt = word.saturating_sub(ticks);
+        if cost == 0 {
+            return Some(Outcome::admitted_at(debt));
+        }
         let Some(after) = scale.charge(debt, cost) else {
             return Some(Outcome::denied(&self.made, debt, ticks, cost, now));
         };
@@ -59,12 +62,12 @@ impl One {
         if swapped.is_ok() { Some(Outcome::admitted_at(after)) } else { None }
     }
 
-    /// Replaces the debt by what `step` makes of it, unless that is `None`.
+    /// Replaces the debt by what `step` makes of the ticks and it, unless that is `None`.
     #[inline(always)]
     pub(crate) fn run(
         &self,
         now: Timestamp,
-        mut step: impl FnMut(&Scale, u64) -> Option<u64>,
+        mut step: impl FnMut(&Scale, u64, u64) -> Option<u64>,
     ) -> Result<(), Denied> {
         loop {
             let scale = self.live.read();
@@ -77,12 +80,16 @@ impl One {
 
             let ticks = scale.ticks(now);
             let debt = word.saturating_sub(ticks);
-            let Some(next) = step(&scale, debt).and_then(|after| ticks.checked_add(after)) else {
-                // Too much, or the end of the clock; unless the word was of the generation before.
-                if self.word.load(Ordering::Acquire) == word {
-                    return Err(Denied { scale, ticks, debt });
+            let after = step(&scale, ticks, debt);
+            let next = after.and_then(|after| ticks.checked_add(after));
+            // A look leaves no trace.
+            let Some(next) = next.filter(|_| after != Some(debt)) else {
+                // Unless the word was of the generation before.
+                if self.word.load(Ordering::Acquire) != word {
+                    continue;
                 }
-                continue;
+                // Too much, or the end of the clock.
+                return if after == Some(debt) { Ok(()) } else { Err(Denied { scale, ticks, debt }) };
             };
             // The word is all there is to know, so no ordering with other memory is needed.
             if self.word.compare_exchange_weak(word, next, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
@@ -130,7 +137,7 @@ impl One {
     /// Whether anything is held against it.
     pub(crate) fn is_held(&self, now: Timestamp) -> bool {
         let mut held = false;
-        let look = |_: &Scale, debt| {
+        let look = |_: &Scale, _, debt| {
             held = debt > 0;
             Some(debt)
         };

@@ -1,6 +1,6 @@
 //! One set of limits, and the state that is held under it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -31,8 +31,13 @@ pub(crate) struct Plan {
     first: Report,
     /// Whether a charge was corrected, or the limit changed: what decisions have seen is out of date then.
     outdated: AtomicBool,
+    /// How often the limits were changed, or everything forgotten.
+    epoch: AtomicU16,
+    /// The epoch that began when everything was forgotten last.
+    fresh: AtomicU16,
     capacity: usize,
     when_full: WhenFull,
+    settles: bool,
 }
 
 /// The first limit as it was made, for what can be said of it without asking a state.
@@ -65,8 +70,9 @@ enum Keys<'a> {
 }
 
 impl Plan {
-    pub(crate) fn new(limits: &[Limit], capacity: usize, when_full: WhenFull) -> Self {
-        let limits: Arc<[Limit]> = limits.into();
+    pub(crate) fn new(limits: &[Limit], capacity: usize, when_full: WhenFull, settles: bool) -> Self {
+        let several = limits.len() > 1;
+        let limits: Arc<[Limit]> = limits.iter().map(|limit| kept(limit, settles, several)).collect();
         // A bucket that only watches does more than to refuse or not.
         let bucket = match &*limits {
             [limit] if !limit.is_shadow() => limit.gcra(),
@@ -88,8 +94,11 @@ impl Plan {
             fits: packed.is_some(),
             first,
             outdated: AtomicBool::new(false),
+            epoch: AtomicU16::new(0),
+            fresh: AtomicU16::new(0),
             capacity,
             when_full,
+            settles,
         }
     }
 
@@ -138,6 +147,8 @@ impl Plan {
 
     #[inline(always)]
     pub(crate) fn charge(&self, hash: Option<u64>, cost: u32, now: Timestamp) -> Outcome {
+        // Before the charge: whoever reads a new epoch is charged in it.
+        let epoch = self.epoch.load(Ordering::Acquire);
         // No closures here: they are not always inlined.
         let seen = match (hash, &self.one) {
             (Some(hash), _) => match self.packed.get() {
@@ -147,17 +158,18 @@ impl Plan {
             (None, Single::Bucket(one)) => one.charge(cost, now),
             (None, Single::Table(_)) => None,
         };
-        match seen {
+        let outcome = match seen {
             Some(outcome) => outcome,
             None => self.charge_any(hash, cost, now),
-        }
+        };
+        outcome.in_epoch(epoch)
     }
 
     /// Charges in whatever case it may be.
     #[inline(never)]
     fn charge_any(&self, hash: Option<u64>, cost: u32, now: Timestamp) -> Outcome {
         let mut seen = 0;
-        let step = |scale: &Scale, debt| {
+        let mut step = |scale: &Scale, _, debt| {
             let after = scale.charge(debt, cost)?;
             seen = after;
             Some(after)
@@ -166,7 +178,9 @@ impl Plan {
             (None, Single::Bucket(one)) => one.run(now, step).map_err(Refused::Denied),
             (None, Single::Table(table)) => return by_table(table, 0, cost, now),
             (Some(hash), _) => match self.keys() {
-                Keys::Packed(table) => table.run(hash, now, true, step),
+                Keys::Packed(table) => {
+                    table.run(hash, now, true, |scale, debt| step(scale, scale.ticks(now), debt))
+                }
                 Keys::Table(table) => return by_table(table, hash, cost, now),
             },
         };
@@ -181,11 +195,22 @@ impl Plan {
 
     pub(crate) fn settle(&self, decision: &Decision, actual: u32, now: Timestamp) {
         let Decision { hash, at, cost, outcome, keyed, .. } = *decision;
+        let epoch = self.epoch.load(Ordering::Acquire);
+        let since = |then| epoch.wrapping_sub(then);
+        if since(outcome.epoch()) > since(self.fresh.load(Ordering::Acquire)) {
+            // What it was charged is forgotten.
+            return;
+        }
         self.outdated.store(true, Ordering::Relaxed);
         let less = cost.checked_sub(actual);
-        let step = |scale: &Scale, debt| {
+        // In which ticks the debt was is known as long as the limit is the same.
+        let owed = outcome.debt().filter(|_| outcome.epoch() == epoch);
+        let step = |scale: &Scale, ticks: u64, debt| {
             Some(match less {
-                Some(less) => scale.refund(debt, less),
+                Some(less) => {
+                    let earned = scale.ticks(at).saturating_add(owed.unwrap_or(scale.full));
+                    scale.refund(debt, less, earned.saturating_sub(ticks))
+                }
                 None => scale.force(debt, actual - cost),
             })
         };
@@ -198,7 +223,10 @@ impl Plan {
             (false, Single::Bucket(one)) => drop(one.run(now, step)),
             (false, Single::Table(table)) => drop(table.with(0, now, settle)),
             (true, _) => match self.keys() {
-                Keys::Packed(table) => drop(table.run(hash, now, less.is_none(), step)),
+                Keys::Packed(table) => {
+                    let step = |scale: &Scale, debt| step(scale, scale.ticks(now), debt);
+                    drop(table.run(hash, now, less.is_none(), step));
+                }
                 Keys::Table(table) => drop(table.with(hash, now, settle)),
             },
         }
@@ -207,7 +235,7 @@ impl Plan {
     /// Reports what was left after the decision, or is left where that is out of date.
     #[inline(always)]
     pub(crate) fn quotas(&self, decision: &Decision, report: &mut dyn FnMut(Quota)) {
-        let Decision { hash, at, keyed, outcome, .. } = *decision;
+        let Decision { hash, at, keyed, cost, outcome, .. } = *decision;
         match outcome.debt() {
             Some(debt) if !self.outdated.load(Ordering::Relaxed) => {
                 let Report { quota, exact, packed } = &self.first;
@@ -217,14 +245,25 @@ impl Plan {
                 (quota.remaining, quota.reset) = (remaining, reset);
                 report(quota);
             }
-            _ => self.ask_quotas(keyed.then_some(hash), at, report),
+            _ if outcome.admitted() => self.ask_quotas(keyed.then_some(hash), at, report),
+            _ => {
+                let mut index = 0;
+                self.ask_quotas(keyed.then_some(hash), at, &mut |mut quota| {
+                    // Refused, although the key has spent nothing: there is no place for it.
+                    if outcome.refused() & 1 << index != 0 && quota.remaining >= u64::from(cost.max(1)) {
+                        (quota.remaining, quota.reset) = (0, Duration::from_nanos(outcome.wait()));
+                    }
+                    index += 1;
+                    report(quota);
+                });
+            }
         }
     }
 
     #[cold]
     fn ask_quotas(&self, hash: Option<u64>, at: Timestamp, report: &mut dyn FnMut(Quota)) {
         let mut seen = None;
-        let look = |scale: &Scale, debt| {
+        let mut look = |scale: &Scale, _, debt| {
             seen = Some((*scale, debt));
             Some(debt)
         };
@@ -235,7 +274,9 @@ impl Plan {
             (None, Single::Bucket(one)) => drop(one.run(at, look)),
             (None, Single::Table(table)) => return drop(table.with(0, at, quotas)),
             (Some(hash), _) => match self.keys() {
-                Keys::Packed(table) => drop(table.run(hash, at, false, look)),
+                Keys::Packed(table) => {
+                    drop(table.run(hash, at, false, |scale, debt| look(scale, scale.ticks(at), debt)));
+                }
                 Keys::Table(table) => return drop(table.with(hash, at, quotas)),
             },
         }
@@ -263,7 +304,7 @@ impl Plan {
             return Err(LimitError::new("index", index, "must be that of a limit which is there"));
         }
         let mut new = limits.to_vec();
-        new[index] = limit.clone();
+        new[index] = kept(limit, self.settles, new.len() > 1);
         set::check(&new)?;
         let new: Arc<[Limit]> = new.into();
         let other = || {
@@ -290,6 +331,7 @@ impl Plan {
             Some(Keys::Table(table)) => table.change(&new, carry),
             None => {}
         }
+        self.begin_epoch(rule == CarryOver::Reset);
         *limits = new;
         Ok(())
     }
@@ -318,6 +360,16 @@ impl Plan {
             Single::Table(table) => table.clear(),
         }
         self.ask((), Packed::clear, Table::clear);
+        self.begin_epoch(true);
+    }
+
+    /// The caller holds the lock of the limits.
+    fn begin_epoch(&self, fresh: bool) {
+        let epoch = self.epoch.load(Ordering::Relaxed).wrapping_add(1);
+        if fresh {
+            self.fresh.store(epoch, Ordering::Release);
+        }
+        self.epoch.store(epoch, Ordering::Release);
     }
 
     /// Asks the table, if there is one.
@@ -328,6 +380,14 @@ impl Plan {
             None => none,
         }
     }
+}
+
+/// The limit as it is counted: with an account of its charges, where it has to be known of which a refund is.
+fn kept(limit: &Limit, settles: bool, several: bool) -> Limit {
+    let limit = limit.clone().without_ledger();
+    // The one moment of a call's turn tells for one queue alone which call it is.
+    let watched = several || limit.is_shadow();
+    if settles || watched && limit.is_queue() { limit.with_ledger() } else { limit }
 }
 
 fn quota(limit: &Limit, Left { remaining, reset }: Left) -> Quota {

@@ -89,8 +89,9 @@ impl Scale {
         if after <= self.full { Some(after) } else { None }
     }
 
-    pub(crate) fn refund(&self, debt: u64, cost: u32) -> u64 {
-        debt.saturating_sub(self.cost(cost))
+    /// The debt once units are given back of which at most `unearned` ticks are still owed.
+    pub(crate) fn refund(&self, debt: u64, cost: u32, unearned: u64) -> u64 {
+        debt.saturating_sub(self.cost(cost).min(unearned))
     }
 
     pub(crate) fn force(&self, debt: u64, cost: u32) -> u64 {

@@ -18,7 +18,7 @@ pub(crate) const NEVER: u64 = u64::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
     /// From below: a bit for each limit that refuses, one for each that only watches and would, which limit
-    /// refuses for longest, and [`OWES`].
+    /// refuses for longest in 8 bits, the epoch in 16, and [`OWES`].
     bits: u64,
     /// A wait, or with [`OWES`] a debt.
     value: u64,
@@ -36,6 +36,18 @@ impl Outcome {
     #[inline]
     pub(crate) const fn admitted_at(debt: u64) -> Self {
         Self { bits: OWES, value: debt }
+    }
+
+    /// The same, of a call that was decided in this epoch.
+    #[inline]
+    pub(crate) const fn in_epoch(self, epoch: u16) -> Self {
+        Self { bits: self.bits | (epoch as u64) << 40, ..self }
+    }
+
+    /// After how many changes of the limits the call was decided.
+    #[inline]
+    pub(crate) const fn epoch(self) -> u16 {
+        (self.bits >> 40) as u16
     }
 
     /// How long a call is refused, or an admitted call waits for its turn, in nanoseconds.
@@ -89,42 +101,40 @@ pub(crate) fn charge(
     now: Timestamp,
     cost: u32,
 ) -> Outcome {
-    let (mut shadowed, mut wait) = (0, 0);
+    // Of several all are asked before one is charged: what is charged and given back again would not be the same.
+    let asked =
+        if limits.len() > 1 { ask(limits, states, hash, now, cost) } else { Outcome::new(0, 0, 0, 0) };
+    if !asked.admitted() {
+        return asked;
+    }
+    let (mut shadowed, mut wait) = (asked.shadowed(), 0);
     for (index, (limit, state)) in limits.iter().zip(states.iter_mut()).enumerate() {
         let local = now + limit.shift(hash);
+        if shadowed & 1 << index != 0 {
+            continue;
+        }
         if limit.charge(state, local, cost) {
-            wait = wait.max(nanos(limit.delay(state, local, cost)));
+            // Nobody waits for one that only watches.
+            if !limit.is_shadow() {
+                wait = wait.max(nanos(limit.delay(state, local, cost)));
+            }
         } else if limit.is_shadow() {
             shadowed |= 1 << index;
         } else {
-            roll_back(&limits[..index], states, shadowed, hash, now, cost);
-            return refuse(limits, states, hash, now, cost);
+            let refused = ask(limits, states, hash, now, cost);
+            // Whoever is refused hears so, whatever the limit says when it is asked again.
+            return if refused.admitted() {
+                Outcome::new(1 << index, shadowed, index as u8, 1)
+            } else {
+                refused
+            };
         }
     }
     Outcome::new(0, shadowed, 0, wait)
 }
 
-#[cold]
-fn roll_back(
-    charged: &[Limit],
-    states: &mut [LimitState],
-    shadowed: u16,
-    hash: u64,
-    now: Timestamp,
-    cost: u32,
-) {
-    for (index, (limit, state)) in charged.iter().zip(states).enumerate().rev() {
-        if shadowed & 1 << index == 0 {
-            let now = now + limit.shift(hash);
-            let turn = now + limit.delay(state, now, cost);
-            limit.refund(state, turn, now, cost);
-        }
-    }
-}
-
-/// Asks each limit on its own for how long it refuses.
-#[cold]
-fn refuse(limits: &[Limit], states: &[LimitState], hash: u64, now: Timestamp, cost: u32) -> Outcome {
+/// Asks each limit on its own whether it refuses, and for how long.
+fn ask(limits: &[Limit], states: &[LimitState], hash: u64, now: Timestamp, cost: u32) -> Outcome {
     let (mut refused, mut shadowed, mut binding, mut longest) = (0, 0, 0, 0);
     for (index, (limit, state)) in limits.iter().zip(states).enumerate() {
         let wait = limit.retry_after(state, now + limit.shift(hash), cost).map_or(NEVER, nanos);
@@ -160,7 +170,7 @@ pub(crate) fn settle(
             // What was not charged is not given back.
             Some(_) if shadowed & 1 << index != 0 => {}
             Some(less) => {
-                // Where calls wait, a slot is found by the moment it is for.
+                // A queue finds a call by the moment of its turn, all others by that of its charge.
                 let at = if limit.is_queue() { at + Duration::from_nanos(wait) } else { at };
                 limit.refund(state, at + shift, now + shift, less);
             }
@@ -189,6 +199,12 @@ pub(crate) fn debt(limits: &[Limit], states: &[LimitState], hash: u64, now: Time
         .zip(states)
         .map(|(limit, state)| limit.debt(state, now + limit.shift(hash)))
         .fold(0, u64::saturating_add)
+}
+
+/// For how many nanoseconds any of the states holds something against the key.
+pub(crate) fn clear_after(limits: &[Limit], states: &[LimitState], hash: u64, now: Timestamp) -> u64 {
+    let each = limits.iter().zip(states);
+    each.map(|(limit, state)| nanos(limit.clear_after(state, now + limit.shift(hash)))).max().unwrap_or(0)
 }
 
 /// Whether the limits can be held together.

@@ -67,6 +67,8 @@ pub(crate) struct Setup {
     /// Whether the tables are made at once.
     pub(crate) at_once: bool,
     pub(crate) when_full: WhenFull,
+    /// Whether calls are settled after their answer.
+    pub(crate) settles: bool,
 }
 
 /// What happens to a new key when every place that it may take is held by a key with a debt.
@@ -178,7 +180,7 @@ impl Memory {
 
     fn make(setup: Setup) -> Self {
         let mut plans = setup.plans.iter().map(|limits| {
-            let plan = Plan::new(limits, setup.capacity, setup.when_full);
+            let plan = Plan::new(limits, setup.capacity, setup.when_full, setup.settles);
             if setup.at_once {
                 plan.make();
             }
@@ -274,7 +276,7 @@ impl Memory {
 impl Setup {
     fn new(plans: Vec<Vec<Limit>>) -> Self {
         let (capacity, when_full) = (Memory::DEFAULT_CAPACITY, WhenFull::default());
-        Self { plans, capacity, at_once: false, when_full }
+        Self { plans, capacity, at_once: false, when_full, settles: false }
     }
 }
 
@@ -306,6 +308,10 @@ impl Store for Memory {
         if decision.outcome.admitted() && actual != decision.cost {
             self.plan_at(decision.plan.into()).settle(decision, actual, now);
         }
+    }
+
+    fn settling(self) -> Self {
+        if self.0.setup.settles { self } else { self.rebuild(|setup| setup.settles = true) }
     }
 
     #[inline(always)]

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::{fmt, mem};
 
-use buttress_core::{Timestamp, nanos};
+use buttress_core::Timestamp;
 
 use crate::WhenFull;
-use crate::policy::{Limit, LimitState, Policy};
+use crate::policy::{Limit, LimitState};
 use crate::set;
 use crate::sync::{Mutex, MutexGuard};
 
@@ -38,7 +38,7 @@ struct Inner {
     states: Box<[LimitState]>,
 }
 
-/// Every place is taken, and nobody makes way: for how many nanoseconds to stay away.
+/// Every place is taken, and nobody makes way: in how many nanoseconds one is free.
 pub(crate) struct Full(pub(crate) u64);
 
 impl Table {
@@ -88,29 +88,28 @@ impl Table {
             return Ok(change(limits, states));
         }
 
-        match self.when_full {
-            WhenFull::EvictLeastDebt => {
-                let blank = row(states, limits, SLOTS);
-                blank.fill_with(LimitState::default);
-                let result = change(limits, blank);
-                // A peek, or a cost above the limit, leaves nothing to remember.
-                if set::debt(limits, blank, hash, now) > 0 {
-                    let (held, blank) = states.split_at_mut(SLOTS * limits.len());
-                    row(held, limits, slot).swap_with_slice(blank);
-                    hashes[slot] = hash;
-                    self.evicted.fetch_add(1, Ordering::Relaxed);
-                }
-                Ok(result)
-            }
-            WhenFull::Shared => {
-                self.crowded.fetch_add(1, Ordering::Relaxed);
-                Ok(change(limits, row(states, limits, SLOTS)))
-            }
-            WhenFull::Refuse => {
-                self.crowded.fetch_add(1, Ordering::Relaxed);
-                Err(Full(limits.iter().map(|limit| nanos(limit.window())).min().unwrap_or(1)))
-            }
+        if self.when_full == WhenFull::Shared {
+            self.crowded.fetch_add(1, Ordering::Relaxed);
+            return Ok(change(limits, row(states, limits, SLOTS)));
         }
+        let blank = row(states, limits, SLOTS);
+        blank.fill_with(LimitState::default);
+        let result = change(limits, blank);
+        // A peek, or a cost above the limit, leaves nothing to remember.
+        if set::debt(limits, blank, hash, now) == 0 {
+            return Ok(result);
+        }
+        if self.when_full == WhenFull::Refuse {
+            self.crowded.fetch_add(1, Ordering::Relaxed);
+            let rows = states.chunks(limits.len()).zip(hashes.iter());
+            let free = rows.map(|(states, hash)| set::clear_after(limits, states, *hash, now)).min();
+            return Err(Full(free.unwrap_or(0).max(1)));
+        }
+        let (held, blank) = states.split_at_mut(SLOTS * limits.len());
+        row(held, limits, slot).swap_with_slice(blank);
+        hashes[slot] = hash;
+        self.evicted.fetch_add(1, Ordering::Relaxed);
+        Ok(result)
     }
 
     /// Holds all keys to other limits from now on. `carry` changes the states of one key from the limits that they

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use buttress_core::{BoxError, Cause, Global, ManualClock, Rejection, RejectionKind};
 use buttress_rate_limit::{
-    CarryOver, FixedWindow, Limit, LimitCounts, Memory, MissingKey, RateLimitEvent, RateLimitLayer, TopKey,
+    CarryOver, Charge, FixedWindow, Handle, Limit, LimitCounts, Memory, MissingKey, RateLimitEvent,
+    RateLimitLayer, TopKey,
 };
 use buttress_testkit::{StrictHandle, StrictService, Task, allocations};
 use tower::{Service, ServiceExt};
@@ -179,17 +180,146 @@ mod settling {
     }
 
     #[test]
-    fn a_settled_call_allocates_nothing() {
+    fn a_settled_call_of_a_key_that_is_held_allocates_nothing() {
         let layer = frozen(RateLimitLayer::per_minute(1_000)).by(|n: &u32| Some(*n)).settle(|_: &u32| 3);
         let mut service = layer.layer(echo().0);
         let mut call = |n| {
             let polled = buttress_testkit::poll_once(&mut Box::pin(service.call(n)));
             assert!(matches!(polled, Poll::Ready(Ok(_))));
         };
-        call(0);
+        call(1);
 
         // The box is the test's.
         assert_eq!(allocations(|| call(1)), 1);
+    }
+
+    /// Calls on a budget of five per minute that are charged by hand and answered by hand.
+    struct Logins {
+        time: ManualClock,
+        call: Box<dyn FnMut() -> Option<Charge>>,
+    }
+
+    impl Logins {
+        fn new() -> Self {
+            let time = ManualClock::new();
+            let held = Arc::new(Mutex::new(None));
+            let keep = held.clone();
+            let layer =
+                RateLimitLayer::per_minute(5).clock(time.clock()).settle_with(move |n: u32, charge| {
+                    *keep.lock().unwrap() = Some(charge);
+                    n
+                });
+            let service = layer.layer(echo().0);
+            let call = Box::new(move || {
+                let passed = passes(&service, 1);
+                passed.then(|| held.lock().unwrap().take().expect("a call that passes has a charge"))
+            });
+            Self { time, call }
+        }
+
+        fn hold(&mut self, calls: usize) -> Vec<Charge> {
+            (0..calls).map(|_| (self.call)().expect("it passes")).collect()
+        }
+
+        /// Bad guesses until one is refused.
+        fn guesses(&mut self) -> usize {
+            std::iter::from_fn(|| (self.call)()).count()
+        }
+    }
+
+    #[test]
+    fn what_was_earned_again_before_the_answer_is_not_given_back_too() {
+        let mut logins = Logins::new();
+        let slow = logins.hold(5);
+        logins.time.advance(SECOND * 60);
+        assert_eq!(logins.guesses(), 5);
+
+        slow.into_iter().for_each(|good| good.settle(0));
+
+        assert_eq!(logins.guesses(), 0);
+    }
+
+    #[test]
+    fn slow_good_logins_make_no_room_for_bad_guesses_in_whatever_order_they_are_answered() {
+        let mut logins = Logins::new();
+        // Five slow ones of one moment, each of which was the last in a full bucket.
+        let mut slow: Vec<Charge> = Vec::new();
+        for held in 0..5 {
+            let mut fast = logins.hold(5 - held);
+            slow.extend(fast.pop());
+            fast.into_iter().for_each(|good| good.settle(0));
+        }
+        logins.time.advance(SECOND * 47);
+        // Of the five four fifths and more are earned again.
+        let before = logins.guesses();
+        slow.into_iter().rev().for_each(|good| good.settle(0));
+
+        assert_eq!((before, logins.guesses()), (3, 2));
+    }
+
+    #[test]
+    fn all_that_is_answered_well_leaves_the_whole_budget() {
+        let mut logins = Logins::new();
+        for round in 0..200_usize {
+            let mut held = logins.hold(5);
+            for left in (1..=5).rev() {
+                logins.time.advance(SECOND * (round % 3) as u32);
+                held.swap_remove(round * 7 % left).settle(0);
+            }
+        }
+        assert_eq!(logins.guesses(), 5);
+    }
+
+    #[test]
+    fn of_several_limits_each_gives_back_what_it_was_charged() {
+        let time = ManualClock::new();
+        let limits = [Limit::per_minute(5).named("minute"), Limit::per_hour(50).named("hour")];
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let keep = kept.clone();
+        let layer = RateLimitLayer::all(limits).clock(time.clock()).settle_with(move |n: u32, charge| {
+            keep.lock().unwrap().push(charge);
+            n
+        });
+        let service = layer.layer(echo().0);
+        let remaining = || layer.handle().peek(Global).iter().map(|left| left.remaining).collect::<Vec<_>>();
+
+        assert!((0..5).all(|_| passes(&service, 1)));
+        let slow: Vec<Charge> = kept.lock().unwrap().drain(..).collect();
+        time.advance(SECOND * 60);
+        assert!((0..5).all(|_| passes(&service, 1)));
+        assert_eq!(remaining(), [0, 40]);
+        slow.into_iter().for_each(|good| good.settle(0));
+
+        assert_eq!(remaining(), [0, 45], "of the minute's all was earned again, of the hour's nothing yet");
+    }
+
+    #[test]
+    fn what_is_settled_after_a_reset_gives_nothing_back() {
+        for reset in [
+            |handle: &Handle| handle.reset(),
+            |handle: &Handle| {
+                handle.set_limit(0, Limit::per_minute(5), CarryOver::Reset).unwrap();
+            },
+        ] {
+            let kept = Arc::new(Mutex::new(Vec::new()));
+            let keep = kept.clone();
+            let layer = frozen(RateLimitLayer::per_minute(5)).settle_with(move |n: u32, charge| {
+                keep.lock().unwrap().push(charge);
+                n
+            });
+            let service = layer.layer(echo().0);
+            let remaining = || layer.handle().peek(Global)[0].remaining;
+            assert!(passes(&service, 1));
+            reset(&layer.handle());
+            assert!(passes(&service, 1));
+            let charges: Vec<Charge> = kept.lock().unwrap().drain(..).collect();
+
+            let left = charges.into_iter().map(|charge| {
+                charge.settle(0);
+                remaining()
+            });
+            assert_eq!(left.collect::<Vec<_>>(), [4, 5]);
+        }
     }
 }
 
@@ -643,7 +773,7 @@ mod shadows {
 
         let counts: Vec<_> =
             layer.handle().limits().iter().map(|count| (count.refused, count.shadowed)).collect();
-        assert_eq!(counts, [(3, 0), (0, 3)]);
+        assert_eq!(counts, [(3, 0), (0, 6)], "with those that the other refused");
     }
 }
 

@@ -12,6 +12,7 @@
 
 use buttress_core::Timestamp;
 
+use super::ledger::{Ledger, LedgerState};
 use super::limit::Algorithm;
 use super::state::{hold, look};
 use super::{
@@ -71,14 +72,18 @@ impl CarryOver {
         if self == Self::Reset || old.debt(state, then) == 0 {
             // Those that wait have their turn still.
             return match (old.algorithm(), new.algorithm()) {
-                (A::LeakyBucket(_), A::LeakyBucket(_) | A::Gcra(_)) => self.buckets(old, state, new, now),
+                (
+                    A::LeakyBucket(_) | A::LeakyLedger(_),
+                    A::LeakyBucket(_) | A::LeakyLedger(_) | A::Gcra(_) | A::GcraLedger(_),
+                ) => self.buckets(old, state, new, now),
                 _ => LimitState::default(),
             };
         }
         let same = match (old.algorithm(), new.algorithm()) {
-            (A::Gcra(_) | A::LeakyBucket(_), A::Gcra(_) | A::LeakyBucket(_)) => {
-                return self.buckets(old, state, new, now);
-            }
+            (
+                A::Gcra(_) | A::LeakyBucket(_) | A::GcraLedger(_) | A::LeakyLedger(_),
+                A::Gcra(_) | A::LeakyBucket(_) | A::GcraLedger(_) | A::LeakyLedger(_),
+            ) => return self.buckets(old, state, new, now),
             (A::FixedWindow(old), A::FixedWindow(new)) => self.fixed(old, state, new, now).map(hold),
             (A::SlidingStrict(old), A::SlidingStrict(new)) => self.strict(old, state, new, now).map(hold),
             (A::SlidingLog(old), A::SlidingLog(new)) => Some(hold(self.log(old, state, new, now))),
@@ -139,7 +144,7 @@ impl CarryOver {
         }
         match u64::try_from(carried).unwrap_or(u64::MAX) {
             0 => LimitState::default(),
-            carried => hold(is.gcra.ticks(now).saturating_add(carried)),
+            carried => entries(old, state, new, now, carried),
         }
     }
 
@@ -261,10 +266,10 @@ struct Bucket {
 impl Bucket {
     fn of(limit: &Limit) -> Option<Self> {
         match limit.algorithm() {
-            Algorithm::Gcra(gcra) => {
+            Algorithm::Gcra(gcra) | Algorithm::GcraLedger(Ledger(gcra)) => {
                 Some(Self { gcra: *gcra, full: gcra.burst() * gcra.ticks_per_unit(), queue: false })
             }
-            Algorithm::LeakyBucket(bucket) => {
+            Algorithm::LeakyBucket(bucket) | Algorithm::LeakyLedger(Ledger(bucket)) => {
                 Some(Self { gcra: *bucket.gcra(), full: bucket.ticks_full(), queue: true })
             }
             _ => None,
@@ -280,12 +285,40 @@ impl Bucket {
     }
 }
 
+/// A bucket's state with the debt `carried`, and what is known of its charges.
+fn entries(old: &Limit, state: &LimitState, new: &Limit, now: Timestamp, carried: u64) -> LimitState {
+    use Algorithm as A;
+
+    macro_rules! shares {
+        ($was:expr, $is:expr) => {
+            look($was, state, |was, state| hold(state.carried(was, $is, now, carried)))
+        };
+    }
+    match (old.algorithm(), new.algorithm()) {
+        (A::GcraLedger(was), A::GcraLedger(is)) => shares!(was, is),
+        (A::GcraLedger(was), A::LeakyLedger(is)) => shares!(was, is),
+        (A::LeakyLedger(was), A::GcraLedger(is)) => shares!(was, is),
+        (A::LeakyLedger(was), A::LeakyLedger(is)) => shares!(was, is),
+        _ => bucket(new, now, carried),
+    }
+}
+
+/// A bucket's state with this debt.
+fn bucket(limit: &Limit, now: Timestamp, debt: u64) -> LimitState {
+    let Some(Bucket { gcra, .. }) = Bucket::of(limit) else { return LimitState::default() };
+    let word = gcra.ticks(now).saturating_add(debt);
+    match limit.algorithm() {
+        Algorithm::GcraLedger(_) | Algorithm::LeakyLedger(_) => hold(LedgerState::of(word)),
+        _ => hold(word),
+    }
+}
+
 /// The state of a key that has just spent `used` units.
 fn spent(limit: &Limit, used: u64, now: Timestamp) -> LimitState {
-    let debt = |gcra: &Gcra| gcra.ticks_per_unit().saturating_mul(used);
+    if let Some(Bucket { gcra, .. }) = Bucket::of(limit) {
+        return bucket(limit, now, gcra.ticks_per_unit().saturating_mul(used));
+    }
     match limit.algorithm() {
-        Algorithm::Gcra(gcra) => hold(gcra.ticks(now).saturating_add(debt(gcra))),
-        Algorithm::LeakyBucket(bucket) => hold(bucket.gcra().ticks(now).saturating_add(debt(bucket.gcra()))),
         Algorithm::FixedWindow(window) => hold(window.word(window.current(0, now).0, used)),
         _ => {
             let mut state = LimitState::default();

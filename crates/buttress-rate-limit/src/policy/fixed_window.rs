@@ -228,6 +228,13 @@ impl Policy for FixedWindow {
         self.current(*state, now).1
     }
 
+    fn clear_after(&self, state: &u64, now: Timestamp) -> Duration {
+        match self.current(*state, now) {
+            (_, 0) => Duration::ZERO,
+            (index, _) => self.until_end(index, now),
+        }
+    }
+
     fn limit(&self) -> u64 {
         self.limit
     }

@@ -153,7 +153,7 @@ impl Gcra {
     }
 
     #[inline]
-    fn cost(&self, cost: u32) -> u64 {
+    pub(super) fn cost(&self, cost: u32) -> u64 {
         u64::from(cost).saturating_mul(self.ticks_per_unit)
     }
 }
@@ -177,9 +177,13 @@ impl Policy for Gcra {
         }
     }
 
-    fn refund(&self, tat: &mut u64, _: Timestamp, now: Timestamp, cost: u32) {
+    /// The word does not say of which charge the units are that were earned again since. Whatever was charged at
+    /// `at` is so a full refill later, and no more is given back than could be left of it.
+    fn refund(&self, tat: &mut u64, at: Timestamp, now: Timestamp, cost: u32) {
+        let (at, now) = (self.ticks(at), self.ticks(now));
+        let back = self.cost(cost).min(at.saturating_add(self.ticks_full).saturating_sub(now));
         // Never below now: what was earned meanwhile would be earned twice. A TAT in the past stays.
-        *tat = (*tat).min(tat.saturating_sub(self.cost(cost)).max(self.ticks(now)));
+        *tat = (*tat).min(tat.saturating_sub(back).max(now));
     }
 
     fn force(&self, tat: &mut u64, now: Timestamp, cost: u32) {
@@ -217,6 +221,10 @@ impl Policy for Gcra {
     #[inline]
     fn debt(&self, tat: &u64, now: Timestamp) -> u64 {
         tat.saturating_sub(self.ticks(now))
+    }
+
+    fn clear_after(&self, tat: &u64, now: Timestamp) -> Duration {
+        self.time(self.debt(tat, now))
     }
 
     fn limit(&self) -> u64 {

@@ -195,9 +195,14 @@ impl LeakyBucket {
         self.ticks_burst + self.ticks_wait()
     }
 
+    /// The burst in ticks.
+    pub(super) const fn ticks_burst(&self) -> u64 {
+        self.ticks_burst
+    }
+
     #[inline]
     fn units(&self, cost: u32) -> u64 {
-        self.gcra.ticks_per_unit().saturating_mul(u64::from(cost))
+        self.gcra.cost(cost)
     }
 
     /// How long a call of `units` ticks waits in a bucket that is left with `debt` by it.
@@ -238,9 +243,15 @@ impl Policy for LeakyBucket {
         let (now, units) = (self.gcra.ticks(now), self.units(cost));
         let last = self.gcra.time(next.saturating_sub(self.ticks_burst.max(units)));
         let bucket = next.saturating_sub(now) <= self.ticks_burst && self.gcra.burst() > 1;
-        if bucket || last == Duration::from_nanos(at.as_nanos()) {
-            *next = (*next).min(next.saturating_sub(units).max(now));
-        }
+        let back = if last == Duration::from_nanos(at.as_nanos()) {
+            units
+        } else if bucket {
+            let out = self.gcra.ticks(at).saturating_add(self.ticks_burst.max(units));
+            units.min(out.saturating_sub(now))
+        } else {
+            return;
+        };
+        *next = (*next).min(next.saturating_sub(back).max(now));
     }
 
     fn force(&self, next: &mut u64, now: Timestamp, cost: u32) {
@@ -276,12 +287,20 @@ impl Policy for LeakyBucket {
 
     #[inline]
     fn delay(&self, next: &u64, now: Timestamp, cost: u32) -> Duration {
+        // Whoever only looks does not queue.
+        if cost == 0 {
+            return Duration::ZERO;
+        }
         self.gcra.time(self.turn(self.debt(next, now), self.units(cost)))
     }
 
     #[inline]
     fn debt(&self, next: &u64, now: Timestamp) -> u64 {
         next.saturating_sub(self.gcra.ticks(now))
+    }
+
+    fn clear_after(&self, next: &u64, now: Timestamp) -> Duration {
+        self.gcra.time(self.debt(next, now))
     }
 
     fn limit(&self) -> u64 {

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use buttress_core::{Name, Timestamp};
 
+use super::ledger::Ledger;
 use super::sliding_window::Packed;
 use super::state::{change, look};
 use super::{
@@ -39,6 +40,10 @@ pub struct Limit {
 pub(crate) enum Algorithm {
     Gcra(Gcra),
     LeakyBucket(LeakyBucket),
+    /// The first, with an account of its charges.
+    GcraLedger(Ledger<Gcra>),
+    /// The second, with an account of its charges.
+    LeakyLedger(Ledger<LeakyBucket>),
     FixedWindow(FixedWindow),
     /// In one word.
     Packed(Packed),
@@ -129,13 +134,14 @@ impl Limit {
     ///
     /// When `burst` is 0, or would take longer than 146 years to earn again, or when the algorithm has no burst
     /// (a window, a log).
-    pub fn try_burst(mut self, burst: u64) -> Result<Self, LimitError> {
-        match &mut self.algorithm {
+    pub fn try_burst(self, burst: u64) -> Result<Self, LimitError> {
+        let mut limit = self.without_ledger();
+        match &mut limit.algorithm {
             Algorithm::Gcra(gcra) => *gcra = Gcra::new(gcra.rate(), gcra.period(), burst)?,
             Algorithm::LeakyBucket(bucket) => *bucket = bucket.try_burst(burst)?,
             _ => return Err(LimitError::new("burst", burst, "does not apply to a window")),
         }
-        Ok(self)
+        Ok(limit)
     }
 
     /// Lets calls wait for up to `wait` where they come faster than the rate: the limit becomes a [`LeakyBucket`]
@@ -146,6 +152,7 @@ impl Limit {
     /// When `wait` and the burst are longer than 146 years together, or when the algorithm is a window or a log,
     /// which have no order to wait in.
     pub fn try_wait(mut self, wait: Duration) -> Result<Self, LimitError> {
+        self = self.without_ledger();
         self.algorithm = Algorithm::LeakyBucket(match self.algorithm {
             Algorithm::Gcra(gcra) => LeakyBucket::from_gcra(gcra, wait)?,
             Algorithm::LeakyBucket(bucket) => bucket.try_wait(wait)?,
@@ -161,6 +168,7 @@ impl Limit {
     /// When the algorithm is a window or a log, or [`LeakyBucket::DEFAULT_WAIT`] and the burst are longer than 146
     /// years together.
     pub fn try_queue(mut self, queue: u32) -> Result<Self, LimitError> {
+        self = self.without_ledger();
         let bucket = match self.algorithm {
             Algorithm::Gcra(gcra) => LeakyBucket::from_gcra(gcra, LeakyBucket::DEFAULT_WAIT)?,
             Algorithm::LeakyBucket(bucket) => bucket,
@@ -197,9 +205,31 @@ impl Limit {
         &self.name
     }
 
-    /// Whether it lets calls wait for their turn.
+    /// Whether it is a queue, in which a call is known by the moment of its turn.
     pub(crate) const fn is_queue(&self) -> bool {
         matches!(self.algorithm, Algorithm::LeakyBucket(_))
+    }
+
+    /// The same limit, with an account of its charges if it is a bucket.
+    #[must_use]
+    pub(crate) const fn with_ledger(mut self) -> Self {
+        self.algorithm = match self.algorithm {
+            Algorithm::Gcra(gcra) => Algorithm::GcraLedger(Ledger(gcra)),
+            Algorithm::LeakyBucket(bucket) => Algorithm::LeakyLedger(Ledger(bucket)),
+            other => other,
+        };
+        self
+    }
+
+    /// The same limit without.
+    #[must_use]
+    pub(crate) const fn without_ledger(mut self) -> Self {
+        self.algorithm = match self.algorithm {
+            Algorithm::GcraLedger(Ledger(gcra)) => Algorithm::Gcra(gcra),
+            Algorithm::LeakyLedger(Ledger(bucket)) => Algorithm::LeakyBucket(bucket),
+            other => other,
+        };
+        self
     }
 
     /// The token bucket, if it is one.
@@ -261,6 +291,8 @@ macro_rules! each {
         match &$limit.algorithm {
             Algorithm::Gcra($policy) => $call,
             Algorithm::LeakyBucket($policy) => $call,
+            Algorithm::GcraLedger($policy) => $call,
+            Algorithm::LeakyLedger($policy) => $call,
             Algorithm::FixedWindow($policy) => $call,
             Algorithm::Packed($policy) => $call,
             Algorithm::SlidingWindow($policy) => $call,
@@ -301,6 +333,10 @@ impl Policy for Limit {
 
     fn debt(&self, state: &LimitState, now: Timestamp) -> u64 {
         each!(self, policy => look(policy, state, |policy, state| policy.debt(state, now)))
+    }
+
+    fn clear_after(&self, state: &LimitState, now: Timestamp) -> Duration {
+        each!(self, policy => look(policy, state, |policy, state| policy.clear_after(state, now)))
     }
 
     fn limit(&self) -> u64 {

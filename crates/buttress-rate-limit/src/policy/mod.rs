@@ -6,6 +6,7 @@ mod error;
 mod fixed_window;
 mod gcra;
 mod leaky_bucket;
+mod ledger;
 mod limit;
 mod ruling;
 mod sliding_log;
@@ -54,6 +55,10 @@ pub trait Policy {
 
     /// Gives back `cost` units that were charged at the time `at`, as far as they were not earned again since.
     ///
+    /// Windows and logs know which units those are. A bucket whose state is one word does not: what it gives back is
+    /// bounded by what could be left of a charge of that age, and may have been left of a later one instead.
+    /// [`Memory`](crate::Memory) tells them apart for calls that are settled.
+    ///
     /// For a call that had to wait, `at` is when it was to go: the time of its charge and its [delay](Self::delay).
     fn refund(&self, state: &mut Self::State, at: Timestamp, now: Timestamp, cost: u32);
 
@@ -79,6 +84,12 @@ pub trait Policy {
     ///
     /// At zero the state cannot be told from that of a key never seen, so it may be forgotten at no loss.
     fn debt(&self, state: &Self::State, now: Timestamp) -> u64;
+
+    /// After how long `state` holds nothing any more if nothing comes in between, rounded up to a nanosecond.
+    fn clear_after(&self, state: &Self::State, now: Timestamp) -> Duration {
+        let all = u32::try_from(self.limit()).unwrap_or(u32::MAX);
+        self.retry_after(state, now, all).unwrap_or_default()
+    }
 
     /// The most units that may pass at once.
     fn limit(&self) -> u64;

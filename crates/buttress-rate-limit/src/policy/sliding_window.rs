@@ -181,7 +181,8 @@ impl SlidingWindow {
             let over = (current + cost).saturating_sub(limit);
             window + if over == 0 { 0 } else { (window * over).div_ceil(current) }
         };
-        check::until(u128::from(view.index) * window + into, now.as_nanos())
+        // Past the last window that a state can name, nothing passes any more.
+        check::until(u128::from(view.index) * window + into, now.as_nanos()).max(Duration::from_nanos(1))
     }
 
     pub(super) fn state(&self, index: u64, previous: u64, current: u64) -> SlidingWindowState {
@@ -339,6 +340,10 @@ impl Policy for Packed {
     #[inline]
     fn debt(&self, word: &u64, now: Timestamp) -> u64 {
         self.0.debt(&self.unpack(*word), now)
+    }
+
+    fn clear_after(&self, word: &u64, now: Timestamp) -> Duration {
+        self.0.clear_after(&self.unpack(*word), now)
     }
 
     fn limit(&self) -> u64 {

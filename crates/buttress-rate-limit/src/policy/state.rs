@@ -1,3 +1,4 @@
+use super::ledger::LedgerState;
 use super::{Policy, SlidingLogState, SlidingStrictState, SlidingWindowState};
 
 /// What a [`Limit`](super::Limit) remembers of one key: a word, or for algorithms that need more a box.
@@ -15,6 +16,7 @@ enum Wide {
     Window(SlidingWindowState),
     Strict(SlidingStrictState),
     Log(SlidingLogState),
+    Ledger(LedgerState),
 }
 
 impl Default for Held {
@@ -128,4 +130,5 @@ macro_rules! wide {
     };
 }
 
-wide!(SlidingWindowState => Window, SlidingStrictState => Strict, SlidingLogState => Log);
+wide!(SlidingWindowState => Window, SlidingStrictState => Strict, SlidingLogState => Log,
+    LedgerState => Ledger);

@@ -105,6 +105,11 @@ impl Bucket {
         self.empty_at.saturating_sub(now * self.drain)
     }
 
+    fn take_back(&mut self, poured: u128, now: u64) {
+        let given = self.empty_at.saturating_sub(poured).max(u128::from(now) * self.drain);
+        self.empty_at = self.empty_at.min(given);
+    }
+
     /// How long a call of `cost` waits that brings the level to `level`, times `drain`: until the bucket holds its
     /// cost, or is full.
     fn turn(&self, level: u128, cost: u128) -> u128 {
@@ -139,13 +144,21 @@ impl Model for Bucket {
     fn refund(&mut self, at: u64, now: u64, cost: u128) {
         let last = self.turn(self.empty_at, cost).div_ceil(self.drain) == u128::from(at);
         let bucket = self.level(now.into()) <= self.burst * self.pour && self.burst > 1;
-        if !self.queue || bucket || last {
-            let given = self.empty_at.saturating_sub(cost * self.pour).max(u128::from(now) * self.drain);
-            self.empty_at = self.empty_at.min(given);
+        if self.queue && last {
+            self.take_back(cost * self.pour, now);
+        } else if !self.queue || bucket {
+            // What was poured in then had all drained when a full bucket of then has, and cannot be taken back.
+            let cost_then = if self.queue { cost } else { 0 };
+            let drained = u128::from(at) * self.drain + self.burst.max(cost_then) * self.pour;
+            let left = drained.saturating_sub(u128::from(now) * self.drain);
+            self.take_back(left.min(cost * self.pour), now);
         }
     }
 
     fn delay(&self, now: u64, cost: u128) -> u128 {
+        if cost == 0 {
+            return 0;
+        }
         self.turn(self.level(now.into()), cost).div_ceil(self.drain)
     }
 }
