@@ -2,6 +2,7 @@
 
 mod bounded;
 mod cycle;
+mod draws;
 mod jump;
 mod maglev;
 mod modulo;

@@ -1,14 +1,8 @@
 use std::fmt;
 
-use crate::hash::{fold, scale};
+use super::draws::Draws;
 use crate::node::weighted_by_name;
 use crate::{Node, Order, PolicyError};
-
-/// How many endpoints a walk remembers to have yielded before it goes through all the others.
-const REMEMBERED: usize = 8;
-
-/// How often a walk draws in vain before it goes through all the others.
-const DRAWS: u8 = 32;
 
 /// An endpoint by chance, as often as its weight says.
 ///
@@ -22,7 +16,9 @@ const DRAWS: u8 = 32;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Random {
     endpoints: usize,
-    /// One for each endpoint of a weight above 0, in order of their names.
+    /// The positions of those of weights above 0, in order of their names.
+    order: Box<[u32]>,
+    /// One for each of them.
     columns: Box<[Column]>,
 }
 
@@ -61,7 +57,7 @@ impl Random {
                 small.push(larger);
             }
         }
-        Ok(Self { endpoints: nodes.len(), columns: columns.into() })
+        Ok(Self { endpoints: nodes.len(), order: order.into(), columns: columns.into() })
     }
 
     #[inline]
@@ -75,33 +71,7 @@ impl Random {
 
 /// How far a walk through a [`Random`] has come.
 #[derive(Clone, Copy, Debug)]
-pub struct RandomWalk {
-    random: u64,
-    draws: u8,
-    yielded: u8,
-    seen: [u32; REMEMBERED],
-    rest: Option<Rest>,
-}
-
-/// A walk through all columns, in steps of a width that has no divisor in common with their number.
-#[derive(Clone, Copy, Debug)]
-struct Rest {
-    column: u32,
-    stride: u32,
-    left: u32,
-}
-
-impl RandomWalk {
-    fn has_seen(&self, endpoint: u32) -> bool {
-        self.seen[..usize::from(self.yielded)].contains(&endpoint)
-    }
-
-    /// The next number of a sequence that the first one begins (Weyl's, mixed as in wyrand).
-    fn advance(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        fold(self.random, self.random ^ 0xe703_7ed1_a0b4_28db)
-    }
-}
+pub struct RandomWalk(Draws);
 
 impl Order for Random {
     type Walk = RandomWalk;
@@ -113,60 +83,18 @@ impl Order for Random {
 
     #[inline]
     fn walk(&self, random: u64) -> RandomWalk {
-        RandomWalk { random, draws: 0, yielded: 0, seen: [0; REMEMBERED], rest: None }
+        RandomWalk(Draws::new(random))
     }
 
     #[inline]
     fn step(&self, walk: &mut RandomWalk) -> Option<usize> {
-        if walk.draws == 0 && !self.columns.is_empty() {
-            let first = self.draw(walk.random);
-            (walk.draws, walk.yielded, walk.seen[0]) = (1, 1, first);
+        if walk.0.is_new() && !self.columns.is_empty() {
+            let first = self.draw(walk.0.random());
+            walk.0.first(first);
             return Some(first as usize);
         }
-        self.another(walk)
+        walk.0.next(&self.order, |random| self.draw(random)).map(|next| next as usize)
     }
-}
-
-impl Random {
-    fn another(&self, walk: &mut RandomWalk) -> Option<usize> {
-        let count = self.columns.len() as u32;
-        while usize::from(walk.yielded) < REMEMBERED.min(self.columns.len()) && walk.draws < DRAWS {
-            let random = walk.advance();
-            walk.draws += 1;
-            let next = self.draw(random);
-            if !walk.has_seen(next) {
-                walk.seen[usize::from(walk.yielded)] = next;
-                walk.yielded += 1;
-                return Some(next as usize);
-            }
-        }
-        let mut rest = walk.rest.take().unwrap_or_else(|| {
-            let random = walk.advance();
-            let mut stride = 1 + scale(random << u32::BITS, u64::from(count)) as u32;
-            while has_common_divisor(stride, count) {
-                stride += 1;
-            }
-            Rest { column: scale(random, u64::from(count)) as u32, stride, left: count }
-        });
-        while rest.left > 0 {
-            rest.left -= 1;
-            let own = self.columns[(rest.column % count) as usize].own;
-            rest.column = ((u64::from(rest.column) + u64::from(rest.stride)) % u64::from(count)) as u32;
-            if !walk.has_seen(own) {
-                walk.rest = Some(rest);
-                return Some(own as usize);
-            }
-        }
-        walk.rest = Some(rest);
-        None
-    }
-}
-
-const fn has_common_divisor(mut a: u32, mut b: u32) -> bool {
-    while b > 0 {
-        (a, b) = (b, a % b);
-    }
-    a > 1
 }
 
 impl fmt::Debug for Random {

@@ -2,8 +2,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fmt;
 
-use super::cycle::{Around, Cycle};
-use crate::hash::{scale, xxh3};
+use super::draws::Draws;
+use crate::hash::scale;
 use crate::node::weighted_by_name;
 use crate::{Node, Order, PolicyError};
 
@@ -17,8 +17,8 @@ const MOST_TURNS: u64 = 1 << 20;
 /// each endpoint has its share to less than two turns, from the start of a round to less than one, and of a round's
 /// length (the sum of weights, by their greatest common divisor) exactly its share.
 ///
-/// An endpoint that cannot serve leaves its turns to others by their weights: another one each round, so that no
-/// neighbour gets all of them.
+/// An endpoint that cannot serve leaves its turns to all others by their weights: who takes one is drawn by a chance that the number
+/// of the turn decides, so that no neighbour gets them all.
 ///
 /// A round is laid out by earliest deadlines: turn `k` of an endpoint of weight `w` falls between `k·W/w` and
 /// `(k+1)·W/w`, which works out for every set of weights (Tijdeman 1980; P-fair scheduling, Baruah et al. 1996). nginx'
@@ -26,7 +26,10 @@ const MOST_TURNS: u64 = 1 << 20;
 #[derive(Clone, PartialEq, Eq)]
 pub struct RoundRobin {
     endpoints: usize,
-    round: Cycle<u32>,
+    /// The positions of those of weights above 0, in order of their names.
+    order: Box<[u32]>,
+    /// Whose turn is when.
+    round: Box<[u32]>,
 }
 
 impl RoundRobin {
@@ -45,7 +48,7 @@ impl RoundRobin {
             return Err(PolicyError::RoundTooLong { turns, most: MOST_TURNS });
         }
         let round = lay_out(&weights, turns).into_iter().map(|rank| order[rank]).collect();
-        Ok(Self { endpoints: nodes.len(), round: Cycle::new(round, nodes.len()) })
+        Ok(Self { endpoints: nodes.len(), order: order.into(), round })
     }
 
     /// How many turns a round has.
@@ -86,11 +89,7 @@ const fn greatest_common_divisor(mut a: u64, mut b: u64) -> u64 {
 
 /// How far a walk through a [`RoundRobin`] has come.
 #[derive(Clone, Copy, Debug)]
-pub struct RoundRobinWalk {
-    turn: u64,
-    /// The endpoint whose turn it is, once it was yielded, and those after it.
-    others: Option<(usize, Around)>,
-}
+pub struct RoundRobinWalk(Draws);
 
 impl Order for RoundRobin {
     type Walk = RoundRobinWalk;
@@ -102,27 +101,19 @@ impl Order for RoundRobin {
 
     #[inline]
     fn walk(&self, turn: u64) -> RoundRobinWalk {
-        RoundRobinWalk { turn, others: None }
+        RoundRobinWalk(Draws::new(turn))
     }
 
     #[inline]
     fn step(&self, walk: &mut RoundRobinWalk) -> Option<usize> {
-        if self.round.len() == 0 {
-            return None;
-        }
         let turns = self.round.len() as u64;
-        let Some((first, around)) = &mut walk.others else {
-            let first = self.round.owner((walk.turn % turns) as usize);
-            let from = scale(xxh3(0, &walk.turn.to_le_bytes()), turns);
-            walk.others = Some((first, Around::from(from as u32)));
-            return Some(first);
-        };
-        loop {
-            let next = self.round.step(around)?;
-            if next != *first {
-                return Some(next);
-            }
+        if walk.0.is_new() && turns > 0 {
+            let first = self.round[(walk.0.random() % turns) as usize];
+            walk.0.first(first);
+            return Some(first as usize);
         }
+        let draw = |random| self.round[scale(random, turns) as usize];
+        walk.0.next(&self.order, draw).map(|next| next as usize)
     }
 }
 
