@@ -195,6 +195,11 @@ impl<S, R, C, K> Call<S, R, C, K> {
             };
             delay
         };
+        // From here on the attempt reads nothing more that the next one has to read.
+        let stopped = self.spare.as_ref().is_ok_and(|spare| repeat.stop(spare));
+        if result.is_ok() && !stopped {
+            return Err(Skip::BodyUnfinished);
+        }
         self.tried = note.tried;
         self.attempt += 1;
         settings.watch.tell(|name| RetryEvent::Retrying { name, attempt: self.attempt, delay });
@@ -301,9 +306,7 @@ where
                         call.skipped(Skip::BodyUnfinished);
                         *this.call = None;
                         this.state.set(State::Over);
-                        return Poll::Ready(Err(
-                            error.expect("what was answered is tried again with its body here")
-                        ));
+                        return Poll::Ready(Err(error.expect("what was answered has been stopped")));
                     };
                     drop(error);
                     let instance = call.core.instance();

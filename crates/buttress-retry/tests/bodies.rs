@@ -6,7 +6,7 @@ mod support;
 use std::pin::pin;
 use std::time::Duration;
 
-use buttress_core::{BoxError, Clock};
+use buttress_core::{BoxError, Clock, Outcome};
 use buttress_http::field::NoRetry;
 use buttress_retry::{Backoff, Jitter, ReplayBody, ReplayPool};
 use buttress_testkit::{BodyHandle, ScriptedBody, Task, poll_once};
@@ -291,6 +291,49 @@ async fn a_body_that_failed_is_not_sent_again() {
     assert_eq!(log.attempts(), 1);
     assert_eq!(log.seen()[0].body.as_ref().unwrap_err(), "the client went away");
     assert_eq!(told.lines(), ["body_failed after 1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_is_given_up_reads_nothing_that_the_next_one_has_to_read() {
+    let (keep, held) = std::sync::mpsc::channel();
+    let attempts = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let upstream = tower::service_fn(move |request: Request<ReplayBody<ScriptedBody>>| {
+        let attempt = attempts.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let keep = keep.clone();
+        async move {
+            let mut body = request.into_body();
+            match attempt {
+                0 => {
+                    body.frame().await.unwrap()?;
+                    Err("reset".into())
+                }
+                // Answers before it has read, while its connection still has the body.
+                1 => {
+                    keep.send(body).unwrap();
+                    Ok(answer(421))
+                }
+                _ => Ok(Response::new(Full::new(body.collect().await?.to_bytes()))),
+            }
+        }
+    });
+    let backoff = Backoff::constant(Duration::from_millis(50)).jitter(Jitter::None);
+    let unprocessed = |result: Result<&Response<Full<Bytes>>, &BoxError>| match result {
+        Ok(answer) if answer.status() == 200 => Outcome::success(),
+        _ => Outcome::failure().with_unprocessed(),
+    };
+    let service = layer().clock(Clock::tokio()).backoff(backoff).classify(unprocessed).layer(upstream);
+    let mut call = Task::new(service.oneshot(upload(ScriptedBody::new().data("one ").data("two"))));
+
+    assert!(call.run().is_pending());
+    buttress_testkit::advance(Duration::from_millis(50)).await;
+    assert!(call.run().is_pending(), "it waits for the third attempt");
+    let mut former = held.recv().unwrap();
+    let read = former.frame().await.unwrap();
+    assert!(read.is_err(), "and never looks like a body that has ended");
+    buttress_testkit::advance(Duration::from_millis(50)).await;
+
+    let std::task::Poll::Ready(answer) = call.run() else { panic!("the third attempt answers at once") };
+    assert_eq!(answer.unwrap().into_body().collect().await.unwrap().to_bytes(), "one two");
 }
 
 /// When the body of a lost attempt comes back to a call that waits 50 ms: how the call ends, and after how long.

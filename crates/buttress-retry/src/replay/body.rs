@@ -129,6 +129,15 @@ impl<B> Keep<B> {
         }
     }
 
+    /// Keeps the present attempt from reading on, unless the rest of the body is in its hands: then it gives that back when
+    /// it is dropped.
+    pub(crate) fn stop(&self) -> bool {
+        let mut tape = self.0.tape();
+        let free = !matches!(tape.rest, Rest::InUse);
+        tape.turn += u32::from(free);
+        free
+    }
+
     /// Waits until the present attempt has given back what it has of the body.
     pub(crate) fn poll_back(&self, cx: &Context<'_>) -> Poll<()> {
         let mut tape = self.0.tape();

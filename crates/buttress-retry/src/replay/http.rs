@@ -134,6 +134,13 @@ mod over_http {
             }
         }
 
+        fn stop(&self, spare: &Spare<B>) -> bool {
+            match &spare.body {
+                SpareBody::Empty => true,
+                SpareBody::Kept(keep) => keep.stop(),
+            }
+        }
+
         fn poll_back(&self, spare: &Spare<B>, cx: &Context<'_>) -> Poll<()> {
             match &spare.body {
                 SpareBody::Empty => Poll::Ready(()),

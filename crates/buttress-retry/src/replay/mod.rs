@@ -102,6 +102,12 @@ pub(crate) mod sealed {
         /// How far the body of the present attempt got.
         fn sent(&self, spare: &Self::Spare) -> Sent;
 
+        /// Keeps the present attempt from reading on, as far as it has not begun to: then it says no.
+        fn stop(&self, spare: &Self::Spare) -> bool {
+            let _ = spare;
+            true
+        }
+
         /// Waits until the present attempt has given back what it has of the request.
         fn poll_back(&self, spare: &Self::Spare, cx: &Context<'_>) -> Poll<()> {
             let _ = (spare, cx);
