@@ -92,7 +92,7 @@ fn two_threads(races: &Races) {
         "closed, two threads",
         RECLOSER,
         Some(0.5),
-        200_000,
+        1_000_000,
         |n| both(n, || ours.call(true, || clock.now())),
         |n| both(n, || call_recloser(&peer, true)),
     );
@@ -102,7 +102,7 @@ fn two_threads(races: &Races) {
         "closed by time, two threads",
         RECLOSER,
         Some(0.5),
-        200_000,
+        1_000_000,
         |n| both(n, || ours.call(true, || clock.now())),
         |n| both(n, || call_recloser(&peer, true)),
     );

@@ -171,7 +171,7 @@ const CASES: &[Case] = &[
     Case("layer: refused as a response", "tower_governor", "request", None, |n| {
         layer(n, layers::governor(Duration::from_secs(60), 1));
     }),
-    Case("breaker: closed", "buttress", "loop", Some(60), |n| {
+    Case("breaker: closed", "buttress", "loop", Some(130), |n| {
         let ours = breakers::last(100);
         repeat(n, || ours.call(true, fixed));
     }),
@@ -179,7 +179,7 @@ const CASES: &[Case] = &[
         let peer = breakers::recloser(100);
         repeat(n, || breakers::call_recloser(&peer, true));
     }),
-    Case("breaker: closed by time without the clock", "buttress", "loop", Some(80), |n| {
+    Case("breaker: closed by time without the clock", "buttress", "loop", Some(140), |n| {
         let ours = breakers::ten_seconds();
         repeat(n, || ours.call(true, fixed));
     }),
@@ -191,7 +191,7 @@ const CASES: &[Case] = &[
         let peer = breakers::failsafe();
         repeat(n, || breakers::call_failsafe(&peer));
     }),
-    Case("breaker: refused without the clock", "buttress", "loop", Some(60), |n| {
+    Case("breaker: refused without the clock", "buttress", "loop", Some(190), |n| {
         let ours = breakers::last(20).opened();
         repeat(n, || ours.call(true, fixed));
     }),
