@@ -158,15 +158,16 @@ impl<K, J, C, F> Gate<K, J, C, F> {
                 // From here on the call is held, since what follows may panic.
                 let held = Held { slot, admission, start };
                 let call = Call::new(Arc::clone(&self.judge), at_end, Some(held));
+                core.moved(slot, moves);
                 if let Some(hash) = hash
                     && !units.label(slot).is_of(hash)
                 {
                     self.write_label(req, slot, hash, admission.generation());
                 }
-                core.moved(slot, moves);
                 Ok(call)
             }
             Err(refused) => {
+                core.tally.count(Count::Refused);
                 core.moved(slot, moves);
                 core.refused(slot, refused);
                 Err(refused)
@@ -273,8 +274,9 @@ impl Core {
                 moves.push(transition);
             },
         );
-        if recorded == Recorded::Stale {
-            self.stale(slot);
+        let stale = recorded == Recorded::Stale;
+        if stale {
+            self.tally.count(Count::Stale);
         } else if admission.state() != State::Disabled {
             self.tally.count(count);
             if slow {
@@ -282,9 +284,13 @@ impl Core {
             }
         }
         self.moved(slot, moves);
+        if stale {
+            self.stale(slot);
+        }
     }
 
-    /// A breaker has changed its state. No permit may hang on the one who tells it, as the observer may panic.
+    /// A breaker has changed its state. Before anything else that may panic, as a transition that is lost holds up those
+    /// after it; and no permit may hang on it, as the observer may panic.
     #[inline]
     pub(crate) fn moved(&self, slot: Slot, transitions: Vec<Transition>) {
         if !transitions.is_empty() {
@@ -312,7 +318,6 @@ impl Core {
 
     #[cold]
     fn refused(&self, slot: Slot, Refused { state, retry_after, .. }: Refused) {
-        self.tally.count(Count::Refused);
         if self.setup.observer.is_some() {
             let (key, note) = (self.units.label(slot).key(), self.note(slot, state));
             let (key, note) = (key.as_ref(), note.as_ref());
@@ -322,7 +327,6 @@ impl Core {
 
     #[cold]
     fn stale(&self, slot: Slot) {
-        self.tally.count(Count::Stale);
         if self.setup.observer.is_some() {
             let key = self.units.label(slot).key();
             self.tell(|policy| CircuitBreakerEvent::Stale { policy, key: key.as_ref() });

@@ -1,6 +1,7 @@
 //! g. Events: one for each transition, in order, outside every lock.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Barrier, Mutex, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
@@ -117,6 +118,40 @@ fn a_result_that_comes_too_late_is_told() {
     assert!(matches!(early.run(), Poll::Ready(Ok(1))));
 
     assert_eq!(log.read(), ["default -: closed -> closed, by hand", "default -: stale"]);
+}
+
+#[test]
+fn an_observer_that_panics_at_a_late_result_still_hears_of_every_transition() {
+    let (time, log) = (ManualClock::new(), Log::default());
+    let writes = log.clone();
+    let layer = simple().clock(time.clock()).observe(move |event| {
+        writes.write(event);
+        assert!(!matches!(event, CircuitBreakerEvent::Stale { .. }), "late, as scripted");
+    });
+    let (inner, watch) = Echo::new(|n| n);
+    let service = layer.layer(inner);
+    fail(&service, &watch);
+    fail(&service, &watch);
+    time.advance(5 * SECOND);
+    watch.hold();
+    let mut probe = Task::new(service.clone().oneshot(1));
+    assert!(probe.run().is_pending());
+    time.advance(5 * SECOND);
+
+    watch.release();
+    assert!(catch_unwind(AssertUnwindSafe(|| probe.run())).is_err());
+    time.advance(10 * SECOND);
+    call(&service, 1).unwrap();
+
+    let told = [
+        "default -: closed -> open, consecutive failures",
+        "default -: open -> half-open, open time over",
+        "default -: half-open -> open, probes overdue",
+        "default -: stale",
+        "default -: open -> half-open, open time over",
+        "default -: half-open -> closed, probes passed",
+    ];
+    assert_eq!(log.read(), told);
 }
 
 #[test]
