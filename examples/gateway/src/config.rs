@@ -1,8 +1,10 @@
 //! What `gateway.toml` says: read by serde, then checked as a whole.
 
+mod breaker;
 mod check;
 mod limit;
 mod problem;
+mod retry;
 mod value;
 
 use std::{net::SocketAddr, path::Path, time::Duration};
@@ -11,8 +13,11 @@ use buttress::{key::Net, proxy::Address};
 use serde::Deserialize;
 use toml::Spanned;
 
+pub(crate) use breaker::CircuitBreaker;
+use check::Finding;
 pub(crate) use limit::RateLimit;
 pub(crate) use problem::Problem;
+pub(crate) use retry::Retry;
 use value::Text;
 pub(crate) use value::{Key, Prefix, Rate};
 
@@ -38,6 +43,7 @@ pub(crate) struct Config {
 pub(crate) struct Upstream {
     name: Spanned<String>,
     url: Text<Address>,
+    circuit_breaker: Option<Spanned<CircuitBreaker>>,
 }
 
 /// What happens to the requests under one path prefix.
@@ -47,6 +53,7 @@ pub(crate) struct Route {
     path: Spanned<Text<Prefix>>,
     upstream: Spanned<String>,
     timeout: Option<Spanned<Timeout>>,
+    retry: Option<Spanned<Retry>>,
     rate_limit: Option<Spanned<RateLimit>>,
 }
 
@@ -117,6 +124,10 @@ impl Upstream {
         &self.url.0
     }
 
+    pub(crate) fn circuit_breaker(&self) -> Option<&CircuitBreaker> {
+        self.circuit_breaker.as_ref().map(Spanned::get_ref)
+    }
+
     pub(crate) fn set_address(&mut self, address: Address) {
         self.url = Text(address);
     }
@@ -133,6 +144,10 @@ impl Route {
 
     pub(crate) fn timeout(&self) -> Timeout {
         self.timeout.as_ref().map(|timeout| timeout.get_ref().clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn retry(&self) -> Option<&Retry> {
+        self.retry.as_ref().map(Spanned::get_ref)
     }
 
     pub(crate) fn rate_limit(&self) -> Option<&RateLimit> {

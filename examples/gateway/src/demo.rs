@@ -30,6 +30,7 @@ impl Demo {
             ("users", serve(upstreams::users()).await?),
             ("orders", serve(upstreams::orders()).await?),
             ("payments", serve(upstreams::payments()).await?),
+            ("flaky", serve(upstreams::flaky()).await?),
             ("legacy", legacy.local_addr()?),
         ];
         Ok(Self { addresses, _legacy: legacy })

@@ -2,7 +2,10 @@
 
 use std::{error::Error, fmt, iter::successors};
 
-use buttress::{answer::AnswerEvent, proxy};
+use buttress::{
+    RejectionKind, answer::AnswerEvent, circuit_breaker::CircuitBreakerEvent, proxy,
+    rate_limit::RateLimitEvent,
+};
 
 use crate::{config::Route, print::note};
 
@@ -14,8 +17,28 @@ pub(crate) fn faults(route: &Route) -> impl Fn(&AnswerEvent<'_>) + Send + Sync +
         AnswerEvent::Failed { error: Some(error), status } if status.is_server_error() => {
             note(format_args!("{route}: {}: {}", status.as_u16(), Cause(*error)));
         }
+        // A breaker tells when it opens; all that it then refuses would be told over and over.
+        AnswerEvent::Refused { rejection } if rejection.kind == RejectionKind::CircuitOpen => {}
         AnswerEvent::Refused { rejection } => note(format_args!("{route}: {rejection}")),
         _ => {}
+    }
+}
+
+/// Writes a line when a breaker changes its state.
+pub(crate) fn transitions(event: &CircuitBreakerEvent<'_>) {
+    if let CircuitBreakerEvent::Transition { policy, transition, .. } = event {
+        let (from, to, reason) = (transition.from, transition.to, transition.reason);
+        note(format_args!("{policy}: circuit breaker {from} -> {to} ({reason})"));
+    }
+}
+
+/// Writes a line for each call that a limit would have refused if it did more than watch.
+pub(crate) fn shadows(event: &RateLimitEvent<'_>) {
+    if let RateLimitEvent::Shadow { policy, decision, .. } = event {
+        match decision.retry_after() {
+            Some(wait) => note(format_args!("{policy}: would be a 429 (shadow), retry after {wait:?}")),
+            None => note(format_args!("{policy}: would be a 429 (shadow)")),
+        }
     }
 }
 

@@ -10,20 +10,26 @@ use tower::ServiceExt;
 use crate::{
     config::{Config, Prefix, Upstream},
     path,
-    stack::{Forward, Stack, stack},
+    stack::{Breaker, Forward, Stack, breaker, stack},
 };
 
 /// All routes; a clone shares their limits and their upstream connections.
 pub(crate) struct Routes<S>(Arc<[(Prefix, S)]>);
 
-/// The routes of `config`. Those to one upstream share its connections.
+/// The routes of `config`. Those to one upstream share its connections and its breaker.
 pub(crate) fn routes(config: &Config) -> Routes<impl Stack> {
-    let proxies: HashMap<&str, Forward> =
-        config.upstreams.iter().map(|upstream| (upstream.name(), proxy(config, upstream))).collect();
+    let upstreams: HashMap<&str, (Option<Breaker>, Forward)> = config
+        .upstreams
+        .iter()
+        .map(|upstream| (upstream.name(), (breaker(upstream), proxy(config, upstream))))
+        .collect();
     let mut routes: Vec<_> = config
         .routes
         .iter()
-        .map(|route| (route.prefix().clone(), stack(config, route, proxies[route.upstream()].clone())))
+        .map(|route| {
+            let (breaker, proxy) = upstreams[route.upstream()].clone();
+            (route.prefix().clone(), stack(config, route, breaker, proxy))
+        })
         .collect();
     routes.sort_by_key(|(prefix, _)| Reverse(prefix.decoded().len()));
     Routes(routes.into())

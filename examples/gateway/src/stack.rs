@@ -3,11 +3,14 @@
 use std::{convert::Infallible, time::Duration};
 
 use buttress::{
-    Key, KeySink, Proxy, RateLimitLayer, ServiceBuilderExt, TimeoutLayer,
+    CircuitBreakerLayer, Fail, Global, Key, KeySink, Proxy, RateLimitLayer, RetryLayer, ServiceBuilderExt,
+    TimeoutLayer,
     answer::AnswerErrorsLayer,
     body::ReplyBody,
+    classify::{self, Status},
     key::{self, ClientIp, Header},
     proxy, reject,
+    retry::ReplayBody,
     timeout::UploadBody,
 };
 use bytes::Bytes;
@@ -16,8 +19,8 @@ use hyper::body::{Body, Incoming};
 use tower::{BoxError, Service, ServiceBuilder, util::option_layer};
 
 use crate::{
-    config::{self, Config, RateLimit, Route},
-    faults::faults,
+    config::{self, Config, RateLimit, Route, Upstream},
+    faults::{faults, shadows, transitions},
 };
 
 /// What a route's service is. Nothing in it is boxed, and a clone of it is a few counters up.
@@ -43,11 +46,21 @@ where
     type Body = B;
 }
 
-/// What forwards: it gets the requests' bodies from the timeouts.
-pub(crate) type Forward = Proxy<UploadBody<Incoming>>;
+/// What forwards: it gets the requests' bodies from the retries, through the timeouts.
+pub(crate) type Forward = Proxy<UploadBody<ReplayBody<Incoming>>>;
 
-/// The layers of `route` on top of `proxy`.
-pub(crate) fn stack(config: &Config, route: &Route, proxy: Forward) -> impl Stack {
+/// A breaker that judges answers by their status.
+pub(crate) type Breaker = CircuitBreakerLayer<Global, Fail, Status>;
+
+/// The breaker of `upstream`, made once: all routes to it share what is known of it.
+pub(crate) fn breaker(upstream: &Upstream) -> Option<Breaker> {
+    let settings = upstream.circuit_breaker()?.settings();
+    let breaker = CircuitBreakerLayer::try_new(settings).expect("checked when the configuration was read");
+    Some(breaker.named(upstream.name().to_owned()).classify(classify::status()).observe(transitions))
+}
+
+/// The layers of `route` on top of `breaker` and `proxy`.
+pub(crate) fn stack(config: &Config, route: &Route, breaker: Option<Breaker>, proxy: Forward) -> impl Stack {
     let timeout = route.timeout();
     // One value per route, made once: one budget over all connections.
     let limit = route.rate_limit().map(|limit| {
@@ -63,19 +76,34 @@ pub(crate) fn stack(config: &Config, route: &Route, proxy: Forward) -> impl Stac
             .cost(move |_: &Request<Incoming>| cost)
             .on_missing_key(limit.missing_key())
             .on_reject(reject::respond())
+            .observe(shadows)
     });
+    let retry = match route.retry() {
+        None => RetryLayer::default().attempts(1),
+        Some(retry) => {
+            let layer = RetryLayer::default().attempts(retry.attempts());
+            let layer = layer.backoff(retry.backoff()).budget(retry.budget());
+            match retry.statuses() {
+                Some(statuses) => layer.on_status(statuses),
+                None => layer,
+            }
+        }
+    };
     ServiceBuilder::new()
         // What the layers below and the proxy give up on leaves as an answer. It names no address: that is for the
         // operator, not for the client.
         .layer(AnswerErrorsLayer::new().describe(proxy::Error::problem).observe(faults(route)))
-        // Before the timeout: a refused request costs no timer and no connection.
+        // Before the timeouts: a refused request costs no timer and no connection.
         .layer(option_layer(limit))
+        .layer(TimeoutLayer::total(timeout.total().unwrap_or(Duration::MAX)))
+        // Around the breaker, which so sees each attempt.
+        .layer(retry)
+        .layer(option_layer(breaker))
         .layer(
             TimeoutLayer::head(timeout.head())
                 // The head time begins when the request has been sent; until then it must keep moving.
                 .and_upload(timeout.idle())
-                .and_idle(timeout.idle())
-                .and_total(timeout.total().unwrap_or(Duration::MAX)),
+                .and_idle(timeout.idle()),
         )
         // The upstream's body cannot be made from bytes; what the layers answer with can.
         .lift_bodies()

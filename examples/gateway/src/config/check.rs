@@ -5,9 +5,10 @@ use std::{collections::HashSet, ops::Range, time::Duration};
 use humantime::format_duration;
 use toml::Spanned;
 
-use super::{Config, Rate, Route, Upstream, value::Text};
+use super::{CircuitBreaker, Config, Rate, RateLimit, Retry, Route, Upstream, value::Text};
 
-type Finding = (Option<Range<usize>>, String);
+/// What is wrong, and where if not everywhere.
+pub(super) type Finding = (Option<Range<usize>>, String);
 
 /// The longest wait: what takes longer is a mistake, and far beyond it the timers below overflow.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -33,7 +34,8 @@ pub(super) fn check(config: &Config) -> Result<(), Finding> {
             return Err((Some(route.path.span()), message));
         }
         timeout(route)?;
-        rate_limit(route)?;
+        within(&route.retry, Retry::check)?;
+        within(&route.rate_limit, RateLimit::check)?;
     }
     Ok(())
 }
@@ -46,6 +48,7 @@ fn upstreams(config: &Config) -> Result<(), Finding> {
             let message = format!("duplicate upstream {name:?}: give this one a name of its own");
             return Err((Some(upstream.name.span()), message));
         }
+        within(&upstream.circuit_breaker, CircuitBreaker::check)?;
     }
     Ok(())
 }
@@ -88,9 +91,13 @@ fn at_most(most: Duration, key: &str, given: Duration, span: Range<usize>) -> Re
     Err((Some(span), format!("{key} is {given}; make it {most} at most")))
 }
 
-fn rate_limit(route: &Route) -> Result<(), Finding> {
-    let Some(limit) = &route.rate_limit else { return Ok(()) };
-    limit.get_ref().check().map_err(|(span, message)| (span.or_else(|| Some(limit.span())), message))
+/// Checks a table, if it is there. What it cannot place itself is at its beginning.
+fn within<T>(
+    table: &Option<Spanned<T>>,
+    check: impl FnOnce(&T) -> Result<(), Finding>,
+) -> Result<(), Finding> {
+    let Some(table) = table else { return Ok(()) };
+    check(table.get_ref()).map_err(|(span, message)| (span.or_else(|| Some(table.span())), message))
 }
 
 pub(super) fn rate(rate: &Spanned<Text<Rate>>) -> Result<(), Finding> {

@@ -1,6 +1,6 @@
 //! A route's rate limit: the algorithm by name, whose budget, plans, cost.
 
-use std::{collections::HashSet, ops::Range, time::Duration};
+use std::{collections::HashSet, time::Duration};
 
 use buttress::{
     Clock,
@@ -12,7 +12,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
-    Key, Rate,
+    Finding, Key, Rate,
     value::{Count, Text},
 };
 
@@ -129,7 +129,7 @@ impl RateLimit {
     }
 
     /// What is wrong with it, and where if not everywhere.
-    pub(super) fn check(&self) -> Result<(), (Option<Range<usize>>, String)> {
+    pub(super) fn check(&self) -> Result<(), Finding> {
         let only = |there: bool, key: &str, of: &[Algorithm], names: &str| {
             if there && !of.contains(&self.algorithm) {
                 return Err((None, format!("{key} is for {names}: leave it out, or take that algorithm")));
@@ -159,7 +159,7 @@ impl RateLimit {
         }
     }
 
-    fn check_plans(&self) -> Result<(), (Option<Range<usize>>, String)> {
+    fn check_plans(&self) -> Result<(), Finding> {
         let Some(first) = self.plans.first() else { return Ok(()) };
         if !matches!(self.key(), Key::Header(_)) {
             let message = "a plan names keys, so the limit is by a field: write key = \"header:x-api-key\"";

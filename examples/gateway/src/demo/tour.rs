@@ -4,7 +4,7 @@ use std::{fmt::Write, net::SocketAddr};
 
 /// What it shows; the command, with `{base}` for the gateway's address; the statuses in order, then what else
 /// the answer holds.
-const LINES: [(&str, &str, &str); 9] = [
+const LINES: [(&str, &str, &str); 11] = [
     ("The path picks the upstream.", "curl -si {base}/users/1", "200, \"name\":\"Ada\""),
     (
         "The limit of /payments: 3 at once, then 12 a minute. Retry-After says when.",
@@ -19,9 +19,19 @@ const LINES: [(&str, &str, &str); 9] = [
         "504, application/problem+json",
     ),
     (
-        "A flaky upstream: every third call fails. The longer prefix wins, so there is no limit here.",
-        "curl -si '{base}/payments/flaky?call=[1-3]'",
-        "200 200 503, try again",
+        "The longer prefix wins, so there is no limit here.",
+        "curl -si '{base}/payments/receipts?call=[1-4]'",
+        "200 200 200 200, \"sent\":true",
+    ),
+    (
+        "A flaky upstream: every third of its calls fails. The gateway tries again, so no client sees that.",
+        "curl -si '{base}/flaky?call=[1-4]'",
+        "200 200 200 200, \"call\":5",
+    ),
+    (
+        "It fails for good, and nothing is tried again here: after five failures in a row the circuit breaker answers, for 5 s.",
+        "curl -si '{base}/flaky/down?call=[1-7]'",
+        "503 503 503 503 503 503 503, try again, circuit, retry-after, application/problem+json",
     ),
     (
         "An answer that takes its time, passed on line by line.",

@@ -1,4 +1,4 @@
-//! Three small services that know nothing of the gateway: one is slow in places, one flaky.
+//! Four small services that know nothing of the gateway: one is slow in places, one flaky.
 
 use std::{
     convert::Infallible,
@@ -47,10 +47,16 @@ pub(super) fn orders() -> Router {
 }
 
 pub(super) fn payments() -> Router {
-    let calls = Arc::new(AtomicUsize::new(0));
     Router::new()
         .route("/payments", get(|| async { json(&value!([{ "id": 1, "order": 1, "state": "paid" }])) }))
-        .route("/payments/flaky", get(move || std::future::ready(flaky(&calls))))
+        .route("/payments/receipts", get(|| async { json(&value!([{ "payment": 1, "sent": true }])) }))
+}
+
+pub(super) fn flaky() -> Router {
+    let calls = Arc::new(AtomicUsize::new(0));
+    Router::new()
+        .route("/flaky", get(move || std::future::ready(now_and_then(&calls))))
+        .route("/flaky/down", get(|| async { try_again() }))
 }
 
 /// Counts what is sent and keeps none of it.
@@ -80,10 +86,12 @@ async fn lines() -> Response {
     ([(CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
 }
 
-/// Every third call fails.
-fn flaky(calls: &AtomicUsize) -> Response {
-    if calls.fetch_add(1, Ordering::Relaxed) % 3 == 2 {
-        return (StatusCode::SERVICE_UNAVAILABLE, json(&value!({ "error": "try again" }))).into_response();
-    }
-    json(&value!({ "charged": true }))
+/// Every third call fails. A call says which one it was.
+fn now_and_then(calls: &AtomicUsize) -> Response {
+    let call = calls.fetch_add(1, Ordering::Relaxed) + 1;
+    if call.is_multiple_of(3) { try_again() } else { json(&value!({ "charged": true, "call": call })) }
+}
+
+fn try_again() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, json(&value!({ "error": "try again" }))).into_response()
 }

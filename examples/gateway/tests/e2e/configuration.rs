@@ -29,7 +29,7 @@ async fn the_documented_sample_is_accepted() {
 
     let gateway = Gateway::start(gateway(args)).await;
 
-    assert!(gateway.welcome.contains("/payments/flaky"), "{}", gateway.welcome);
+    assert!(gateway.welcome.contains("/payments/receipts"), "{}", gateway.welcome);
     assert!(!gateway.welcome.contains("curl"), "the tour belongs to the demo:\n{}", gateway.welcome);
 }
 
@@ -62,6 +62,8 @@ async fn every_mistake_is_told_with_its_line_and_what_would_be_right() {
     let after_route = |line: &str| format!("{UPSTREAM}{ROUTE}{line}\n");
     let top = |line: &str| format!("{line}\n{UPSTREAM}{ROUTE}");
     let limit = |limit: &str| after_route(&format!("rate_limit = {{ {limit} }}"));
+    let retry = |retry: &str| after_route(&format!("retry = {{ {retry} }}"));
+    let breaker = |breaker: &str| format!("{UPSTREAM}circuit_breaker = {{ {breaker} }}\n{ROUTE}");
     let upstream = |url: &str| format!("[[upstream]]\nname = 'users'\nurl = '{url}'\n{ROUTE}");
     let path = |path: &str| format!("{UPSTREAM}[[route]]\npath = '{path}'\nupstream = 'users'\n");
     let cases = [
@@ -196,6 +198,28 @@ async fn every_mistake_is_told_with_its_line_and_what_would_be_right() {
             7,
             &["\"a\" is on two plans"],
         ),
+        ("unknown key of retries", retry("attempt = 3"), 7, &["`attempt`", "`attempts`"]),
+        ("no attempt", retry("attempts = 0"), 7, &["`0`", "above zero"]),
+        ("a budget of more than all", retry("budget = 1.5"), 7, &["`ratio` = 1.5", "at most 1"]),
+        ("a budget that is no number", retry("budget = nan"), 7, &["`ratio` = NaN", "at most 1"]),
+        (
+            "backoff that shrinks",
+            retry("backoff = '2s', longest_backoff = '1s'"),
+            7,
+            &["longest_backoff is below backoff"],
+        ),
+        ("retries of what went well", retry("statuses = [503, 200]"), 7, &["200", "400 to 599"]),
+        ("unknown key of a breaker", breaker("failures = 3"), 4, &["`failures`", "`failure_rate`"]),
+        ("a rate above 1", breaker("failure_rate = 50.0"), 4, &["`failure_rate` = 50.0", "at most 1"]),
+        (
+            "a rate that is no number",
+            breaker("failure_rate = nan"),
+            4,
+            &["`failure_rate` = NaN", "at most 1"],
+        ),
+        ("a share without a time", breaker("slow_rate = 0.5"), 4, &["slow = \"2s\""]),
+        ("too many probes", breaker("probes = 1000"), 4, &["`probes` = 1000", "63"]),
+        ("an open time that shrinks", breaker("open = '1m', longest_open = '1s'"), 4, &["open", "1s"]),
         ("bad key", limit("rate = '1/s', key = 'cookie'"), 7, &["cookie", "header:x-api-key"]),
         ("bad field name", limit("rate = '1/s', key = 'header:a b'"), 7, &["header:a b", "header:x-api-key"]),
         (

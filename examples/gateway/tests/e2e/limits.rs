@@ -1,6 +1,9 @@
 //! Rate limits, as clients see them.
 
+use std::time::UNIX_EPOCH;
+
 use axum::{Router, routing::get};
+use buttress::Clock;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Client, Response};
 use serde_json::Value;
@@ -52,7 +55,7 @@ async fn one_budget_holds_over_all_connections_and_routes_do_not_share_it() {
     assert_eq!(statuses, [200, 200, 200, 429, 429]);
     assert_eq!(fetch(&gateway.url("/users"), None).await.status(), 200);
     // The longer prefix is another route.
-    assert_ne!(fetch(&gateway.url("/payments/flaky"), None).await.status(), 429);
+    assert_ne!(fetch(&gateway.url("/payments/receipts"), None).await.status(), 429);
 }
 
 #[tokio::test]
@@ -75,34 +78,74 @@ async fn a_route_key_gives_everyone_one_budget() {
     }
 }
 
+/// Sends `admitted` calls that pass and one that does not; after how many seconds that one may come again.
+async fn refused_after(gateway: &Gateway, admitted: u32, key: Option<&str>) -> u64 {
+    for n in 0..admitted {
+        assert_eq!(fetch(&gateway.url("/"), key).await.status(), 200, "call {n}");
+    }
+    let refused = fetch(&gateway.url("/"), key).await;
+    assert_eq!(refused.status(), 429);
+    refused.headers()[RETRY_AFTER].to_str().unwrap().parse().expect("whole seconds")
+}
+
 #[tokio::test]
-async fn a_fixed_window_admits_its_rate_and_no_more() {
+async fn a_token_bucket_admits_its_burst_and_earns_one_unit_at_a_time() {
+    let gateway = limited("token-bucket", "rate = '2/h', burst = 3, algorithm = 'token_bucket'").await;
+
+    let wait = refused_after(&gateway, 3, None).await;
+
+    assert!((1_770..=1_800).contains(&wait), "{wait}: half an hour for a unit");
+}
+
+#[tokio::test]
+async fn a_fixed_window_begins_anew_by_the_calendar() {
     // A day's window: the test does not straddle its end, but for once a day.
     let gateway = limited("fixed-window", "rate = '2/d', algorithm = 'fixed_window'").await;
 
-    for expected in [200, 200, 429] {
-        assert_eq!(fetch(&gateway.url("/"), None).await.status(), expected);
-    }
+    let wait = refused_after(&gateway, 2, None).await;
+
+    let now = Clock::monotonic().wall().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let midnight = 86_400 - now % 86_400;
+    assert!(wait.abs_diff(midnight) <= 30, "{wait}: midnight is in {midnight} s");
 }
 
 #[tokio::test]
-async fn the_sliding_algorithms_admit_their_limit_and_no_more() {
-    for algorithm in ["sliding_log", "sliding_counter", "sliding_window"] {
-        let gateway = limited(algorithm, &format!("rate = '2/h', algorithm = '{algorithm}'")).await;
+async fn a_sliding_log_lets_a_call_come_when_the_oldest_is_a_window_old() {
+    let gateway = limited("sliding-log", "rate = '2/h', algorithm = 'sliding_log'").await;
 
-        for expected in [200, 200, 429] {
-            assert_eq!(fetch(&gateway.url("/"), None).await.status(), expected, "{algorithm}");
-        }
-    }
+    let wait = refused_after(&gateway, 2, None).await;
+
+    assert!((3_570..=3_600).contains(&wait), "{wait}: an hour");
 }
 
 #[tokio::test]
-async fn a_token_bucket_admits_its_burst_and_no_more() {
-    let gateway = limited("token-bucket", "rate = '1/h', burst = 2, algorithm = 'token_bucket'").await;
+async fn a_sliding_window_holds_a_call_for_one_part_longer_than_the_window_at_most() {
+    let limit = "rate = '2/h', algorithm = 'sliding_window', parts = 2, key = 'header:x-api-key'";
+    let gateway = limited("sliding-window", limit).await;
 
-    for expected in [200, 200, 429] {
-        assert_eq!(fetch(&gateway.url("/"), None).await.status(), expected);
+    let mut waits = Vec::new();
+    for key in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        waits.push(refused_after(&gateway, 2, Some(key)).await);
     }
+
+    assert!(waits.iter().all(|wait| (3_570..=5_400).contains(wait)), "{waits:?}");
+    // Each key has a grid of its own. That all eight were within 100 s would happen once in 10^8 runs.
+    assert!(waits.iter().max().unwrap() - waits.iter().min().unwrap() > 100, "{waits:?}");
+}
+
+#[tokio::test]
+async fn a_sliding_counter_lets_a_call_come_when_half_of_the_window_before_is_out() {
+    let limit = "rate = '2/h', algorithm = 'sliding_counter', key = 'header:x-api-key'";
+    let gateway = limited("sliding-counter", limit).await;
+
+    let mut waits = Vec::new();
+    for key in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        waits.push(refused_after(&gateway, 2, Some(key)).await);
+    }
+
+    // From half a window to one and a half, by the key's own grid. None of eight below 3 570 s would be 1 in 256 ...
+    assert!(waits.iter().all(|wait| (1_770..=5_400).contains(wait)), "{waits:?}");
+    assert!(waits.iter().max().unwrap() - waits.iter().min().unwrap() > 100, "{waits:?}");
 }
 
 #[tokio::test]
@@ -114,10 +157,15 @@ async fn a_leaky_bucket_lets_calls_wait_and_refuses_who_would_wait_too_long() {
     // The first goes at once and two wait; the others find the queue full.
     let answers = futures_util::future::join_all((0..8).map(|_| fetch(&url, None))).await;
 
-    let admitted = answers.iter().filter(|answer| answer.status() == 200).count();
-    let refused = answers.iter().filter(|answer| answer.status() == 429).count();
-    assert_eq!(admitted + refused, 8);
-    assert!(admitted >= 3 && refused >= 1, "{admitted} passed, {refused} were refused");
+    let (passed, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status() == 200);
+    assert!(
+        passed.len() >= 3 && !refused.is_empty(),
+        "{} passed, {} were refused",
+        passed.len(),
+        refused.len()
+    );
+    let policy = refused[0].headers()["ratelimit-policy"].to_str().unwrap();
+    assert!(policy.contains("q=3"), "{policy}: one goes, two wait");
 }
 
 #[tokio::test]
@@ -156,12 +204,16 @@ async fn a_request_without_a_key_is_dealt_with_as_the_route_says() {
 }
 
 #[tokio::test]
-async fn a_shadow_limit_refuses_nobody() {
+async fn a_shadow_limit_refuses_nobody_and_says_whom_it_would_have() {
     let gateway = limited("shadow", "rate = '1/h', shadow = true").await;
 
     for _ in 0..3 {
         assert_eq!(fetch(&gateway.url("/"), None).await.status(), 200);
     }
+
+    gateway.signal("INT");
+    let (_, log) = gateway.ended().await;
+    assert_eq!(log.matches("/: would be a 429").count(), 2, "{log}");
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ mod drain;
 mod forwarding;
 mod limits;
 mod paths;
+mod resilience;
 mod start;
 mod streaming;
 mod support;
