@@ -177,7 +177,8 @@ impl Packed {
         let ((home, first), tag) = (self.home(hash), tag(hash));
         let both = [home, self.second(hash)];
         // The second is asked only where the key may be there, or has to go there.
-        let mut groups = &both[..1];
+        let spilled = home.header().load(Ordering::Relaxed) & SPILLED != 0;
+        let mut groups = if spilled { &both[..] } else { &both[..1] };
         'again: loop {
             let scale = self.live.read();
             let swept = groups.iter().map(|group| group.swept(&scale)).max();
@@ -216,15 +217,12 @@ impl Packed {
                 }
                 continue;
             }
-            if groups.len() == 1 {
-                groups = &both;
-                continue;
-            }
             home.lock();
             let claimed = self.claim(both, &scale, tag, ticks, &mut step);
             home.unlock();
-            if let Some(result) = claimed {
-                return result;
+            match claimed {
+                Some(result) => return result,
+                None => groups = &both,
             }
         }
     }
