@@ -14,19 +14,19 @@
 pub(crate) fn distances(owners: impl ExactSizeIterator<Item = u32>, endpoints: usize) -> Box<[u32]> {
     const NONE: u32 = u32::MAX;
     let length = owners.len() as u32;
-    let mut first = vec![NONE; endpoints];
-    let mut last = vec![0; endpoints];
+    let mut last = vec![NONE; endpoints];
+    let mut firsts = Vec::with_capacity(endpoints);
     let mut back = Vec::with_capacity(owners.len());
-    for (place, owner) in (0..).zip(owners) {
-        let (first, last) = (&mut first[owner as usize], &mut last[owner as usize]);
-        if *first == NONE {
-            *first = place;
+    for (place, owner) in (0_u32..).zip(owners) {
+        let last = &mut last[owner as usize];
+        if *last == NONE {
+            firsts.push((place, owner));
         }
-        back.push(place - *last);
+        back.push(place.wrapping_sub(*last));
         *last = place;
     }
-    for (first, last) in first.into_iter().zip(last).filter(|&(first, _)| first != NONE) {
-        back[first as usize] = first + length - last;
+    for (first, owner) in firsts {
+        back[first as usize] = first + length - last[owner as usize];
     }
     back.into()
 }

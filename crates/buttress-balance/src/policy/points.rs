@@ -1,5 +1,7 @@
 //! The points of a ring in order, found by their upper bits.
 
+use std::borrow::Cow;
+
 use super::cycle::{Around, distances};
 
 /// As many as Envoy allows. They take 12 bytes each and 4 to 8 for the index: 150 MiB at the most.
@@ -36,32 +38,37 @@ impl Points {
     /// Of `points` in any order. Of equal points the one that comes first stays first.
     pub(crate) fn new(points: &[Point], endpoints: usize) -> Self {
         let bits = bits_for(points.len(), endpoints);
-        let buckets = 1_usize << bits;
-        let parts = if points.len() > PARTED { by_parts(points) } else { Vec::new() };
-        let points = if parts.is_empty() { points } else { &parts };
-
-        // Sorting by counting: sizes of buckets, then their beginnings, each of them one entry too far. As points go to
-        // their places, beginnings become ends, which are the beginnings of the next.
-        let mut index = vec![0_u32; buckets + 2];
-        for &(point, _) in points {
-            index[bucket(point, bits) + 2] += 1;
-        }
-        let mut sum = 0;
-        for begin in &mut index {
-            sum += *begin;
-            *begin = sum;
-        }
+        let (parts, ends) = by_parts(points, bits);
+        // Buckets of one part.
+        let buckets = (1_usize << bits) / ends.len();
+        let mut index = Vec::with_capacity((1 << bits) + 1);
         let mut words = vec![0_u64; points.len() + SCANNED];
-        for &(point, owner) in points {
-            let place = &mut index[bucket(point, bits) + 1];
-            words[*place as usize] = word(point, owner, bits);
-            *place += 1;
+        let mut begins = vec![0_u32; buckets + 2];
+        let mut from = 0;
+        for end in ends {
+            // Sorting by counting: sizes of buckets, then their beginnings, each of them one entry too far. As points go to
+            // their places, beginnings become ends, which are the beginnings of the next.
+            let part = &parts[from as usize..end as usize];
+            let local = |point: u64| bucket(point, bits) & (buckets - 1);
+            begins.fill(0);
+            for &(point, _) in part {
+                begins[local(point) + 2] += 1;
+            }
+            for begin in &mut begins {
+                from += *begin;
+                *begin = from;
+            }
+            for &(point, owner) in part {
+                let place = &mut begins[local(point) + 1];
+                words[*place as usize] = word(point, owner, bits);
+                *place += 1;
+            }
+            for range in begins[..=buckets].windows(2) {
+                sort(&mut words[range[0] as usize..range[1] as usize], bits);
+            }
+            index.extend_from_slice(&begins[..buckets]);
         }
-        index.truncate(buckets + 1);
-
-        for range in index.windows(2) {
-            sort(&mut words[range[0] as usize..range[1] as usize], bits);
-        }
+        index.push(from);
         Self::of(bits, index, words, endpoints)
     }
 
@@ -148,30 +155,29 @@ impl Points {
         let places: Vec<u32> =
             (0..).zip(words).filter(|&(_, word)| word & mask == gone).map(|(place, _)| place).collect();
         let bits = bits_for(self.len() - places.len(), endpoints);
+        // 1 for owners above the one that goes, found by the sign: that is worked out for several words at once.
+        let above = |owner: u64| gone.wrapping_sub(owner) >> (u64::BITS - 1);
         if bits != self.bits {
-            let points: Vec<Point> = self
-                .points()
-                .filter(|&(_, owner)| u64::from(owner) != gone)
-                .map(|(point, owner)| (point, owner - u32::from(u64::from(owner) > gone)))
-                .collect();
+            let rest = self.points().filter(|&(_, owner)| u64::from(owner) != gone);
+            let points: Vec<Point> =
+                rest.map(|(point, owner)| (point, owner - above(owner.into()) as u32)).collect();
             return Self::new(&points, endpoints);
         }
 
         let mut words = Vec::with_capacity(self.words.len() - places.len());
+        let mut index = Vec::with_capacity(self.index.len());
         let mut from = 0;
-        for place in places.iter().map(|&place| place as usize).chain([self.len()]) {
-            words.extend(self.words[from..place].iter().map(|word| word - u64::from(word & mask > gone)));
-            from = place + 1;
+        for (less, place) in (0..).zip(&places) {
+            words.extend(self.words[from..*place as usize].iter().map(|word| word - above(word & mask)));
+            from = *place as usize + 1;
+            // All buckets that begin up to this place do so behind those that went before it.
+            let upto = self.index.partition_point(|begin| begin <= place);
+            extend_by(&mut index, &self.index, upto, |begin| begin - less);
         }
+        words.extend(self.words[from..self.len()].iter().map(|word| word - above(word & mask)));
         words.extend([0; SCANNED]);
-        let mut less = 0;
-        let index = self.index.iter().map(|&begin| {
-            while places.get(less).is_some_and(|&place| place < begin) {
-                less += 1;
-            }
-            begin - less as u32
-        });
-        Self::of(bits, index.collect(), words, endpoints)
+        extend_by(&mut index, &self.index, self.index.len(), |begin| begin - places.len() as u32);
+        Self::of(bits, index, words, endpoints)
     }
 
     /// Where a new point goes.
@@ -197,24 +203,29 @@ impl Points {
     }
 }
 
-/// The points by their upper eight bits, in the same order within each part: what comes after then goes through its tables
-/// from one end to the other, and not back and forth.
-fn by_parts(points: &[Point]) -> Vec<Point> {
-    let part = |point: u64| (point >> (u64::BITS - 8)) as usize;
-    let mut begins = [0_u32; 257];
-    for &(point, _) in points {
-        begins[part(point) + 1] += 1;
+/// The points by their upper bits, in the same order within each part, and where each part ends. What comes after then
+/// works on tables that are in the nearest caches. Few points are one part.
+fn by_parts(points: &[Point], bits: u32) -> (Cow<'_, [Point]>, Vec<u32>) {
+    const PARTS: u32 = 8;
+    if points.len() < PARTED || bits < PARTS {
+        return (Cow::Borrowed(points), vec![points.len() as u32]);
     }
-    for at in 1..begins.len() {
-        begins[at] += begins[at - 1];
+    let part = |point: u64| bucket(point, PARTS);
+    let mut places = vec![0_u32; (1 << PARTS) + 1];
+    for &(point, _) in points {
+        places[part(point) + 1] += 1;
+    }
+    for at in 1..places.len() {
+        places[at] += places[at - 1];
     }
     let mut parts = vec![(0, 0); points.len()];
     for &(point, owner) in points {
-        let place = &mut begins[part(point)];
+        let place = &mut places[part(point)];
         parts[*place as usize] = (point, owner);
         *place += 1;
     }
-    parts
+    places.pop();
+    (Cow::Owned(parts), places)
 }
 
 /// Sorts the words of one bucket. Ties keep their order.
