@@ -38,7 +38,7 @@ impl Results {
 
     /// Counts a result of this generation. The last N calls need no time.
     ///
-    /// Here is the usual case, a success where nobody comes in between; all others are below.
+    /// Here is the usual case, a success like those before it; all others are below.
     #[inline]
     pub(crate) fn count(
         &self,
@@ -50,11 +50,17 @@ impl Results {
     ) -> Counted {
         match span {
             Span::Last(calls) => {
-                let seen = Header(self.0[0].load(SeqCst));
-                let (place, next) = seen.claim(calls);
-                if !seen.is_of(generation) || !swap(&self.0[0], seen.0, next.0) {
-                    return self.count_last(calls, generation, marks, &is_current);
-                }
+                let mut seen = Header(self.0[0].load(SeqCst));
+                let (place, next) = loop {
+                    if !seen.is_of(generation) {
+                        return self.count_last(calls, generation, marks, &is_current);
+                    }
+                    let (place, next) = seen.claim(calls);
+                    match self.0[0].compare_exchange_weak(seen.0, next.0, SeqCst, SeqCst) {
+                        Ok(_) => break (place, next),
+                        Err(word) => seen = Header(word),
+                    }
+                };
                 let cell = Cell(self.0[1 + (place / Cell::RESULTS) as usize].load(SeqCst));
                 // Success after success writes nothing here, and corrects nothing.
                 if cell.is_of(generation) && cell.get(place % Cell::RESULTS) | bits(marks) == 0 {
@@ -69,10 +75,12 @@ impl Results {
                 let is_on = now.as_nanos().wrapping_sub(slice.wrapping_mul(width)) < width;
                 if is_on && seen.is_of(generation) && !marks.is_bad() {
                     let word = &self.0[1 + (slice % SLICES) as usize];
-                    let seen = Slice(word.load(SeqCst));
-                    if seen.tag() == Latest::tag(slice, generation) && swap(word, seen.0, seen.with(marks).0)
-                    {
-                        return Counted::Good;
+                    let mut seen = Slice(word.load(SeqCst));
+                    while seen.tag() == Latest::tag(slice, generation) {
+                        match word.compare_exchange_weak(seen.0, seen.with(marks).0, SeqCst, SeqCst) {
+                            Ok(_) => return Counted::Good,
+                            Err(word) => seen = Slice(word),
+                        }
                     }
                 }
                 self.count_slice(width, generation, marks, now, &is_current)
