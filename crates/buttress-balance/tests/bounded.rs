@@ -216,7 +216,7 @@ fn eight_threads_that_come_and_go_leave_nothing_behind() {
                 for call in 0..3000 {
                     held.push(
                         bound
-                            .place(ring, call % 3 << 62, loads, bound.weight(), |_| true)
+                            .place(ring, (call % 3) << 62, loads, bound.weight(), |_| true)
                             .expect("all are up"),
                     );
                     if (call + thread) % 3 > 0 {

@@ -16,19 +16,19 @@ pub(crate) fn distances(owners: impl ExactSizeIterator<Item = u32>, endpoints: u
     let length = owners.len() as u32;
     let mut last = vec![NONE; endpoints];
     let mut firsts = Vec::with_capacity(endpoints);
-    let mut back = Vec::with_capacity(owners.len());
-    for (place, owner) in (0_u32..).zip(owners) {
+    let mut distances = vec![0; owners.len()].into_boxed_slice();
+    for ((place, distance), owner) in (0_u32..).zip(&mut distances).zip(owners) {
         let last = &mut last[owner as usize];
         if *last == NONE {
             firsts.push((place, owner));
         }
-        back.push(place.wrapping_sub(*last));
+        *distance = place.wrapping_sub(*last);
         *last = place;
     }
     for (first, owner) in firsts {
-        back[first as usize] = first + length - last[owner as usize];
+        distances[first as usize] = first + length - last[owner as usize];
     }
-    back.into()
+    distances
 }
 
 /// Endpoints laid out around a cycle.

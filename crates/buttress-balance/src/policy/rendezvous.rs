@@ -60,22 +60,36 @@ impl Rendezvous {
         &self.nodes
     }
 
-    /// The lowest draw that is above `after`.
+    /// The lowest draw of all.
     #[inline]
-    fn best(&self, hash: u64, after: Option<Draw>) -> Option<Draw> {
-        let drawn = |equal: bool| {
-            (0..).zip(&self.rivals).map(move |(rank, rival)| {
-                let own = fold(hash ^ rival.seeds.0, rival.seeds.1);
-                let cost = if equal { 0 } else { (minus_ln(own) / rival.weight).to_bits() };
-                (cost, !own, rank)
-            })
-        };
-        match (after, self.equal) {
-            // Where all weigh the same the hashes alone decide, and there is no logarithm to take.
-            (None, true) => drawn(true).min(),
-            (None, false) => drawn(false).min(),
-            (Some(after), equal) => drawn(equal).filter(|draw| *draw > after).min(),
+    fn first(&self, hash: u64) -> Option<Draw> {
+        if !self.equal {
+            return self.draws(hash).min();
         }
+        // Where all weigh the same the hashes alone decide: there is no logarithm to take, and little to compare.
+        let mut best = None;
+        for (rank, rival) in (0..).zip(&self.rivals) {
+            let own = rival.draw(hash);
+            if best.is_none_or(|(other, _)| own > other) {
+                best = Some((own, rank));
+            }
+        }
+        best.map(|(own, rank)| (0, !own, rank))
+    }
+
+    fn draws(&self, hash: u64) -> impl Iterator<Item = Draw> {
+        (0..).zip(&self.rivals).map(move |(rank, rival)| {
+            let own = rival.draw(hash);
+            let cost = if self.equal { 0 } else { (minus_ln(own) / rival.weight).to_bits() };
+            (cost, !own, rank)
+        })
+    }
+}
+
+impl Rival {
+    #[inline]
+    const fn draw(&self, hash: u64) -> u64 {
+        fold(hash ^ self.seeds.0, self.seeds.1)
     }
 }
 
@@ -126,7 +140,10 @@ impl Order for Rendezvous {
         if walk.over {
             return None;
         }
-        let best = self.best(walk.hash, walk.after);
+        let best = match walk.after {
+            None => self.first(walk.hash),
+            Some(after) => self.draws(walk.hash).filter(|draw| *draw > after).min(),
+        };
         walk.over = best.is_none();
         walk.after = best;
         best.map(|(_, _, rank)| self.rivals[rank as usize].position as usize)
