@@ -230,6 +230,17 @@ impl<K, J, C, F> CircuitBreakerLayer<K, J, C, F> {
         self.set(|settings| settings.on_drop(on_drop))
     }
 
+    /// Opens and closes by these settings instead of those it has; key, name, clock and observer stay.
+    ///
+    /// # Panics
+    ///
+    /// When they cannot work, see [`Settings::rules`].
+    #[must_use]
+    #[track_caller]
+    pub fn settings(self, settings: Settings) -> Self {
+        self.set(|_| settings)
+    }
+
     #[track_caller]
     fn set(self, change: impl FnOnce(Settings) -> Settings) -> Self {
         self.restart(|setup| setup.settings = change(setup.settings.clone()))

@@ -2,6 +2,10 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod builder;
+#[cfg(feature = "presets")]
+#[cfg_attr(docsrs, doc(cfg(feature = "presets")))]
+pub mod presets;
+
 #[cfg(all(doctest, feature = "full", feature = "axum", feature = "reqwest"))]
 mod chapters;
 

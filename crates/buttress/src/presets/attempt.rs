@@ -1,0 +1,143 @@
+//! What the presets have in common: one attempt, and how long it and the call may take.
+
+use std::time::Duration;
+
+use buttress_circuit_breaker::{
+    CircuitBreaker, CircuitBreakerEvent, CircuitBreakerLayer, Settings, Window, classify, key,
+};
+use buttress_core::{AtHead, Clock, Fail, Name, Wrap};
+use buttress_http::body::AtEnd;
+use buttress_timeout::{Timeout, TimeoutEvent, TimeoutLayer};
+
+/// A breaker for each authority, around the timeout of an attempt.
+pub(super) type Attempt<S, C, F> = CircuitBreaker<Timeout<S>, key::Authority, Fail, C, F>;
+
+#[derive(Clone, Debug)]
+pub(super) struct AttemptLayer<C, F> {
+    breaker: CircuitBreakerLayer<key::Authority, Fail, C, F>,
+    /// Knows clock, name and observer; its limit is put in when it wraps.
+    timeout: TimeoutLayer,
+    times: Times,
+}
+
+impl AttemptLayer<classify::Status, AtHead> {
+    pub(super) fn new() -> Self {
+        // An attempt may take 10 s, and only its result counts.
+        let settings = Settings::default().window(Window::time(Duration::from_secs(30)));
+        Self {
+            breaker: CircuitBreakerLayer::new(settings).by(key::authority()).classify(classify::status()),
+            timeout: TimeoutLayer::head(Duration::MAX),
+            times: Times::default(),
+        }
+    }
+
+    pub(super) fn grpc(self) -> AttemptLayer<classify::Grpc, AtEnd> {
+        let Self { breaker, timeout, times } = self;
+        AttemptLayer { breaker: breaker.classify(classify::grpc()).at_end(), timeout, times }
+    }
+}
+
+impl<C, F> AttemptLayer<C, F> {
+    pub(super) const fn times(&mut self) -> &mut Times {
+        &mut self.times
+    }
+
+    pub(super) fn total(&self) -> Duration {
+        self.times.total()
+    }
+
+    pub(super) fn handle(&self) -> buttress_circuit_breaker::Handle {
+        self.breaker.handle()
+    }
+
+    #[track_caller]
+    pub(super) fn settings(mut self, settings: Settings) -> Self {
+        self.breaker = self.breaker.settings(settings);
+        self
+    }
+
+    pub(super) fn named(mut self, name: Name) -> Self {
+        self.breaker = self.breaker.named(name.clone());
+        self.timeout = self.timeout.named(name);
+        self
+    }
+
+    pub(super) fn clock(mut self, clock: Clock) -> Self {
+        self.breaker = self.breaker.clock(clock.clone());
+        self.timeout = self.timeout.clock(clock);
+        self
+    }
+
+    pub(super) fn observe_breaker(
+        mut self,
+        observer: impl Fn(&CircuitBreakerEvent<'_>) + Send + Sync + 'static,
+    ) -> Self {
+        self.breaker = self.breaker.observe(observer);
+        self
+    }
+
+    pub(super) fn observe_attempts(
+        mut self,
+        observer: impl Fn(&TimeoutEvent<'_>) + Send + Sync + 'static,
+    ) -> Self {
+        self.timeout = self.timeout.observe(observer);
+        self
+    }
+}
+
+impl<S, C: Clone, F: Clone> Wrap<S> for AttemptLayer<C, F> {
+    type Service = Attempt<S, C, F>;
+
+    fn wrap(&self, inner: S) -> Self::Service {
+        self.breaker.wrap(self.timeout.clone().and_head(self.times.attempt()).wrap(inner))
+    }
+}
+
+/// How long an attempt and a call may take, as far as that was said.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Times {
+    attempt: Option<Duration>,
+    total: Option<Duration>,
+}
+
+const ATTEMPT: Duration = Duration::from_secs(10);
+const TOTAL: Duration = Duration::from_secs(30);
+
+impl Times {
+    /// Where one of them was not said, it makes room for the other.
+    fn attempt(self) -> Duration {
+        self.attempt.unwrap_or_else(|| self.total.map_or(ATTEMPT, |total| ATTEMPT.min(total / 3)))
+    }
+
+    fn total(self) -> Duration {
+        self.total.unwrap_or_else(|| self.attempt.map_or(TOTAL, |attempt| TOTAL.max(attempt.saturating_mul(3))))
+    }
+
+    #[track_caller]
+    pub(super) fn set_attempt(&mut self, limit: Duration) {
+        self.attempt = Some(limit);
+        self.check("attempt_timeout", limit);
+    }
+
+    #[track_caller]
+    pub(super) fn set_total(&mut self, limit: Duration) {
+        self.total = Some(limit);
+        self.check("total_timeout", limit);
+    }
+
+    #[track_caller]
+    fn check(self, field: &str, value: Duration) {
+        // A third of one nanosecond is nothing.
+        assert!(
+            !value.is_zero() && !self.attempt().is_zero(),
+            "client with `{field}` = {value:?}: must be longer than zero"
+        );
+        if let (Some(attempt), Some(total)) = (self.attempt, self.total) {
+            assert!(
+                attempt < total || attempt == Duration::MAX,
+                "client with `{field}` = {value:?}: an attempt ({attempt:?}) must be shorter than the call ({total:?}), or \
+                 its timeout ends none",
+            );
+        }
+    }
+}
