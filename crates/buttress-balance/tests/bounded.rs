@@ -136,6 +136,16 @@ fn a_weight_that_is_out_of_date_loses_no_call() {
 }
 
 #[test]
+fn counters_that_do_not_add_up_end_in_no_place_and_not_in_a_loop() {
+    let nodes = nodes(&[1; 4]);
+    let (ring, bound, loads) = (ring(&nodes), BoundedLoad::new(1.0, &nodes).unwrap(), InFlight::of(4));
+    loads.0.iter().for_each(|load| load.store(1000, Ordering::SeqCst));
+
+    assert_eq!(bound.place(&ring, 7, &loads, bound.weight(), |_| true), None);
+    assert_eq!((loads.sum(), loads.1.load(Ordering::SeqCst)), (4000, 0));
+}
+
+#[test]
 fn a_hot_key_fills_its_candidates_in_order() {
     let nodes = nodes(&[1; 10]);
     let (ring, bound, loads) = (ring(&nodes), BoundedLoad::new(1.25, &nodes).unwrap(), InFlight::of(10));

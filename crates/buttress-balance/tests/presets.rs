@@ -1,8 +1,9 @@
 //! Rings own the keys that their models own. (What the real nginx owns is asked in `nginx.rs`.)
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 
-use buttress_balance::{ConsistentHash, HashRing, Hashing, Node, Order, Ring};
+use buttress_balance::{ConsistentHash, HashRing, Hashing, Node, Order, Ring, jump};
 use buttress_core::KeyPart;
 use pingora_ketama::{Bucket, Continuum};
 
@@ -130,4 +131,38 @@ fn a_secret_decides_who_owns_a_key_and_is_not_told() {
     let moved = keys.iter().filter(|key| owner(&one, key) != owner(&other, key)).count();
     assert!((850..950).contains(&moved), "{moved} of 1000 keys have another owner by another secret");
     assert!(format!("{one:?}").contains("secret") && !format!("{one:?}").contains("72340172838076673"));
+}
+
+#[test]
+fn jump_puts_keys_where_its_paper_does() {
+    // By the paper's code in Python.
+    let known = [
+        (1, 1, 0),
+        (42, 57, 43),
+        (0xdead_10cc, 666, 361),
+        (256, 1024, 520),
+        (0, i32::MAX as u32, 0),
+        (u64::MAX, u32::MAX, 2_680_453_518),
+        (10_863_919_174_838_991, 11, 6),
+        (2_016_238_256_797_177_309, 11, 3),
+    ];
+    for (hash, buckets, bucket) in known {
+        assert_eq!(jump(hash, NonZeroU32::new(buckets).unwrap()), bucket);
+    }
+}
+
+#[test]
+fn jump_moves_keys_to_a_new_bucket_and_to_no_other() {
+    let hashes = || (0..20_000_u64).map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    for buckets in 1..30 {
+        let (before, after) = (NonZeroU32::new(buckets).unwrap(), NonZeroU32::new(buckets + 1).unwrap());
+        let mut moved = 0;
+        for hash in hashes() {
+            let (old, new) = (jump(hash, before), jump(hash, after));
+            assert!(new == old || new == buckets);
+            moved += u32::from(new != old);
+        }
+        let even = 20_000.0 / f64::from(buckets + 1);
+        assert!((f64::from(moved) - even).abs() < 5.0 * even.sqrt(), "{moved} moved to bucket {buckets}");
+    }
 }

@@ -8,6 +8,9 @@ use crate::{Node, Order, PolicyError};
 const UNIT: f64 = 1e6;
 const MOST: f64 = 1000.0;
 
+/// Nobody loses so many races in a row. Counters that do not add up would let a call go round for ever.
+const PASSES: u32 = 100;
+
 /// The calls that are in flight, as the caller counts them.
 ///
 /// [`BoundedLoad::place`] adds to these counters and [`BoundedLoad::release`] takes away. Whoever else adds to them adds to
@@ -100,7 +103,8 @@ impl BoundedLoad {
     }
 
     /// Finds the first candidate of `hash` that is `usable` and has room, and counts the call there. `None` where nothing
-    /// is usable, and then nothing is counted.
+    /// is usable, and then nothing is counted. (`None` also where a total below the sum of loads leaves no room for ever,
+    /// which is a mistake of whoever counts.)
     ///
     /// `weight` is that of all usable endpoints together, as the caller counts it. Where it is too high, and all usable
     /// endpoints look full by it, they are weighed on the way and asked again: as long as something is usable, a call is
@@ -121,7 +125,7 @@ impl BoundedLoad {
         mut usable: impl FnMut(usize) -> bool,
     ) -> Option<usize> {
         let arrival = Arrival::new(loads.total());
-        loop {
+        for _ in 0..PASSES {
             let mut weighed = 0;
             for endpoint in order.candidates(hash).filter(|&endpoint| usable(endpoint)) {
                 if self.reserve(endpoint, loads, weight) {
@@ -137,6 +141,7 @@ impl BoundedLoad {
             }
             weight = weighed;
         }
+        None
     }
 
     /// Takes a place that [`place`](Self::place) counted away again: the call is over.

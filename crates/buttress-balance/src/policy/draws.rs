@@ -62,6 +62,9 @@ impl Draws {
             }
         }
         let count = all.len() as u32;
+        if count == 0 {
+            return None;
+        }
         let mut rest = self.rest.unwrap_or_else(|| {
             let mut stride = 1 + scale(self.advance(), u64::from(count)) as u32;
             while has_common_divisor(stride, count) {

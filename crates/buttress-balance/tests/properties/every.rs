@@ -213,3 +213,40 @@ fn keys_keep_an_owner_of_their_own_when_nearly_all_are_down() {
         }
     }
 }
+
+/// A walk is kept while the set changes: it goes on over the new one, without harm.
+#[test]
+fn a_walk_that_a_larger_set_began_ends_in_a_smaller_one() {
+    fn goes_on<O: Order>(larger: &O, smaller: &O, none: &O) {
+        for hash in hashes(50) {
+            let mut walk = larger.walk(hash);
+            for _ in 0..20 {
+                larger.step(&mut walk);
+            }
+            for other in [smaller, none] {
+                let mut walk = walk.clone();
+                let left = std::iter::from_fn(|| other.step(&mut walk)).take(100).collect::<Vec<_>>();
+                assert!(left.len() < 100 && left.iter().all(|&at| at < other.endpoints()), "{left:?}");
+            }
+        }
+    }
+
+    let nodes = |count: u32, weight| -> Vec<Node> {
+        (0..count).map(|at| Node::new(format!("10.0.0.{at}:443")).weight(weight)).collect()
+    };
+    let sets = [nodes(50, 1), nodes(3, 1), nodes(2, 0)];
+    let [larger, smaller, none] = sets.each_ref().map(|nodes| ring(Ring::Native, nodes));
+    goes_on(&larger, &smaller, &none);
+    let [larger, smaller, none] = sets.each_ref().map(|nodes| ConsistentHash::maglev().build(nodes).unwrap());
+    goes_on(&larger, &smaller, &none);
+    let [larger, smaller, none] =
+        sets.each_ref().map(|nodes| ConsistentHash::rendezvous().build(nodes).unwrap());
+    goes_on(&larger, &smaller, &none);
+    let [larger, smaller, none] = sets.each_ref().map(|nodes| buttress_balance::Modulo::new(nodes).unwrap());
+    goes_on(&larger, &smaller, &none);
+    let [larger, smaller, none] =
+        sets.each_ref().map(|nodes| buttress_balance::RoundRobin::new(nodes).unwrap());
+    goes_on(&larger, &smaller, &none);
+    let [larger, smaller, none] = sets.each_ref().map(|nodes| buttress_balance::Random::new(nodes).unwrap());
+    goes_on(&larger, &smaller, &none);
+}
