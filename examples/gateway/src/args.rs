@@ -7,7 +7,7 @@ A reverse proxy built from Buttress layers.
 
 Usage: gateway [--config FILE] [--listen ADDR]
 
-Without --config it runs a demo: three small services inside the process, and a list of curl lines to try.
+Without --config it runs a demo: four small services inside the process, and a list of curl lines to try.
 
 Options:
       --config FILE   Proxy to the upstreams of this gateway.toml instead
