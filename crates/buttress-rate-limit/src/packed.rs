@@ -20,8 +20,8 @@
 //! after it.
 //!
 //! Where no slot is free, the home group's lock is taken, and the place of a key that owes nothing any more, or the
-//! least, is taken over. That may be in a second group; the header of the home is marked as spilled before, for
-//! otherwise nobody looks there.
+//! least, is taken over. That may be in a second group, whose lock is tried for then: whoever fails gives up the
+//! first and begins again. The header of the home is marked as spilled before, for otherwise nobody looks there.
 //!
 //! *Change of limits*: see [`Live`]. The group is marked busy, word after word is carried over, and the generation
 //! set. Groups of generation 0 go by the numbers that the table was made with, which are never written over.
@@ -127,7 +127,8 @@ impl Packed {
         let (group, first) = self.home(hash);
         let (slot, ticks) = (&group.0[first], scale.ticks(now));
         let word = slot.load(Ordering::Acquire);
-        if !is_of(word, tag(hash)) {
+        // Whoever only looks leaves the word as it is.
+        if !is_of(word, tag(hash)) || cost == 0 {
             return self.charge_beside(group, first, tag(hash), cost, now);
         }
         match group.step(slot, word, &scale, ticks, |debt| scale.charge(debt, cost)) {
@@ -137,7 +138,7 @@ impl Packed {
         }
     }
 
-    /// Charges a key that is not where it is looked for first, or that is new.
+    /// Charges a key that is not where it is looked for first, or that is new, or only looks at it.
     #[inline(never)]
     fn charge_beside(
         &self,
@@ -165,14 +166,14 @@ impl Packed {
         }
     }
 
-    /// Replaces the debt of a key by what `step` makes of it, unless that is `None`. A key that is not held is
-    /// given a place if `claim` says so, and left alone otherwise.
+    /// Replaces the debt of a key by what `step` makes of the ticks and it, unless that is `None`. A key that is not
+    /// held is given a place if `claim` says so; otherwise it is left alone, or is one of those that share a budget.
     pub(crate) fn run(
         &self,
         hash: u64,
         now: Timestamp,
         claim: bool,
-        mut step: impl FnMut(&Scale, u64) -> Option<u64>,
+        mut step: impl FnMut(&Scale, u64, u64) -> Option<u64>,
     ) -> Result<(), Refused> {
         let ((home, first), tag) = (self.home(hash), tag(hash));
         let both = [home, self.second(hash)];
@@ -186,7 +187,7 @@ impl Packed {
             let vacancy = home.vacancy(first);
             let mut header = 0;
             for group in groups {
-                match group.attempt(&scale, tag, ticks, |debt| step(&scale, debt)) {
+                match group.attempt(&scale, tag, ticks, |debt| step(&scale, ticks, debt)) {
                     Attempt::Done(_) => return Ok(()),
                     Attempt::Denied(debt) => return Err(Refused::Denied(Denied { scale, ticks, debt })),
                     Attempt::Missing(seen) if ptr::eq(*group, home) => header = seen,
@@ -203,12 +204,20 @@ impl Packed {
                 continue;
             }
             if !claim {
-                return Ok(());
+                if self.when_full != WhenFull::Shared {
+                    return Ok(());
+                }
+                match home.attempt(&scale, CROWD, ticks, |debt| step(&scale, ticks, debt)) {
+                    Attempt::Done(_) | Attempt::Missing(_) => return Ok(()),
+                    Attempt::Denied(debt) => return Err(Refused::Denied(Denied { scale, ticks, debt })),
+                    // The next turn sweeps it.
+                    Attempt::Stale | Attempt::Again => continue,
+                }
             }
             if let Some((slot, free)) = vacancy
                 && self.when_full != WhenFull::Shared
             {
-                let Some(after) = step(&scale, 0) else {
+                let Some(after) = step(&scale, ticks, 0) else {
                     return Err(Refused::Denied(Denied { scale, ticks, debt: 0 }));
                 };
                 // A peek leaves nothing to remember.
@@ -235,7 +244,7 @@ impl Packed {
         scale: &Scale,
         tag: u64,
         ticks: u64,
-        step: &mut impl FnMut(&Scale, u64) -> Option<u64>,
+        step: &mut impl FnMut(&Scale, u64, u64) -> Option<u64>,
     ) -> Option<Result<(), Refused>> {
         let [home, _] = groups;
         // The home gets no free slot while it is locked, and without one nobody else makes this key. But it may
@@ -253,7 +262,7 @@ impl Packed {
         let shared = (self.when_full == WhenFull::Shared).then(|| &home.0[SLOTS]);
         let crowd = shared.map_or(0, |slot| slot.load(Ordering::Relaxed));
         let debt = if crowd & HELD == 0 { 0 } else { owed(crowd, ticks) };
-        let Some(after) = step(scale, debt) else {
+        let Some(after) = step(scale, ticks, debt) else {
             return Some(Err(Refused::Denied(Denied { scale: *scale, ticks, debt })));
         };
         if after == debt {
@@ -276,9 +285,20 @@ impl Packed {
             }
         }
         let (group, slot, seen) = victim.expect("a group has slots");
+        // A sweep or a carry of the second group goes word by word: none may go on while a word is put there.
+        let other = Some(*group).filter(|group| !ptr::eq(*group, home));
+        let _locked = match other {
+            Some(group) => Some(group.try_lock()?),
+            None => None,
+        };
+        if other.is_some_and(|group| is_stale(group.header().load(Ordering::Acquire), scale, ticks))
+            || slot.load(Ordering::Acquire) != seen
+        {
+            return None;
+        }
 
         if least == 0 || self.when_full == WhenFull::EvictLeastDebt {
-            if !ptr::eq(*group, home) {
+            if other.is_some() {
                 home.spill();
             }
             swap(slot, seen, word(tag, ticks, after))?;
@@ -342,6 +362,14 @@ impl Packed {
         (&self.groups[(scaled >> u64::BITS) as usize], place.max(1))
     }
 
+    /// The two groups of a key, by number.
+    #[cfg(buttress_loom)]
+    pub(crate) fn groups_of(&self, hash: u64) -> [usize; 2] {
+        [self.home(hash).0, self.second(hash)].map(|group| {
+            self.groups.iter().position(|other| ptr::eq(other, group)).expect("it is one of them")
+        })
+    }
+
     #[inline]
     fn second(&self, hash: u64) -> &Group {
         self.home(hash.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)).0
@@ -374,7 +402,7 @@ impl Group {
         places.find(|slot| slot.load(Ordering::Acquire) == free).map(|slot| (slot, free))
     }
 
-    /// Tries `step` on the debt of the key with this tag.
+    /// Tries `step` on the debt of the key with this tag. What is left as it was is not written.
     #[inline]
     fn attempt(&self, scale: &Scale, tag: u64, ticks: u64, step: impl FnOnce(u64) -> Option<u64>) -> Attempt {
         // Without a branch: it could not be foretold.
@@ -383,7 +411,20 @@ impl Group {
         if held != 0 {
             let slot = &self.0[1 + held.trailing_zeros() as usize];
             let word = slot.load(Ordering::Acquire);
-            return if is_of(word, tag) { self.step(slot, word, scale, ticks, step) } else { Attempt::Again };
+            if !is_of(word, tag) {
+                return Attempt::Again;
+            }
+            let mut looks = false;
+            let step = |debt| {
+                step(debt).filter(|after| {
+                    looks = *after == debt;
+                    !looks
+                })
+            };
+            return match self.step(slot, word, scale, ticks, step) {
+                Attempt::Denied(debt) if looks => Attempt::Done(debt),
+                attempt => attempt,
+            };
         }
         let header = self.header().load(Ordering::Acquire);
         if is_stale(header, scale, ticks) { Attempt::Stale } else { Attempt::Missing(header) }
@@ -444,6 +485,22 @@ impl Group {
         }
     }
 
+    /// Locks it until the guard is dropped; `None` when somebody else does.
+    fn try_lock(&self) -> Option<Locked<'_>> {
+        let header = self.header().load(Ordering::Relaxed);
+        let locked = header & LOCKED == 0
+            && self
+                .header()
+                .compare_exchange(header, header | LOCKED, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok();
+        if locked {
+            Some(Locked(self))
+        } else {
+            yield_now();
+            None
+        }
+    }
+
     fn unlock(&self) {
         // Only the one who holds the lock writes to it.
         let header = self.header().load(Ordering::Relaxed);
@@ -461,15 +518,18 @@ impl Group {
                 let (then, ticks) = (from.ticks(now).max(since(header)), to.ticks(now));
                 let next = to.generation | swept_at(ticks) | header & SPILLED;
                 self.replace(|old| {
-                    let after =
-                        if old & HELD == 0 { 0 } else { carry(age(old, header).saturating_sub(then)) };
-                    if after == 0 { free_word(next) } else { word(old & TAG, ticks, after) }
+                    if old & HELD == 0 {
+                        return free_word(next);
+                    }
+                    // Also where nothing is owed: where the clock may go back to, something was.
+                    word(old & TAG, ticks, carry(age(old, header).saturating_sub(then)))
                 });
                 self.header().store(next | LOCKED, Ordering::Release);
             });
         } else if latest == scale.generation && is_stale(header, scale, ticks) && ticks > since(header) {
             let next = latest | swept_at(ticks) | header & SPILLED;
-            let keeps = |old: u64| old & HELD != 0 && age(old, header) > ticks;
+            // A clock that goes back stands still at the rounded time, and finds what was owed then.
+            let keeps = |old: u64| old & HELD != 0 && age(old, header) > rounded(ticks);
             self.replace(|old| if keeps(old) { old } else { free_word(next) });
             self.header().store(next | LOCKED, Ordering::Release);
         }
@@ -488,6 +548,15 @@ impl Group {
                 }
             }
         }
+    }
+}
+
+/// A second group, locked beside a home.
+struct Locked<'a>(&'a Group);
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        self.0.unlock();
     }
 }
 
@@ -539,6 +608,11 @@ const fn generation(header: u64) -> u64 {
 /// When the group was last swept, rounded down.
 const fn since(header: u64) -> u64 {
     (header & SWEPT) << 30
+}
+
+/// The time of a sweep as it is known from then on.
+const fn rounded(ticks: u64) -> u64 {
+    since(swept_at(ticks))
 }
 
 /// The same as the header keeps it.

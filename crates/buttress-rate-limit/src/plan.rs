@@ -169,7 +169,7 @@ impl Plan {
     #[inline(never)]
     fn charge_any(&self, hash: Option<u64>, cost: u32, now: Timestamp) -> Outcome {
         let mut seen = 0;
-        let mut step = |scale: &Scale, _, debt| {
+        let step = |scale: &Scale, _, debt| {
             let after = scale.charge(debt, cost)?;
             seen = after;
             Some(after)
@@ -178,9 +178,7 @@ impl Plan {
             (None, Single::Bucket(one)) => one.run(now, step).map_err(Refused::Denied),
             (None, Single::Table(table)) => return by_table(table, 0, cost, now),
             (Some(hash), _) => match self.keys() {
-                Keys::Packed(table) => {
-                    table.run(hash, now, true, |scale, debt| step(scale, scale.ticks(now), debt))
-                }
+                Keys::Packed(table) => table.run(hash, now, true, step),
                 Keys::Table(table) => return by_table(table, hash, cost, now),
             },
         };
@@ -223,10 +221,7 @@ impl Plan {
             (false, Single::Bucket(one)) => drop(one.run(now, step)),
             (false, Single::Table(table)) => drop(table.with(0, now, settle)),
             (true, _) => match self.keys() {
-                Keys::Packed(table) => {
-                    let step = |scale: &Scale, debt| step(scale, scale.ticks(now), debt);
-                    drop(table.run(hash, now, less.is_none(), step));
-                }
+                Keys::Packed(table) => drop(table.run(hash, now, less.is_none(), step)),
                 Keys::Table(table) => drop(table.with(hash, now, settle)),
             },
         }
@@ -260,10 +255,15 @@ impl Plan {
         }
     }
 
+    /// Reports what is left at `now`.
+    pub(crate) fn quotas_at(&self, decision: &Decision, now: Timestamp, report: &mut dyn FnMut(Quota)) {
+        self.ask_quotas(decision.keyed.then_some(decision.hash), now, report);
+    }
+
     #[cold]
     fn ask_quotas(&self, hash: Option<u64>, at: Timestamp, report: &mut dyn FnMut(Quota)) {
         let mut seen = None;
-        let mut look = |scale: &Scale, _, debt| {
+        let look = |scale: &Scale, _, debt| {
             seen = Some((*scale, debt));
             Some(debt)
         };
@@ -274,9 +274,7 @@ impl Plan {
             (None, Single::Bucket(one)) => drop(one.run(at, look)),
             (None, Single::Table(table)) => return drop(table.with(0, at, quotas)),
             (Some(hash), _) => match self.keys() {
-                Keys::Packed(table) => {
-                    drop(table.run(hash, at, false, |scale, debt| look(scale, scale.ticks(at), debt)));
-                }
+                Keys::Packed(table) => drop(table.run(hash, at, false, look)),
                 Keys::Table(table) => return drop(table.with(hash, at, quotas)),
             },
         }
@@ -370,6 +368,14 @@ impl Plan {
             self.fresh.store(epoch, Ordering::Release);
         }
         self.epoch.store(epoch, Ordering::Release);
+    }
+
+    #[cfg(buttress_loom)]
+    pub(crate) fn groups_of(&self, hash: u64) -> [usize; 2] {
+        match self.keys() {
+            Keys::Packed(table) => table.groups_of(hash),
+            Keys::Table(_) => unreachable!("it is asked of packed words only"),
+        }
     }
 
     /// Asks the table, if there is one.

@@ -258,9 +258,23 @@ impl Memory {
         self.all_plans().map(Plan::crowded).sum()
     }
 
+    /// Charges the call of this decision once more.
+    pub(crate) fn charge_again(&self, decision: &Decision, now: Timestamp) -> Decision {
+        let Decision { hash, cost, plan, keyed, .. } = *decision;
+        let outcome = self.plan_at(plan.into()).charge(keyed.then_some(hash), cost, now);
+        Decision { at: now, outcome, ..*decision }
+    }
+
     /// Forgets every key: all budgets are fresh.
     pub fn reset(&self) {
         self.all_plans().for_each(Plan::clear);
+    }
+
+    /// The numbers of the two groups that a key may be in, for models which have to choose theirs.
+    #[cfg(buttress_loom)]
+    #[doc(hidden)]
+    pub fn groups_of(&self, key: KeyHash) -> [usize; 2] {
+        self.0.first.groups_of(key.hash.expect("there is a key").finish())
     }
 
     fn all_plans(&self) -> impl Iterator<Item = &Plan> {
@@ -317,6 +331,10 @@ impl Store for Memory {
     #[inline(always)]
     fn quotas(&self, decision: &Decision, report: &mut dyn FnMut(Quota)) {
         self.plan_at(decision.plan.into()).quotas(decision, report);
+    }
+
+    fn quotas_at(&self, decision: &Decision, now: Timestamp, report: &mut dyn FnMut(Quota)) {
+        self.plan_at(decision.plan.into()).quotas_at(decision, now, report);
     }
 
     fn evicted(&self) -> u64 {

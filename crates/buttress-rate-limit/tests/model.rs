@@ -219,3 +219,60 @@ fn a_reset_during_a_call_gives_one_burst_more_and_not_two() {
         assert!(units == 1 || units == 2);
     });
 }
+
+/// Keys of a table of two groups which belong to these.
+fn of(memory: &Memory, groups: [usize; 2]) -> impl Iterator<Item = u32> {
+    let memory = memory.clone();
+    (0..).filter(move |key: &u32| {
+        let mut sink = memory.sink();
+        key.write(&mut sink);
+        memory.groups_of(sink) == groups
+    })
+}
+
+/// Two groups, of which the second is full of keys that owe the most, and a key that has to go to the first.
+fn spilling(limit: Limit, now: Timestamp) -> (Memory, u32) {
+    let memory = Memory::with_capacity(limit, 8);
+    for key in of(&memory, [1, 1]).take(2) {
+        assert!(decide(&memory, Some(key), 3, now).admitted());
+    }
+    let spilled = of(&memory, [1, 0]).next().unwrap();
+    (memory, spilled)
+}
+
+#[test]
+fn a_claim_in_the_second_group_beside_a_change_keeps_the_debt() {
+    // Many steps: with a third preemption it takes minutes.
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(2);
+    builder.check(|| {
+        let later = START + Duration::from_secs(10);
+        let (memory, spilled) = spilling(Limit::per_second(3), later);
+        let other = memory.clone();
+        let change = thread::spawn(move || {
+            other.set_limit(0, 0, Limit::per_second(7).burst(3), CarryOver::AsIs, later).unwrap();
+        });
+
+        assert!(decide(&memory, Some(spilled), 3, later).admitted());
+        change.join().unwrap();
+
+        assert!(!decide(&memory, Some(spilled), 1, later).admitted());
+    });
+}
+
+#[test]
+fn a_claim_in_the_second_group_beside_a_sweep_invents_no_debt() {
+    loom::model(|| {
+        let (early, late) = (START + Duration::from_secs(10), START + Duration::from_secs(410));
+        let (memory, spilled) = spilling(Limit::per_second(1).burst(3), early);
+        let swept = of(&memory, [0, 0]).next().unwrap();
+        let other = memory.clone();
+        let sweep = thread::spawn(move || drop(decide(&other, Some(swept), 0, late)));
+
+        assert!(decide(&memory, Some(spilled), 1, early).admitted());
+        sweep.join().unwrap();
+
+        let then = START + Duration::from_secs(700);
+        assert!(decide(&memory, Some(spilled), 1, then).admitted());
+    });
+}

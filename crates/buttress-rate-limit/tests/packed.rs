@@ -232,6 +232,9 @@ mod without_a_place {
 
         let refused = call(&memory, 20, 1, at(SECOND));
         let wait = refused.retry_after().expect("a place will be free");
+        let mut quotas = Vec::new();
+        memory.quotas(&refused, &mut |quota| quotas.push((quota.remaining, quota.reset)));
+        assert_eq!(quotas, [(0, wait)]);
         assert!(passes(&memory, 20, at(SECOND) + wait));
     }
 
@@ -241,5 +244,106 @@ mod without_a_place {
         assert_eq!(flood(&memory, 20), 7, "six and the shared one");
         assert_eq!((memory.keys(at(SECOND)), memory.evicted()), (6, 0));
         assert_eq!(flood(&memory, 6), 0);
+    }
+}
+
+#[test]
+fn a_sweep_takes_no_debt_from_a_clock_that_goes_back_behind_it() {
+    // A sweep is known by the time in rounds of 2^32 ticks, the last of them over.
+    let rounds = |rounds: u32, off: i64| {
+        Timestamp::from_nanos(((u64::from(rounds)) << 32).saturating_add_signed(off * 1_000_000))
+    };
+    let memory = Memory::new(Limit::per_second(100));
+    assert!(call(&memory, 7, 100, rounds(64, -300)).admitted());
+    assert!(call(&memory, 7, 0, rounds(64, 800)).admitted());
+
+    let passed = |now| (0..200).filter(|_| passes(&memory, 7, now)).count();
+
+    assert_eq!(passed(rounds(64, 0)), 30, "earned in three tenths of a second");
+    assert_eq!(passed(rounds(64, 800)), 80);
+}
+
+#[test]
+fn a_look_from_a_clock_that_went_ahead_changes_nothing() {
+    for key in [None, Some(7)] {
+        let memory = Memory::new(Limit::per_second(5));
+        let decide = |cost, now| {
+            let mut sink = memory.sink();
+            if let Some(key) = key {
+                u32::write(&key, &mut sink);
+            }
+            match memory.decide(sink, cost, now) {
+                Answer::Now(decision) => decision,
+                Answer::Later(_) => unreachable!("the answer of memory comes at once"),
+            }
+        };
+        // Not so far ahead that words of 40 bits are swept.
+        let ahead = at(SECOND * 100);
+        let looked = decide(0, ahead);
+        memory.quotas(&looked, &mut drop);
+        memory.settle(&looked, 0, ahead);
+
+        assert!((0..5).all(|_| decide(1, at(SECOND)).admitted()));
+        let look = decide(0, ahead);
+        memory.quotas(&look, &mut drop);
+        let refused = decide(1, at(SECOND));
+        assert_eq!(refused.retry_after(), Some(Duration::from_millis(200)), "{key:?}");
+    }
+    let memory = Memory::new(Limit::per_second(5));
+    let look = |now| memory.decide(memory.sink(), 0, now);
+    assert!(matches!(look(at(HOUR)), Answer::Now(decision) if decision.admitted()));
+    assert_eq!(memory.keys(at(HOUR)), 0);
+    assert!(
+        matches!(memory.decide(memory.sink(), 5, at(SECOND)), Answer::Now(decision) if decision.admitted())
+    );
+}
+
+#[test]
+fn what_shares_a_budget_is_settled_on_it() {
+    // One group: six slots for keys, the seventh for those who find none.
+    let memory = Memory::new(Limit::per_minute(3)).when_full(WhenFull::Shared).capacity_for(4);
+    for key in 0..6 {
+        assert!(call(&memory, key, 3, at(SECOND)).admitted());
+    }
+
+    for key in 100..200 {
+        let good = call(&memory, key, 1, at(SECOND));
+        assert!(good.admitted(), "{key}");
+        memory.settle(&good, 0, at(SECOND));
+    }
+    assert_eq!((0..5).filter(|_| passes(&memory, 100, at(SECOND))).count(), 3);
+    assert_eq!(left(&memory, 101, at(SECOND)), 0, "of the shared budget");
+}
+
+#[test]
+fn what_is_settled_after_everything_was_forgotten_gives_nothing_back() {
+    let memory = Memory::new(Limit::per_second(5));
+    for rule in [None, Some(CarryOver::Reset)] {
+        let old = call(&memory, 7, 5, at(SECOND));
+        assert!(old.admitted());
+        match rule {
+            None => memory.reset(),
+            Some(rule) => memory.set_limit(0, 0, Limit::per_second(5), rule, at(SECOND)).unwrap(),
+        }
+        let new = call(&memory, 7, 5, at(SECOND));
+        assert!(new.admitted());
+
+        memory.settle(&old, 0, at(SECOND));
+        assert_eq!(left(&memory, 7, at(SECOND)), 0);
+        memory.settle(&new, 0, at(SECOND));
+        assert_eq!(left(&memory, 7, at(SECOND)), 5);
+    }
+}
+
+#[test]
+fn what_was_earned_again_is_not_given_back_too() {
+    for memory in [Memory::new(Limit::per_minute(5)), Memory::new(Limit::per_minute(5)).settling()] {
+        let slow: Vec<_> = (0..5).map(|_| call(&memory, 7, 1, at(SECOND))).collect();
+        let later = at(SECOND * 61);
+        assert!(call(&memory, 7, 5, later).admitted());
+
+        slow.iter().for_each(|good| memory.settle(good, 0, later));
+
+        assert_eq!(left(&memory, 7, later), 0);
     }
 }
