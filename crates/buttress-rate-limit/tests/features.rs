@@ -8,7 +8,7 @@ use std::time::Duration;
 use buttress_core::{BoxError, Cause, Global, ManualClock, Rejection, RejectionKind};
 use buttress_rate_limit::{
     CarryOver, Charge, FixedWindow, Handle, Limit, LimitCounts, Memory, MissingKey, RateLimitEvent,
-    RateLimitLayer, TopKey,
+    RateLimitLayer, SlidingLog, SlidingWindow, TopKey,
 };
 use buttress_testkit::{StrictHandle, StrictService, Task, allocations};
 use tower::{Service, ServiceExt};
@@ -394,6 +394,42 @@ mod several {
     }
 }
 
+mod algorithms {
+    use super::*;
+
+    #[test]
+    fn each_keeps_its_word_to_the_nanosecond_as_time_goes_on() {
+        // What is told to whoever has spent all at once: in which bounds, since windows begin where the key says.
+        let minute = SECOND * 60;
+        let each = [
+            (Limit::per_minute(6), SECOND * 10, SECOND * 10),
+            (FixedWindow::new(6, minute).into(), Duration::from_nanos(1), minute),
+            (SlidingWindow::new(6, minute).into(), SECOND * 10, SECOND * 70),
+            (SlidingWindow::strict(6, minute, 6).into(), minute, SECOND * 70),
+            (SlidingLog::new(6, minute).into(), minute, minute),
+        ];
+        for (limit, least, most) in each {
+            let time = ManualClock::new();
+            let layer = RateLimitLayer::new(limit.clone()).clock(time.clock()).by(|n: &u32| Some(*n));
+            let service = layer.layer(echo().0);
+            time.advance(minute * 10);
+
+            for _ in 0..3 {
+                assert_eq!((0..10).filter(|_| passes(&service, 1)).count(), 6, "{limit:?}");
+                let wait = rejection(call(&service, 1)).retry_after.expect("it passes some time");
+                assert!(least <= wait && wait <= most, "{limit:?} tells {wait:?}");
+
+                time.advance(wait - Duration::from_nanos(1));
+                assert!(!passes(&service, 1), "{limit:?}");
+                time.advance(Duration::from_nanos(1));
+                assert!(passes(&service, 1), "{limit:?}");
+                assert!(passes(&service, 2), "another key");
+                time.advance(minute * 3);
+            }
+        }
+    }
+}
+
 mod shaping {
     use super::*;
 
@@ -425,6 +461,33 @@ mod shaping {
         assert_eq!(departed, [0, 100, 200, 300], "and the fifth could not have gone in time");
         let seen = layer.handle().snapshot();
         assert_eq!((seen.allowed, seen.refused, seen.waited, seen.abandoned), (4, 1, 3, 0));
+    }
+
+    #[test]
+    fn units_given_back_by_hand_are_no_turn_of_those_that_wait() {
+        let (time, (inner, watch)) = (ManualClock::new(), echo());
+        let layer = even(&time);
+        let mut service = layer.layer(inner);
+        let mut tasks: Vec<_> = (0..3).map(|n| Task::new(service.call(n))).collect();
+        assert_eq!(ready(&mut tasks), [true, false, false]);
+
+        layer.handle().refund(Global, 1);
+        let mut waiting = tasks.split_off(1);
+        waiting.push(Task::new(service.call(3)));
+
+        for calls in 1..=4 {
+            waiting.retain_mut(|task| task.run().is_pending());
+            assert_eq!(watch.calls(), calls, "one each tenth of a second");
+            time.advance(SECOND / 10);
+        }
+    }
+
+    #[test]
+    fn a_layer_that_only_watches_keeps_nobody_waiting() {
+        let time = ManualClock::new();
+        let service = even(&time).shadow().layer(echo().0);
+
+        assert!((0..10).all(|n| passes(&service, n)));
     }
 
     #[test]

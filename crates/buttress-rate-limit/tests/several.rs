@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use buttress_core::{Answer, Decided, KeyPart, Store, Timestamp};
-use buttress_rate_limit::{CarryOver, Decision, FixedWindow, Limit, Memory, WhenFull};
+use buttress_rate_limit::{
+    CarryOver, Decision, FixedWindow, Limit, Memory, SlidingLog, SlidingWindow, WhenFull,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -208,8 +210,53 @@ mod without_a_place {
         assert_eq!((memory.keys(at(SECOND)), memory.evicted(), memory.crowded()), (7, 0, 26));
 
         let refused = call(&memory, 0, 20, 1, at(SECOND));
-        assert!(refused.retry_after().is_some());
-        assert!(call(&memory, 0, 20, 1, at(2 * HOUR)).admitted());
+        let wait = refused.retry_after().expect("a place will be free");
+        assert_eq!(wait, HOUR, "the first of them owes nothing any more");
+        assert_eq!(left(&memory, &refused), [0, 1], "there is no place to spend it");
+        assert!(call(&memory, 0, 20, 0, at(SECOND)).admitted(), "looking takes no place");
+        assert!(call(&memory, 0, 20, 2, at(SECOND)).never());
+        assert!(call(&memory, 0, 20, 1, at(SECOND) + wait).admitted());
+    }
+
+    #[test]
+    fn a_new_key_that_waits_as_told_finds_a_place_whatever_is_counted_by() {
+        let strict = Limit::from(SlidingWindow::strict(5, SECOND * 60, 1));
+        let both = vec![Limit::per_second(10), Limit::per_day(10_000).named("daily")];
+        let queue = Limit::per_second(2).burst(1).try_wait(SECOND).unwrap();
+        let log = Limit::from(SlidingLog::new(5, HOUR));
+        let counter = Limit::from(SlidingWindow::new(5, HOUR));
+        for limits in [vec![strict], both, vec![queue], vec![log], vec![counter]] {
+            let memory = Memory::all(limits).when_full(WhenFull::Refuse).capacity_for(3);
+            for key in 1..=7 {
+                assert!(call(&memory, 0, key, 1, at(SECOND)).admitted());
+            }
+
+            let wait = call(&memory, 0, 8, 1, at(SECOND)).retry_after().expect("a place will be free");
+
+            let then = at(SECOND) + wait;
+            assert!(!call(&memory, 0, 8, 1, then - Duration::from_nanos(1)).admitted(), "{memory:?}");
+            assert!(call(&memory, 0, 8, 1, then).admitted(), "{memory:?}");
+        }
+    }
+
+    #[test]
+    fn whoever_shared_a_budget_takes_its_debt_to_a_place_of_its_own() {
+        let limits = [Limit::per_minute(3), Limit::per_hour(100).named("hourly")];
+        for memory in [Memory::all(limits.clone()), Memory::all(limits).settling()] {
+            let memory = memory.when_full(WhenFull::Shared).capacity_for(3);
+            let ample = at(SECOND);
+            for key in 1..=7 {
+                let decision = call(&memory, 0, key, 1, ample);
+                assert!(decision.admitted());
+                memory.settle(&decision, 0, ample);
+                assert!(call(&memory, 0, key, 1, ample).admitted());
+            }
+            assert!(call(&memory, 0, 20, 3, ample).admitted());
+
+            // Those of the hour owe nothing after 36 seconds, and their units of the minute are earned by then.
+            let later = at(SECOND * 41);
+            assert_eq!((0..5).filter(|_| call(&memory, 0, 20, 1, later).admitted()).count(), 2);
+        }
     }
 
     #[test]
@@ -217,5 +264,97 @@ mod without_a_place {
         let memory = full(WhenFull::Shared);
         assert_eq!(flood(&memory, 20), 8);
         assert_eq!((memory.keys(at(SECOND)), memory.evicted(), memory.crowded()), (7, 0, 26));
+    }
+}
+
+#[test]
+fn a_refused_call_takes_nothing_though_the_clock_went_back() {
+    let log = Limit::from(SlidingLog::new(5, SECOND * 60)).named("log");
+    let memory = Memory::all([log, Limit::per_second(1)]);
+    assert!(call(&memory, 0, 1, 1, at(SECOND * 10)).admitted());
+
+    for _ in 0..5 {
+        let refused = call(&memory, 0, 1, 1, at(SECOND * 19 / 2));
+        assert!(!refused.admitted());
+        assert_eq!(left(&memory, &refused)[0], 4);
+    }
+}
+
+#[test]
+fn a_call_that_leaves_several_queues_gives_its_place_back_in_each() {
+    let queue = |rate| Limit::per_second(rate).burst(1).try_wait(SECOND).unwrap();
+    for [first, second] in [[10, 5], [5, 10]] {
+        let memory = Memory::all([queue(first).named("one"), queue(second).named("other")]);
+        let gone = call(&memory, 0, 1, 1, at(SECOND));
+        let waits = call(&memory, 0, 1, 1, at(SECOND));
+        assert_eq!((gone.delay(), waits.delay()), (Duration::ZERO, SECOND / 5));
+        let before = left(&memory, &waits);
+        let leaves = call(&memory, 0, 1, 1, at(SECOND));
+
+        memory.settle(&leaves, 0, at(SECOND));
+
+        assert_eq!(left(&memory, &waits), before);
+        assert_eq!(call(&memory, 0, 1, 1, at(SECOND)).delay(), SECOND * 2 / 5);
+    }
+}
+
+#[test]
+fn nobody_waits_for_a_queue_that_only_watches() {
+    let queue = Limit::per_second(1).try_wait(SECOND * 60).unwrap().named("queue").shadow();
+    for memory in [Memory::new(queue.clone()), Memory::all([queue, Limit::per_second(100)])] {
+        for _ in 0..10 {
+            let decision = call(&memory, 0, 1, 1, at(SECOND));
+            assert!(decision.admitted() && decision.delay().is_zero());
+        }
+    }
+}
+
+#[test]
+fn a_limit_that_only_watched_gives_nothing_back() {
+    let memory = Memory::all([Limit::per_minute(2).named("soft").shadow(), Limit::per_minute(9)]);
+    for memory in [memory.clone(), memory.settling()] {
+        let charged = [1, 2].map(|_| call(&memory, 0, 1, 1, at(SECOND)));
+        let watched = call(&memory, 0, 1, 1, at(SECOND));
+        assert!(watched.shadowed(0) && charged.iter().all(|charged| !charged.shadowed(0)));
+
+        memory.settle(&watched, 0, at(SECOND));
+
+        assert_eq!(left(&memory, &watched), [0, 7]);
+    }
+}
+
+#[test]
+fn what_is_given_back_is_found_on_the_keys_own_grid() {
+    let windows = || {
+        let named = |limit: Limit, name: &'static str| limit.named(name);
+        [
+            named(FixedWindow::new(5, HOUR).into(), "fixed"),
+            named(SlidingWindow::new(5, HOUR).into(), "counter"),
+            named(SlidingWindow::strict(5, HOUR, 6).into(), "strict"),
+        ]
+    };
+    let memory = Memory::all(windows());
+    for key in 1..100 {
+        let charged = call(&memory, 0, key, 3, at(HOUR));
+        memory.settle(&charged, 0, at(HOUR));
+        assert_eq!(left(&memory, &charged), [5, 5, 5], "key {key}");
+    }
+}
+
+#[test]
+fn a_million_refusals_neither_shorten_the_wait_nor_lengthen_it() {
+    let memories = [Memory::new(Limit::per_minute(2)), two(), Memory::new(Limit::per_minute(2)).settling()];
+    for memory in memories {
+        for key in [0, 7] {
+            let units = left(&memory, &call(&memory, 0, key, 0, at(SECOND)))[0] as u32;
+            assert!(call(&memory, 0, key, units, at(SECOND)).admitted());
+            let wait = call(&memory, 0, key, 1, at(SECOND)).retry_after().expect("it passes some time");
+
+            assert!((0..1_000_000).all(|_| !call(&memory, 0, key, 1, at(SECOND)).admitted()));
+
+            let then = at(SECOND) + wait;
+            assert!(!call(&memory, 0, key, 1, then - Duration::from_nanos(1)).admitted());
+            assert!(call(&memory, 0, key, 1, then).admitted());
+        }
     }
 }

@@ -13,6 +13,8 @@
 //!
 //! More than [`MOST`] of them are kept as ranges: two that lie close together count as one that was made when the
 //! later was. That never makes the word smaller.
+//!
+//! A charge is known by its moment. Only where the clock goes back to that very nanosecond may it be taken for another.
 
 use std::time::Duration;
 
@@ -126,7 +128,10 @@ impl LedgerState {
             let at = (0..self.entries.len() - 1).min_by_key(gap).unwrap_or(0);
             let later = self.entries.remove(at + 1);
             let entry = &mut self.entries[at];
-            entry.first = entry.first.min(later.first);
+            // Where the clock went back between them there is no telling which moments are theirs: nothing is taken
+            // back then.
+            let ordered = [entry.first, entry.last, later.first, later.last].is_sorted();
+            entry.first = if ordered { entry.first } else { u64::MAX };
             entry.last = entry.last.max(later.last);
             entry.ticks = entry.ticks.saturating_add(later.ticks);
         }

@@ -102,3 +102,27 @@ fn the_end_of_the_clock_refuses_and_does_not_wrap() {
     assert_eq!(arrive(&bucket, &mut state, Timestamp::MAX), None);
     assert_eq!(bucket.retry_after(&state, Timestamp::MAX, 1), Some(NANO));
 }
+
+#[test]
+fn whoever_only_looks_does_not_queue() {
+    let bucket = LeakyBucket::new(1, SECOND).wait(5 * SECOND).queue(1);
+    let mut state = 0;
+    assert!(bucket.charge(&mut state, at(SECOND), 1) && bucket.charge(&mut state, at(SECOND), 1));
+    assert!(!bucket.charge(&mut state, at(SECOND), 1));
+
+    assert!(bucket.charge(&mut state, at(SECOND), 0));
+    assert_eq!(bucket.delay(&state, at(SECOND), 0), Duration::ZERO);
+}
+
+#[test]
+fn what_has_flowed_out_since_is_not_given_back_too() {
+    let bucket = LeakyBucket::new(5, Duration::from_secs(60)).burst(5).wait(Duration::ZERO);
+    let mut state = 0;
+    assert!(bucket.charge(&mut state, at(SECOND), 5));
+    let later = at(Duration::from_secs(61));
+    assert!(bucket.charge(&mut state, later, 5));
+
+    bucket.refund(&mut state, at(SECOND), later, 5);
+
+    assert_eq!(bucket.left(&state, later).remaining, 0);
+}

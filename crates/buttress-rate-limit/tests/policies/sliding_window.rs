@@ -1,3 +1,6 @@
+use buttress_core::{Answer, Store};
+use buttress_rate_limit::Memory;
+
 use crate::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -114,4 +117,24 @@ fn the_end_of_the_clock_does_not_wrap() {
         assert_eq!(spend_all(&counter, &mut state, Timestamp::MAX), 3);
         assert_eq!(spend_all(&counter, &mut state, Timestamp::MAX), 0);
     }
+}
+
+#[test]
+fn after_the_last_window_that_a_word_can_name_nothing_passes_for_free() {
+    let window = SlidingWindow::new(10_000, Duration::from_millis(19));
+    let memory = Memory::new(window);
+    let mut state = Default::default();
+    let now = at(11 * YEAR);
+
+    let passed = (0..50).filter(|_| match memory.decide(memory.sink(), 10_000, now) {
+        Answer::Now(decision) => {
+            assert!(decision.admitted() || decision.retry_after().is_some_and(|wait| !wait.is_zero()));
+            decision.admitted()
+        }
+        Answer::Later(_) => unreachable!("the answer of memory comes at once"),
+    });
+
+    assert_eq!(passed.count(), 1);
+    assert!(window.charge(&mut state, now, 10_000) && !window.charge(&mut state, now, 1));
+    assert_ne!(window.retry_after(&state, now, 1), Some(Duration::ZERO));
 }

@@ -9,6 +9,7 @@ mod fixed_window;
 mod leaky_bucket;
 mod oracle;
 mod retry;
+mod settling;
 mod sliding_log;
 mod sliding_strict;
 mod sliding_window;
