@@ -40,8 +40,15 @@ pub trait Store: Clone {
         self
     }
 
-    /// Reports what is left of each limit that the decision was about.
+    /// Reports what was left of each limit that the decision was about, right after it.
     fn quotas(&self, decision: &Self::Decision, report: &mut dyn FnMut(Quota));
+
+    /// Reports what is left at `now`, some time after the decision: for an answer that took its time. A store that
+    /// cannot tell without asking elsewhere says what was left by the decision, which is the default.
+    fn quotas_at(&self, decision: &Self::Decision, now: Timestamp, report: &mut dyn FnMut(Quota)) {
+        let _ = now;
+        self.quotas(decision, report);
+    }
 
     /// How many keys had to make way for others although something was held against them.
     fn evicted(&self) -> u64 {
