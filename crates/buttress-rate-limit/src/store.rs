@@ -28,13 +28,26 @@ use crate::set;
 /// | limits | memory per key of the capacity | a call of a key that is held |
 /// |---|---|---|
 /// | one token bucket | 16 bytes: 1 MB for 65 536 keys | one compare-and-swap of one word |
-/// | any other, or several | about 64 bytes and 37 for each further limit, and what a wide state ([`LimitState`](crate::LimitState)) puts into its box | the lock of a group of seven keys |
+/// | any other, or several | about 78 bytes and 37 for each further limit, and what a wide state ([`LimitState`](crate::LimitState)) puts into its box | the lock of a group of seven keys |
+/// | a bucket whose calls are settled | the same, and while it owes something a box with an entry of 24 bytes for each charge, up to 32 of them | the same, and a look at the entries |
 ///
 /// A token bucket has a packed word if its ticks are whole when it takes at most 2^37 of them to fill (137 seconds,
 /// at most rates); otherwise ticks are coarser, and the rate is up to 0.003 % lower than asked, never higher.
 /// Where even that is not enough (more than two million units at once, to be earned over hours) it has the
 /// other table. In packed words two keys have the same tag in about one case in a million, and then share one
 /// budget.
+///
+/// # Settling
+///
+/// A call that is [settled](Store::settle) for less than it was charged gives the rest back, as far as it was not
+/// earned again since. Windows and logs know which units those are by the time of the charge; a token bucket's word
+/// does not. [`settling`](Store::settling), which a layer asks for when it is told how to settle, keeps account of each
+/// charge of a bucket until it has flowed out, first in, first out. Its state is then as if what was given back had
+/// never been charged. Charges beyond 32 that are owed at a time are kept as ranges: the two closest together count as
+/// one that was made when the later was, so that the bucket owes what it should or a little more, never less.
+///
+/// Without it, what is given back is bounded by what may be left of a charge of that age, and may come out of a later
+/// one. What was charged before [`reset`](Self::reset), or before a change with [`CarryOver::Reset`], is never given back.
 ///
 /// # At the bound
 ///
@@ -79,8 +92,8 @@ pub enum WhenFull {
     /// and a flood of keys gives a key back at most what it had spent.
     #[default]
     EvictLeastDebt,
-    /// The new key is refused until there is a place: no key ever gets more than its limit, and a flood of keys
-    /// shuts new ones out.
+    /// The new key is refused until there is a place, and is told when: no key ever gets more than its limit, and a
+    /// flood of keys shuts new ones out.
     Refuse,
     /// The new key shares one budget, of the size of a key's, with all others that find no place in its group: no
     /// key ever gets more than its limit, and a flood slows new keys down.
@@ -202,7 +215,8 @@ impl Memory {
     /// against each key is carried over by `rule`.
     ///
     /// The table is walked, one group's lock at a time; each key changes over when its group's turn comes. A call
-    /// that is settled after the change gives back, or takes, units of the new limit.
+    /// that is settled after the change gives back, or takes, units of the new limit; after [`CarryOver::Reset`] it does
+    /// neither.
     ///
     /// # Errors
     ///

@@ -116,25 +116,33 @@ impl LedgerState {
         Self { word: now.saturating_add(carried), base: now.saturating_add(rest), entries }
     }
 
-    /// Counts a charge, or some that lie closest together as one.
+    /// Counts a charge.
     fn note(&mut self, now: Timestamp, ticks: u64) {
         let now = now.as_nanos();
-        match self.entries.last_mut() {
-            Some(last) if last.last == now => last.ticks = last.ticks.saturating_add(ticks),
-            _ => self.entries.push(Entry { first: now, last: now, ticks }),
+        if let Some(last) = self.entries.last_mut()
+            && last.last == now
+        {
+            last.ticks = last.ticks.saturating_add(ticks);
+            return;
         }
-        if self.entries.len() > MOST {
-            let gap = |at: &usize| self.entries[at + 1].last.abs_diff(self.entries[*at].last);
-            let at = (0..self.entries.len() - 1).min_by_key(gap).unwrap_or(0);
-            let later = self.entries.remove(at + 1);
-            let entry = &mut self.entries[at];
-            // Where the clock went back between them there is no telling which moments are theirs: nothing is taken
-            // back then.
-            let ordered = [entry.first, entry.last, later.first, later.last].is_sorted();
-            entry.first = if ordered { entry.first } else { u64::MAX };
-            entry.last = entry.last.max(later.last);
-            entry.ticks = entry.ticks.saturating_add(later.ticks);
+        if self.entries.len() >= MOST {
+            self.join();
         }
+        self.entries.push(Entry { first: now, last: now, ticks });
+    }
+
+    /// Makes one entry of the two that lie closest together.
+    fn join(&mut self) {
+        let gap = |at: &usize| self.entries[at + 1].last.abs_diff(self.entries[*at].last);
+        let Some(at) = (0..self.entries.len() - 1).min_by_key(gap) else { return };
+        let later = self.entries.remove(at + 1);
+        let entry = &mut self.entries[at];
+        // Where the clock went back between them there is no telling which moments are theirs: nothing is taken back
+        // then.
+        let ordered = [entry.first, entry.last, later.first, later.last].is_sorted();
+        entry.first = if ordered { entry.first } else { u64::MAX };
+        entry.last = entry.last.max(later.last);
+        entry.ticks = entry.ticks.saturating_add(later.ticks);
     }
 }
 
