@@ -8,8 +8,8 @@ use pin_project::pin_project;
 use tower_service::Service;
 
 use crate::Charge;
-use crate::gate::{Asked, Core, Course, Delayed, Gate, Ruling};
-use crate::line::{Place, Turn};
+use crate::gate::{Asked, Charged, Core, Course, Delayed, Gate, Ruling};
+use crate::line::{Gone, Place, Turn};
 use crate::rules::{Rules, Terms};
 
 const DONE: &str = "polled after it was ready";
@@ -87,14 +87,14 @@ pub(crate) struct After<K, J, St: Store, R, Form, SettleForm> {
     gate: Arc<Gate<K, J, St, R>>,
     form: Form,
     settle: SettleForm,
-    charged: Option<(St::Decision, u32)>,
+    charged: Option<Charged<St::Decision>>,
 }
 
 impl<K, J, St: Store, R, Form, SettleForm> After<K, J, St, R, Form, SettleForm> {
     fn of<Req, Res, Err>(
         gate: &Arc<Gate<K, J, St, R>>,
         req: &Req,
-        charged: Option<(St::Decision, u32)>,
+        charged: Option<Charged<St::Decision>>,
     ) -> Self
     where
         R: Terms<Req, K, Res, St, Form = SettleForm>,
@@ -111,12 +111,12 @@ impl<K, J, St: Store, R, Form, SettleForm> After<K, J, St, R, Form, SettleForm> 
         let Self { gate, form, settle, charged } = self;
         let note = if gate.core.annotate_success { charged.clone() } else { None };
         let charge = match charged {
-            Some((decision, cost)) => Charge::new(Arc::clone(&gate.core), decision, cost),
+            Some(Charged { decision, cost, .. }) => Charge::new(Arc::clone(&gate.core), decision, cost),
             None => Charge::none(),
         };
         let mut out = gate.rules.settle(settle, res, charge);
-        if let Some((decision, _)) = note {
-            gate.annotate(form, &mut out, &decision);
+        if let Some(Charged { decision, late, .. }) = note {
+            gate.annotate(form, &mut out, &decision, late);
         }
         out
     }
@@ -125,15 +125,14 @@ impl<K, J, St: Store, R, Form, SettleForm> After<K, J, St, R, Form, SettleForm> 
 /// A place in the line. Dropped in it, the call gives up its turn.
 pub(crate) struct Seat<St: Store> {
     core: Arc<Core<St>>,
-    line: u64,
-    place: Option<Arc<Place<St::Decision>>>,
+    place: Option<Place<St::Decision>>,
 }
 
 impl<St: Store> Seat<St> {
     pub(crate) fn new<K, J, R, Req>(
         gate: &Gate<K, J, St, R>,
         req: &Req,
-        (decision, cost): (St::Decision, u32),
+        Charged { decision, cost, .. }: Charged<St::Decision>,
         delayed: Delayed,
     ) -> Self
     where
@@ -145,30 +144,29 @@ impl<St: Store> Seat<St> {
         let mut unplaced = Unplaced { core, turn: Some(turn) };
         let line = gate.line(req, delayed);
         let place = unplaced.turn.take().map(|turn| core.lines.enter(line, turn, cost, delayed.now));
-        Self { core: Arc::clone(core), line, place }
+        Self { core: Arc::clone(core), place }
     }
 
     fn at(&self) -> Timestamp {
-        self.place.as_ref().map_or(Timestamp::ZERO, |place| place.at())
+        self.place.as_ref().map_or(Timestamp::ZERO, Place::at)
     }
 
     fn turn(&self, waker: &Waker) -> Option<Timestamp> {
         self.place.as_ref().map(|place| place.turn(waker))
     }
 
-    fn leave(mut self) -> Option<(St::Decision, u32)> {
-        let place = self.place.take()?;
-        let waited = self.core.lines.leave(self.line, &place);
+    fn leave(mut self) -> Option<Charged<St::Decision>> {
+        let Gone { decision, cost, waited } = self.core.lines.leave(self.place.take()?);
         self.core.waited(waited);
-        Some(place.charged())
+        Some(Charged { decision, cost, late: true })
     }
 }
 
 impl<St: Store> Drop for Seat<St> {
     fn drop(&mut self) {
         if let Some(place) = self.place.take() {
-            self.core.lines.give_up(self.line, &place, self.core.clock.now());
-            self.core.abandon(&place.charged().0);
+            let free = self.core.lines.give_up(place, self.core.clock.now());
+            self.core.abandon(&free);
         }
     }
 }
@@ -203,7 +201,7 @@ where
         service: &mut S,
         req: Req,
         gate: &Arc<Gate<K, J, St, R>>,
-        charged: Option<(St::Decision, u32)>,
+        charged: Option<Charged<St::Decision>>,
     ) -> Self {
         Self { state: State::called(service, req, gate, charged) }
     }
@@ -251,7 +249,7 @@ where
         service: &mut S,
         req: Req,
         gate: &Arc<Gate<K, J, St, R>>,
-        charged: Option<(St::Decision, u32)>,
+        charged: Option<Charged<St::Decision>>,
     ) -> Self {
         if !R::SETTLES && (charged.is_none() || !gate.core.annotate_success) {
             return Self::Called { future: service.call(req) };
@@ -278,7 +276,7 @@ where
         match state.as_mut().project() {
             StateProj::Called { future } => R::poll_unsettled(future, cx),
             StateProj::Refused { result } => Poll::Ready(result.take().expect(DONE)),
-            StateProj::Followed { future, after } if !R::SETTLES => poll_noted(future, after.as_ref(), cx),
+            StateProj::Followed { future, after } if !R::SETTLES => poll_noted(future, after, cx),
             _ => state.go_on(cx),
         }
     }
@@ -288,7 +286,7 @@ where
 #[inline(never)]
 fn poll_noted<Req, Res, Err, F, K, J, St, R>(
     future: Pin<&mut F>,
-    after: Option<&After<K, J, St, R, J::Form, R::Form>>,
+    after: &mut Option<After<K, J, St, R, J::Form, R::Form>>,
     cx: &mut Context<'_>,
 ) -> Poll<Result<R::Out, Err>>
 where
@@ -298,10 +296,12 @@ where
     St: Store,
 {
     let mut answer = R::poll_unsettled(future, cx);
-    if let Poll::Ready(Ok(out)) = &mut answer
-        && let Some(After { gate, form, charged: Some((decision, _)), .. }) = after
-    {
-        gate.annotate(*form, out, decision);
+    if let Some(After { gate, form, charged: Some(Charged { decision, late, .. }), .. }) = after {
+        match &mut answer {
+            Poll::Ready(Ok(out)) => gate.annotate(*form, out, decision, *late),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => *late = true,
+        }
     }
     answer
 }
@@ -321,7 +321,12 @@ where
             let next = match self.as_mut().project() {
                 StateProj::Called { future } => return R::poll_unsettled(future, cx),
                 StateProj::Followed { future, after } => {
-                    let res = ready!(future.poll(cx));
+                    let Poll::Ready(res) = future.poll(cx) else {
+                        if let Some(After { charged: Some(charged), .. }) = after {
+                            charged.late = true;
+                        }
+                        return Poll::Pending;
+                    };
                     let after = after.take().expect(DONE);
                     return Poll::Ready(res.map(|res| after.finish(res)));
                 }
@@ -349,13 +354,13 @@ where
                                 return Poll::Ready(answer);
                             }
                             match gate.judge::<St::Wait>(ruling) {
-                                Course::Passed { decision, cost, delayed: Some(delayed) } => {
-                                    let seat = Seat::new(gate, req, (decision, cost), delayed);
+                                Course::Passed { charged, delayed: Some(delayed) } => {
+                                    let seat = Seat::new(gate, req, charged, delayed);
                                     let until = Until::in_turn(&gate.core, seat);
                                     waiting.until.set(until);
                                     continue;
                                 }
-                                Course::Passed { decision, cost, delayed: None } => Some((decision, cost)),
+                                Course::Passed { charged, delayed: None } => Some(charged),
                                 Course::Uncounted => None,
                                 Course::Denied | Course::Asked(..) => {
                                     unreachable!("the store has answered, and is not asked twice")

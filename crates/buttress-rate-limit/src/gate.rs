@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buttress_core::{
-    Answer, Clock, Decided, HashSink, Key, KeyPart, Name, Reject, Rejection, RejectionKind, Store, Timestamp,
+    Answer, Clock, Decided, HashSink, Key, KeyPart, Name, Quota, Reject, Rejection, RejectionKind, Store,
+    Timestamp,
 };
 
 use crate::RateLimitEvent;
@@ -64,13 +65,22 @@ pub(crate) struct Core<St: Store> {
 /// What becomes of a call, as far as it is known in `call`.
 pub(crate) enum Course<D, W> {
     /// Counted, and allowed: at once, or when its turn has come.
-    Passed { decision: D, cost: u32, delayed: Option<Delayed> },
+    Passed { charged: Charged<D>, delayed: Option<Delayed> },
     /// The store answers later.
     Asked(W, Asked),
     /// Allowed without being counted.
     Uncounted,
     /// Refused uncounted: it is on the deny list, or has no key.
     Denied,
+}
+
+/// What a call was charged.
+#[derive(Clone)]
+pub(crate) struct Charged<D> {
+    pub(crate) decision: D,
+    pub(crate) cost: u32,
+    /// Whether time has gone by since the decision.
+    pub(crate) late: bool,
 }
 
 /// A call that has to wait.
@@ -98,8 +108,8 @@ pub(crate) struct Ruling<D> {
 impl<D> Ruling<D> {
     /// What the call was charged.
     #[inline]
-    pub(crate) fn charge(self) -> (D, u32) {
-        (self.decided, self.asked.cost)
+    pub(crate) fn charge(self) -> Charged<D> {
+        Charged { decision: self.decided, cost: self.asked.cost, late: false }
     }
 }
 
@@ -337,7 +347,7 @@ impl<K, J, St: Store, R> Gate<K, J, St, R> {
         // Who only watches keeps nobody waiting.
         let delay = if core.shadow { Duration::ZERO } else { decision.delay() };
         let delayed = (!delay.is_zero()).then(|| Delayed { now, turn: now + delay, plan });
-        Course::Passed { decision, cost, delayed }
+        Course::Passed { charged: Charged { decision, cost, late: false }, delayed }
     }
 
     /// Which line a call waits in: that of its key, in its plan.
@@ -369,7 +379,7 @@ impl<K, J, St: Store, R> Gate<K, J, St, R> {
         }
         rejection.retry_after = decision.retry_after();
         let mut res = self.reject.reject(form, rejection)?;
-        self.annotate(form, &mut res, decision);
+        self.annotate(form, &mut res, decision, false);
         Ok(res)
     }
 
@@ -383,17 +393,30 @@ impl<K, J, St: Store, R> Gate<K, J, St, R> {
         self.reject.reject(form, rejection)
     }
 
-    /// Writes what is left into a response.
-    pub(crate) fn annotate<Req, Res, Err>(&self, form: J::Form, res: &mut Res, decision: &St::Decision)
-    where
+    /// Writes what is left into a response, which comes in the moment of the decision or is late.
+    pub(crate) fn annotate<Req, Res, Err>(
+        &self,
+        form: J::Form,
+        res: &mut Res,
+        decision: &St::Decision,
+        late: bool,
+    ) where
         J: Reject<Req, Res, Err>,
         St: Store,
     {
+        let core = &*self.core;
+        let quotas = |report: &mut dyn FnMut(Quota)| {
+            if late {
+                core.store.quotas_at(decision, core.clock.now(), report);
+            } else {
+                core.store.quotas(decision, report);
+            }
+        };
         // Stores may report under a lock: what is made of it comes afterwards.
-        if self.core.single {
+        if core.single {
             let mut only = None;
-            self.core.store.quotas(decision, &mut |mut quota| {
-                quota.name = self.core.name.clone();
+            quotas(&mut |mut quota| {
+                quota.name = core.name.clone();
                 only = Some(quota);
             });
             if let Some(quota) = &only {
@@ -403,7 +426,7 @@ impl<K, J, St: Store, R> Gate<K, J, St, R> {
         }
         // Most often there is one, and then nothing is allocated.
         let (mut first, mut all) = (None, Vec::new());
-        self.core.store.quotas(decision, &mut |quota| {
+        quotas(&mut |quota| {
             if let Some(first) = first.take() {
                 all.push(first);
             }
@@ -414,8 +437,8 @@ impl<K, J, St: Store, R> Gate<K, J, St, R> {
             }
         });
         if let Some(mut quota) = first {
-            if self.core.plans.is_empty() {
-                quota.name = self.core.name.clone();
+            if core.plans.is_empty() {
+                quota.name = core.name.clone();
             }
             self.reject.annotate(form, res, slice::from_ref(&quota));
         } else if !all.is_empty() {

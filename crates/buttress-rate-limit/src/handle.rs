@@ -1,9 +1,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use buttress_core::{Answer, KeyPart, Name, Quota, Store};
+use buttress_core::{Answer, Decided, KeyPart, Name, Quota, Store};
 
 use crate::gate::{Core, LIMITS};
+use crate::line::Turn;
 use crate::policy::{CarryOver, Limit, LimitError};
 use crate::tally::Count;
 use crate::top::TopKey;
@@ -140,9 +141,8 @@ impl Handle<Memory> {
         let plans = self.core.plans.len().max(1);
         let mut counts = Vec::new();
         for plan in 0..plans {
-            for (index, limit) in self.core.store.limits(plan).iter().enumerate() {
+            for (index, limit) in self.names(plan).into_iter().enumerate() {
                 let (refused, shadowed) = self.core.tally.sum_limit(plan * LIMITS + index);
-                let limit = limit.name().clone();
                 counts.push(LimitCounts {
                     plan: self.core.plans.get(plan).cloned(),
                     limit,
@@ -188,11 +188,16 @@ impl Handle<Memory> {
     }
 
     /// Puts `limit` in the place of the limit of this name or index, for calls that come from now on. `rule` says
-    /// what becomes of what the keys have used. Calls go on meanwhile.
+    /// what becomes of what the keys have used. Calls go on meanwhile, and those that wait keep their turns.
+    ///
+    /// `limit` brings its name, so where there are several give it the [name](Limit::named) of the old one. The only
+    /// limit of a layer has the layer's name.
     ///
     /// # Errors
     ///
-    /// When there is no such limit, or when two of the plan would have one name.
+    /// When there is no such limit, or when two of the plan would have one name. A plan whose only limit is a token
+    /// bucket takes another such bucket only: no other algorithm, none that [only watches](Limit::shadow), and while
+    /// its keys have packed words ([`Memory`]) none too large for them.
     pub fn set_limit(
         &self,
         which: impl Pick,
@@ -200,15 +205,34 @@ impl Handle<Memory> {
         rule: CarryOver,
     ) -> Result<(), LimitError> {
         let store = &self.core.store;
-        let names: Vec<Name> = store.limits(self.plan).iter().map(|limit| limit.name().clone()).collect();
-        // One that is not there is refused with the rest.
-        let index = which.find(&names).unwrap_or(usize::MAX);
+        let names = self.names(self.plan);
+        let index = which.find(&names).ok_or_else(|| {
+            let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+            LimitError::new("limits", names, "must be picked by one of these names, or by an index of them")
+        })?;
         store.set_limit(self.plan, index, limit, rule, self.core.clock.now())
     }
 
-    /// Gives every key a fresh budget. The counts stay.
+    /// The names of the limits of a plan, as they are told to clients.
+    fn names(&self, plan: usize) -> Vec<Name> {
+        let limits = self.core.store.limits(plan);
+        if limits.len() == 1 && self.core.plans.is_empty() {
+            return vec![self.core.name.clone()];
+        }
+        limits.iter().map(|limit| limit.name().clone()).collect()
+    }
+
+    /// Gives every key a fresh budget. The counts stay. Calls that wait for their turn are charged to it first, in
+    /// their order, and go as soon as it lets them.
     pub fn reset(&self) {
         self.core.store.reset();
+        let Core { store, clock, lines, .. } = &*self.core;
+        let now = clock.now();
+        lines.renew(|old| {
+            let decision = store.charge_again(old, now);
+            // Newcomers may have been quicker, and then it keeps the turn that it has.
+            decision.admitted().then(|| Turn { at: now + decision.delay(), decision })
+        });
     }
 
     fn look(&self, key: impl KeyPart) -> Decision {

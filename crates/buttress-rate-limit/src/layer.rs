@@ -115,7 +115,12 @@ impl RateLimitLayer {
     #[must_use]
     #[track_caller]
     pub fn all(limits: impl IntoIterator<Item = impl Into<Limit>>) -> Self {
-        Self::over(Memory::all(limits), Name::from_static("default"), Rules::default())
+        let memory = Memory::all(limits);
+        let name = match &*memory.limits(0) {
+            [only] => only.name().clone(),
+            _ => Name::from_static("default"),
+        };
+        Self::over(memory, name, Rules::default())
     }
 
     /// Enforces what the plan of each call says: `free`, `pro`. The next step, [`Plans::plan`], says how a call's plan
@@ -353,7 +358,7 @@ impl<K, J, St: Store, C, P, L, A> RateLimitLayer<K, J, St, Rules<C, P, L, A>> {
 
     /// Puts calls on an allow list: those that `allowed` says pass uncounted. Deny lists go before allow lists.
     ///
-    /// The lists are asked before anything else, the one named last first, and may be several.
+    /// The lists are asked before anything else, and may be several.
     #[must_use]
     pub fn allow_if<Req, F>(self, allowed: F) -> RateLimitLayer<K, J, St, Rules<C, P, AllowIf<L, F>, A>>
     where

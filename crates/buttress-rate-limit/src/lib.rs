@@ -22,6 +22,7 @@ mod pick;
 mod plan;
 mod plans;
 mod policy;
+mod ranked;
 pub mod rules;
 mod scale;
 mod service;

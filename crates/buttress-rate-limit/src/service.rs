@@ -122,12 +122,12 @@ impl<S, K, J, St: Store, R> RateLimit<S, K, J, St, R> {
             Err(course) => course,
         };
         match course {
-            Course::Passed { decision, cost, delayed: None } => {
-                RateLimitFuture::followed(&mut self.inner, req, gate, Some((decision, cost)))
+            Course::Passed { charged, delayed: None } => {
+                RateLimitFuture::followed(&mut self.inner, req, gate, Some(charged))
             }
-            Course::Passed { decision, cost, delayed: Some(delayed) } => {
+            Course::Passed { charged, delayed: Some(delayed) } => {
                 let gate = Arc::clone(gate);
-                let seat = Seat::new(&gate, &req, (decision, cost), delayed);
+                let seat = Seat::new(&gate, &req, charged, delayed);
                 RateLimitFuture::in_turn(self.take_ready(), req, gate, seat)
             }
             Course::Asked(wait, asked) => {

@@ -415,6 +415,71 @@ mod refusals {
         let left: Vec<_> = notes.0.lock().unwrap().iter().map(|quota| quota.remaining).collect();
         assert_eq!(left, [1, 0, 0]);
     }
+
+    /// Takes as many seconds as it is asked to.
+    fn slow(time: &ManualClock) -> impl Service<u32, Response = u32, Error = BoxError, Future: Send> + Clone {
+        let clock = time.clock();
+        tower::service_fn(move |seconds: u32| {
+            let work = clock.sleep(SECOND * seconds);
+            async move {
+                work.await;
+                Ok(seconds)
+            }
+        })
+    }
+
+    /// What is told with the answer that comes after so many seconds.
+    fn told_after<S>(service: &S, seconds: u32, time: &ManualClock, notes: &Notes) -> Vec<(u64, Duration)>
+    where
+        S: Service<u32, Response = u32, Error = BoxError> + Clone,
+    {
+        let mut task = Task::new(service.clone().oneshot(seconds));
+        if task.run().is_pending() {
+            time.advance(SECOND * seconds);
+            assert!(task.run().is_ready());
+        }
+        notes.0.lock().unwrap().drain(..).map(|quota| (quota.remaining, quota.reset)).collect()
+    }
+
+    #[test]
+    fn an_answer_that_took_its_time_tells_what_is_left_then() {
+        let (time, notes) = (ManualClock::new(), Notes::default());
+        let layer = RateLimitLayer::per_minute(1).clock(time.clock()).on_reject(notes.clone());
+        let layer = layer.annotate_success(true);
+        let (one, keyed) = (layer.layer(slow(&time)), layer.by(|n: &u32| Some(*n)).layer(slow(&time)));
+
+        assert_eq!(told_after(&one, 0, &time, &notes), [(0, SECOND * 60)]);
+        time.advance(SECOND * 60);
+        assert_eq!(told_after(&one, 90, &time, &notes), [(1, Duration::ZERO)]);
+        assert_eq!(told_after(&keyed, 45, &time, &notes), [(0, SECOND * 15)]);
+    }
+
+    #[test]
+    fn a_settled_answer_that_took_its_time_tells_what_is_left_then() {
+        let (time, notes) = (ManualClock::new(), Notes::default());
+        let layer = RateLimitLayer::per_minute(4).clock(time.clock()).on_reject(notes.clone());
+        let service = layer.annotate_success(true).settle(|n: &u32| *n / 30).layer(slow(&time));
+
+        assert_eq!(told_after(&service, 0, &time, &notes), [(4, Duration::ZERO)]);
+        assert_eq!(told_after(&service, 60, &time, &notes), [(3, SECOND * 15)]);
+        assert_eq!(told_after(&service, 90, &time, &notes), [(2, SECOND * 15)]);
+    }
+
+    #[test]
+    fn an_answer_after_a_wait_tells_what_is_left_then() {
+        let (time, notes) = (ManualClock::new(), Notes::default());
+        let layer = RateLimitLayer::per_minute(60).burst(1).wait(SECOND * 9).clock(time.clock());
+        let service = layer.on_reject(notes.clone()).annotate_success(true).layer(slow(&time));
+        assert_eq!(told_after(&service, 0, &time, &notes), [(9, SECOND)]);
+
+        let mut task = Task::new(service.clone().oneshot(0));
+        assert!(task.run().is_pending());
+        time.advance(SECOND);
+        assert!(task.run().is_ready());
+
+        let told: Vec<_> = notes.0.lock().unwrap().iter().map(|quota| quota.remaining).collect();
+        assert_eq!(told, [9], "and not 8, as when it came");
+    }
 }
 
 mod watching {
