@@ -1,9 +1,10 @@
 //! One layer, everywhere: each file puts the same `RateLimitLayer` on what its name says, and runs it; and one file puts
-//! a `CircuitBreakerLayer` on all of them, one a `RetryLayer` on what is called.
+//! a `CircuitBreakerLayer` on all of them, one a `RetryLayer` on what is called, and one the presets.
 
 #![cfg(all(
     feature = "circuit-breaker",
     feature = "rate-limit",
+    feature = "presets",
     feature = "retry",
     feature = "axum",
     feature = "tonic",
@@ -16,6 +17,7 @@ mod box_error;
 mod circuit_breaker;
 mod hyper_server;
 mod own_error;
+mod presets;
 mod reqwest_client;
 mod retry;
 mod tonic_channel;
