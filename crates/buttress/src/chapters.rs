@@ -21,5 +21,8 @@ struct RetriesAndHedging;
 #[doc = include_str!("../../../docs/circuit-breaker.md")]
 struct CircuitBreaker;
 
+#[doc = include_str!("../../../docs/order-of-layers.md")]
+struct OrderOfLayers;
+
 #[doc = include_str!("../../../docs/testing-your-stack.md")]
 struct TestingYourStack;
