@@ -100,7 +100,11 @@ proptest! {
     }
 
     #[test]
-    fn a_ring_with_one_more_or_one_fewer_is_the_ring_built_anew(nodes in endpoints(5), weight in 0_u32..40) {
+    fn a_ring_with_one_more_or_one_fewer_is_the_ring_built_anew(
+        nodes in endpoints(5),
+        weight in 0_u32..40,
+        gone in any::<prop::sample::Index>(),
+    ) {
         for preset in crate::PRESETS {
             let old = ring(preset, &nodes);
 
@@ -109,7 +113,7 @@ proptest! {
             let grown = old.with(joins).unwrap();
             prop_assert!(grown == ring(preset, &more), "{:?} with one more", preset);
 
-            for gone in 0..more.len() {
+            for gone in [gone.index(more.len()), nodes.len()] {
                 let rest = [&more[..gone], &more[gone + 1..]].concat();
                 prop_assert!(grown.without(gone).unwrap() == ring(preset, &rest), "{:?} without {}", preset, gone);
             }
