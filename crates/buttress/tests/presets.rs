@@ -141,6 +141,7 @@ mod client {
         assert_eq!(hangs(client().attempts(1).total_timeout(60 * SECOND)).await, (10 * SECOND, 1));
         assert_eq!(hangs(client().attempts(9).attempt_timeout(20 * SECOND)).await, (60 * SECOND, 3));
         assert_eq!(hangs(client().attempts(9).attempt_timeout(SECOND)).await, (9 * SECOND, 9));
+        assert_eq!(hangs(client().attempt_timeout(Duration::MAX)).await, (30 * SECOND, 1));
     }
 
     #[tokio::test(start_paused = true)]
@@ -514,6 +515,7 @@ mod allocations {
     #[tokio::test(start_paused = true)]
     async fn five_layers_take_what_it_takes_to_send_the_request_again_and_nothing_else() {
         let head = clone_of_the_head();
+        println!("a clone of one field and one extension takes {head}");
         assert!(head > 0);
 
         for waits in [false, true] {

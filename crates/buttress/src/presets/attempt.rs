@@ -110,7 +110,9 @@ impl Times {
     }
 
     fn total(self) -> Duration {
-        self.total.unwrap_or_else(|| self.attempt.map_or(TOTAL, |attempt| TOTAL.max(attempt.saturating_mul(3))))
+        // No limit for an attempt is no reason to have none for the call.
+        let attempt = self.attempt.filter(|attempt| *attempt != Duration::MAX);
+        self.total.unwrap_or_else(|| attempt.map_or(TOTAL, |attempt| TOTAL.max(attempt.saturating_mul(3))))
     }
 
     #[track_caller]
