@@ -25,7 +25,8 @@ pub enum RateLimitEvent<'a> {
     /// The call is refused.
     #[non_exhaustive]
     Refused {
-        /// The name of the limit that binds.
+        /// The name of the limit that binds; the first, where the key found no place
+        /// ([`WhenFull::Refuse`](crate::WhenFull::Refuse)).
         policy: &'a Name,
         /// What the call would have cost.
         cost: u32,

@@ -69,7 +69,8 @@ pub struct LimitCounts {
     pub plan: Option<Name>,
     /// Its name.
     pub limit: Name,
-    /// Calls that it refused, alone or with others.
+    /// Calls that it refused, alone or with others. To the first limit are counted, too, calls whose key found no
+    /// place under [`WhenFull::Refuse`](crate::WhenFull::Refuse); [`Memory::crowded`] says how many these are.
     pub refused: u64,
     /// Calls that it would have refused if it did not only watch.
     pub shadowed: u64,

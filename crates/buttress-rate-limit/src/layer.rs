@@ -455,13 +455,17 @@ impl<K, J, St: Store, R> RateLimitLayer<K, J, St, R> {
 
     /// Names the layer, in events, and its limit, in rejections and the `RateLimit` fields. The default is the
     /// [`Limit`]'s own name, and that is `default`. Where there are several limits, each keeps its own.
+    ///
+    /// Names in ASCII are the same wherever they are told. The fields can carry nothing else and write `?` for it, while
+    /// `violated-policies` of a problem has the name as it is.
     #[must_use]
     pub fn named(mut self, name: impl Into<Name>) -> Self {
         self.gate.core_mut().name = name.into();
         self
     }
 
-    /// Reports what is left on the answers to allowed calls too, as `on_reject` does on refusals. Off unless said
+    /// Reports what is left on the answers to allowed calls too, as `on_reject` does on refusals: what is left when the
+    /// answer comes, which is taken for the moment of the decision where it is there at the first poll. Off unless said
     /// otherwise. With [`Fail`] there is nowhere to report, and this changes nothing.
     #[must_use]
     pub fn annotate_success(mut self, annotate: bool) -> Self {

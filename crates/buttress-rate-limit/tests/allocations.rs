@@ -1,10 +1,11 @@
 //! What a call takes from the allocator: nothing for the check, one buffer at most for the fields.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use buttress_core::{Answer, Decided, KeyPart, Store, Timestamp};
-use buttress_rate_limit::{Limit, Memory};
-use buttress_testkit::allocations;
+use buttress_rate_limit::{FixedWindow, LeakyBucket, Limit, Memory, SlidingLog, SlidingWindow};
+use buttress_testkit::{allocations, held_bytes};
 
 fn check(memory: &Memory, cost: u32, key: impl KeyPart) -> bool {
     let mut sink = memory.sink();
@@ -65,6 +66,43 @@ fn a_flood_of_new_keys_allocates_nothing() {
 }
 
 #[cfg(feature = "http")]
+/// Bytes per key of the capacity: when so many keys have come, and after a flood of others.
+fn bytes_per_key(memory: &Memory) -> [i64; 2] {
+    const KEYS: usize = 7_000;
+
+    let (memory, table) = held_bytes(|| memory.clone().capacity_for(KEYS));
+    let mut keys = 0_u64..;
+    let mut flood =
+        |count| held_bytes(|| keys.by_ref().take(count).for_each(|key| _ = check(&memory, 1, key))).1;
+    let full = table + flood(KEYS);
+    [full, full + flood(10 * KEYS)].map(|bytes| bytes / KEYS as i64)
+}
+
+#[test]
+fn the_memory_of_a_key_is_what_the_readme_says() {
+    let minute = Duration::from_secs(60);
+    let named = |name| Limit::per_minute(1).named(name);
+    let each = [
+        (Memory::new(Limit::per_minute(1)), [16, 16]),
+        (Memory::new(FixedWindow::new(64, minute)), [73, 73]),
+        (Memory::new(SlidingWindow::new(64, minute)), [73, 73]),
+        (Memory::new(LeakyBucket::new(64, minute)), [73, 73]),
+        (Memory::all([named("one"), named("two")]), [110, 110]),
+        (Memory::all([named("one"), named("two"), named("three")]), [147, 147]),
+        (Memory::new(SlidingWindow::new(1_000_000_000, minute)), [122, 184]),
+        (Memory::new(SlidingWindow::strict(64, minute, 6)), [150, 248]),
+        (Memory::new(SlidingLog::new(64, minute)), [632, 1_354]),
+        (Memory::new(Limit::per_minute(1)).settling(), [217, 403]),
+    ];
+
+    for (memory, most) in each {
+        let seen = bytes_per_key(&memory);
+        // Where keys go is drawn anew in each process.
+        let near = |(seen, most): (&i64, &i64)| *seen <= most + most / 50 && *seen >= most - most / 20;
+        assert!(seen.iter().zip(&most).all(near), "{memory:?} takes {seen:?}, and not {most:?}");
+    }
+}
+
 mod layer {
     use super::*;
     use std::convert::Infallible;

@@ -13,3 +13,17 @@ pub fn allocations<T>(work: impl FnOnce() -> T) -> u64 {
     let info = allocation_counter::measure(|| kept = Some(std::hint::black_box(work())));
     info.count_total
 }
+
+/// Runs `work`, and says how many bytes more are held on this thread than before: what it allocated and did not give
+/// back, by sizes as they were asked for.
+///
+/// ```
+/// let (kept, bytes) = buttress_testkit::held_bytes(|| vec![0_u8; 100]);
+/// assert_eq!(bytes, 100);
+/// assert_eq!(buttress_testkit::held_bytes(|| drop(kept)).1, -100);
+/// ```
+pub fn held_bytes<T>(work: impl FnOnce() -> T) -> (T, i64) {
+    let mut kept = None;
+    let info = allocation_counter::measure(|| kept = Some(std::hint::black_box(work())));
+    (kept.expect("the work is done"), info.bytes_current)
+}

@@ -15,7 +15,7 @@ mod types;
 mod upstream;
 
 #[cfg(feature = "alloc")]
-pub use alloc::allocations;
+pub use alloc::{allocations, held_bytes};
 pub use body::{BodyHandle, ScriptedBody};
 pub use buttress_core::BoxError;
 #[doc(hidden)]
