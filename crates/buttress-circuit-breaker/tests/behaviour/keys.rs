@@ -30,6 +30,18 @@ fn each_key_has_a_breaker_of_its_own() {
 }
 
 #[test]
+fn new_settings_leave_the_key_the_classifier_and_the_name_as_they_are() {
+    let once = Settings::default().no_failure_rate().consecutive_failures(1).jitter(0.0);
+    let rig = rig_of(simple().by(upstream).classify(fails).named("stock").settings(once));
+
+    rig.call(11).unwrap();
+
+    let refused = rig.call(10).unwrap_err();
+    assert_eq!(refused.rejection().unwrap().policy.as_deref(), Some("stock"));
+    assert!(rig.call(20).is_ok(), "another upstream");
+}
+
+#[test]
 fn a_probe_of_one_key_says_nothing_of_another() {
     let rig = by_upstream!(simple());
     for n in [11, 11, 21, 21] {
