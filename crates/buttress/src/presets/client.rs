@@ -92,7 +92,7 @@ impl<C, F> Client<C, F> {
     /// # Panics
     ///
     /// When `limit` is zero, or not below a [`total_timeout`](Self::total_timeout) that was given. [`Duration::MAX`] means
-    /// none.
+    /// none: then a call that hangs until the total is over only went away, to the breaker, and does not open it.
     #[track_caller]
     pub fn attempt_timeout(mut self, limit: Duration) -> Self {
         self.attempt.times().set_attempt(limit);
