@@ -1,8 +1,9 @@
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use buttress_core::Counters;
 
 use crate::State;
 
-const STRIPES: usize = 8;
 const KINDS: usize = 9;
 const STATES: usize = 8;
 
@@ -20,26 +21,22 @@ pub(crate) enum Count {
     Stale,
 }
 
-/// Counts what became of calls. Each thread counts on one of a few cache lines, so that cores do not fight for one.
+/// Counts what became of calls.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    stripes: [Stripe; STRIPES],
+    calls: Counters<KINDS>,
     /// From each state to each.
     transitions: [[AtomicU64; STATES]; STATES],
 }
 
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Stripe([AtomicU64; KINDS]);
-
 impl Tally {
     #[inline]
     pub(crate) fn count(&self, what: Count) {
-        self.mine().0[what as usize].fetch_add(1, Ordering::Relaxed);
+        self.calls.add_one(what as usize);
     }
 
     pub(crate) fn sum(&self, what: Count) -> u64 {
-        self.stripes.iter().map(|stripe| stripe.0[what as usize].load(Ordering::Relaxed)).sum()
+        self.calls.sum(what as usize)
     }
 
     pub(crate) fn count_transition(&self, from: State, to: State) {
@@ -48,14 +45,5 @@ impl Tally {
 
     pub(crate) fn transitions(&self, from: State, to: State) -> u64 {
         self.transitions[from.bits() as usize][to.bits() as usize].load(Ordering::Relaxed)
-    }
-
-    #[inline]
-    fn mine(&self) -> &Stripe {
-        static THREADS: AtomicUsize = AtomicUsize::new(0);
-        thread_local! {
-            static STRIPE: usize = THREADS.fetch_add(1, Ordering::Relaxed) % STRIPES;
-        }
-        &self.stripes[STRIPE.with(|stripe| *stripe)]
     }
 }

@@ -3,6 +3,7 @@
 
 mod alarm;
 mod clock;
+mod counters;
 mod error;
 mod facts;
 mod key;
@@ -17,6 +18,7 @@ mod store;
 mod time;
 
 pub use clock::{Clock, ManualClock, Sleep};
+pub use counters::Counters;
 pub use error::{BoxError, Cause, Error, FromRejection, NothingSent};
 pub use facts::{EndpointId, Facts, HasFacts};
 pub use key::{Costed, Global, HashSeeds, HashSink, Key, KeyPart, KeySink};

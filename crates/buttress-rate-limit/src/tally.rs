@@ -1,8 +1,7 @@
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Stripes of one thread each, and those that all other threads share.
-const OWN: usize = u32::BITS as usize;
-const SHARED: usize = 8;
+use buttress_core::Counters;
+
 const KINDS: usize = 10;
 
 /// What is counted of calls.
@@ -20,48 +19,30 @@ pub(crate) enum Count {
     Unplanned,
 }
 
-/// Counts what was decided. Each thread counts on a cache line of its own, with no locked instruction; where there are
-/// more threads than lines, the later ones share a few.
+/// Counts what was decided.
 #[derive(Debug)]
 pub(crate) struct Tally {
-    own: [Stripe; OWN],
-    shared: [Stripe; SHARED],
+    calls: Counters<KINDS>,
     /// Refusals, and what would have been one: two for each limit.
     limits: Box<[AtomicU64]>,
     /// How many evictions were told.
     evictions: AtomicU64,
 }
 
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Stripe([AtomicU64; KINDS]);
-
 impl Tally {
     /// Counts for so many limits, over all plans.
     pub(crate) fn new(limits: usize) -> Self {
         let limits = (0..2 * limits).map(|_| AtomicU64::new(0)).collect();
-        Self { own: Default::default(), shared: Default::default(), limits, evictions: AtomicU64::new(0) }
+        Self { calls: Counters::new(), limits, evictions: AtomicU64::new(0) }
     }
 
     #[inline]
     pub(crate) fn count(&self, what: Count) {
-        // After the end of a thread's slot, in the destructors that run then, it is one of the others.
-        let slot = SLOT.try_with(|slot| slot.0).unwrap_or(OWN);
-        if let Some(stripe) = self.own.get(slot) {
-            let count = &stripe.0[what as usize];
-            // No other thread writes to it.
-            count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
-        } else {
-            self.shared[slot % SHARED].0[what as usize].fetch_add(1, Ordering::Relaxed);
-        }
+        self.calls.add_one(what as usize);
     }
 
     pub(crate) fn sum(&self, what: Count) -> u64 {
-        self.own
-            .iter()
-            .chain(&self.shared)
-            .map(|stripe| stripe.0[what as usize].load(Ordering::Relaxed))
-            .sum()
+        self.calls.sum(what as usize)
     }
 
     /// Counts a refusal by the limit with this index, or what would be one if the limit did not only watch.
@@ -84,35 +65,5 @@ impl Tally {
             return 0;
         }
         all.saturating_sub(self.evictions.fetch_max(all, Ordering::Relaxed))
-    }
-}
-
-/// The stripe of a thread, in every tally: below [`OWN`] no other thread has it at the same time.
-struct Slot(usize);
-
-thread_local! {
-    static SLOT: Slot = Slot::take();
-}
-
-/// The slots that are taken, one bit for each. Who gives one back releases what it wrote to whoever takes it next.
-static TAKEN: AtomicU32 = AtomicU32::new(0);
-
-impl Slot {
-    #[cold]
-    fn take() -> Self {
-        static OTHERS: AtomicUsize = AtomicUsize::new(0);
-        let first_free = |taken: u32| (taken != u32::MAX).then_some(taken | (taken + 1));
-        match TAKEN.fetch_update(Ordering::Acquire, Ordering::Relaxed, first_free) {
-            Ok(taken) => Self(taken.trailing_ones() as usize),
-            Err(_) => Self(OWN + OTHERS.fetch_add(1, Ordering::Relaxed) % SHARED),
-        }
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        if self.0 < OWN {
-            TAKEN.fetch_and(!(1 << self.0), Ordering::Release);
-        }
     }
 }
