@@ -174,6 +174,31 @@ impl Breaker {
         self.admit_some(rules, now, &mut draw, &mut tell)
     }
 
+    /// [`admit`](Self::admit) while closed; `None` in other states, some of which let calls through too.
+    #[inline]
+    pub(crate) fn let_through(&self) -> Option<Admission> {
+        let word = self.load();
+        let (generation, state) = (word.generation(), word.state());
+        word.counts().then_some(Admission { generation, state })
+    }
+
+    /// [`record`](Self::record) of a success that was not slow, where that is just counted. `false` where it is
+    /// not: it is still to be recorded then.
+    #[inline]
+    pub(crate) fn record_success(
+        &self,
+        rules: &Rules,
+        admission: Admission,
+        now: impl Fn() -> Timestamp,
+    ) -> bool {
+        let word = self.load();
+        if word.generation() != admission.generation || !word.counts() || rules.consecutive() > 0 {
+            return false;
+        }
+        let marks = Marks { failed: false, slow: false };
+        self.count(rules, word, marks, now).1 != Counted::Stale
+    }
+
     /// Takes the result of a call that was let through.
     ///
     /// A result that comes after the state has changed is counted as stale and moves nothing, and its permit is gone

@@ -6,7 +6,7 @@ use buttress_core::{AtHead, ByCause, Classify, Finish};
 use pin_project::pin_project;
 use tower_service::Service;
 
-use crate::call::{Armed, Call};
+use crate::call::{Admitted, Armed, Call};
 
 /// The response future of [`CircuitBreaker`](crate::CircuitBreaker).
 ///
@@ -37,7 +37,7 @@ where
         future: S::Future,
         form: F::Form,
         finish: F,
-        call: Option<Call<C>>,
+        call: Admitted<C>,
     },
     /// Refused: the answer is there.
     Refused { result: Option<Result<F::Out, S::Error>> },
@@ -49,7 +49,7 @@ where
     F: Finish<Req, S::Response, Call<C>>,
 {
     #[inline]
-    pub(crate) const fn called(future: S::Future, form: F::Form, finish: F, call: Option<Call<C>>) -> Self {
+    pub(crate) const fn called(future: S::Future, form: F::Form, finish: F, call: Admitted<C>) -> Self {
         Self { state: State::Called { future, form, finish, call } }
     }
 
@@ -69,31 +69,31 @@ where
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        const DONE: &str = "polled after it was ready";
         match self.project().state.project() {
             StateProj::Called { future, form, finish, call } => {
                 // The inner future and the classifier may panic.
-                let mut armed = Armed::new(call.as_mut().expect(DONE));
+                let mut armed = Armed::new(call);
                 match future.poll(cx) {
                     Poll::Pending => {
                         armed.disarm();
                         Poll::Pending
                     }
                     Poll::Ready(Ok(res)) => {
-                        armed.call().answered::<_, S::Error>(&res);
+                        let call = armed.call().answered::<_, S::Error>(&res);
                         armed.disarm();
-                        let call = call.take().expect(DONE);
-                        Poll::Ready(Ok(finish.finish(*form, res, call)))
+                        Poll::Ready(Ok(match call {
+                            None => finish.finish(*form, res, Call::over::<S::Response, S::Error>()),
+                            Some(call) => finish.finish(*form, res, call),
+                        }))
                     }
                     Poll::Ready(Err(error)) => {
                         armed.call().failed::<S::Response, _>(&error);
                         armed.disarm();
-                        *call = None;
                         Poll::Ready(Err(error))
                     }
                 }
             }
-            StateProj::Refused { result } => Poll::Ready(result.take().expect(DONE)),
+            StateProj::Refused { result } => Poll::Ready(result.take().expect("polled after it was ready")),
         }
     }
 }

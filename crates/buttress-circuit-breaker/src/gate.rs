@@ -4,17 +4,15 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use buttress_core::{
-    Clock, End, Key, Name, Outcome, OutcomeKind, Reject, Rejection, RejectionKind, Timestamp,
-};
+use buttress_core::{Clock, Key, Name, Outcome, OutcomeKind, Reject, Rejection, RejectionKind, Timestamp};
 
 use crate::breaker::{Admission, Recorded, Refused};
-use crate::call::Call;
+use crate::call::{Admitted, Timed};
 use crate::draw::draw;
 use crate::keyed::Keyed;
 use crate::label::Text;
 use crate::tally::{Count, Tally};
-use crate::teller::Teller;
+use crate::teller::{Teller, guarded};
 use crate::units::{Slot, Units};
 use crate::{CircuitBreakerEvent, Judged, Rules, Settings, SettingsError, State, Transition};
 
@@ -40,6 +38,8 @@ pub(crate) struct Core {
     pub(crate) rules: Rules,
     pub(crate) units: Units,
     pub(crate) tally: Tally,
+    /// Whether it matters how long calls take.
+    pub(crate) is_timed: bool,
     teller: Teller<Told>,
 }
 
@@ -124,46 +124,80 @@ impl<K, J, C, F> Gate<K, J, C, F> {
 
     /// Lets the call pass, or refuses it.
     #[inline]
-    pub(crate) fn admit<Req>(
-        &self,
-        req: &Req,
-        at_end: fn(&C, &End<'_>) -> Outcome,
-    ) -> Result<Call<C>, Refused>
+    pub(crate) fn admit<Req>(&self, req: &Req) -> Result<Admitted<C>, Refused>
     where
         K: Key<Req>,
     {
         let core = &*self.judge.core;
-        let (units, rules) = (&core.units, &core.rules);
-        let hash = units.hash(&self.key, req);
+        match core.units.hash(&self.key, req) {
+            None => match core.units.breaker(Slot::One).let_through() {
+                Some(admission) => Ok(self.admitted(Slot::One, admission, &core.now())),
+                None => self.admit_one(),
+            },
+            Some(hash) => self.admit_keyed(req, hash),
+        }
+    }
+
+    #[inline]
+    fn admitted(&self, slot: Slot, admission: Admission, now: &Now<'_>) -> Admitted<C> {
+        let start = if self.judge.core.rules.slow_after().is_some() { now.get() } else { Timestamp::ZERO };
+        Admitted::new(Arc::clone(&self.judge), Held { slot, admission, start })
+    }
+
+    /// A call without a key, where the breaker does not just let all pass.
+    #[cold]
+    fn admit_one(&self) -> Result<Admitted<C>, Refused> {
+        let core = &*self.judge.core;
         let now = core.now();
         let mut moves = Vec::new();
-        let one = units.breaker(Slot::One);
+        let breaker = core.units.breaker(Slot::One);
+        let answer = breaker.admit(&core.rules, || now.get(), draw, |transition| moves.push(transition));
+        self.decided(Slot::One, answer, moves, &now)
+    }
+
+    #[inline(never)]
+    fn admit_keyed<Req>(&self, req: &Req, hash: u64) -> Result<Admitted<C>, Refused>
+    where
+        K: Key<Req>,
+    {
+        let core = &*self.judge.core;
+        let (units, now) = (&core.units, core.now());
         // While that is set by hand, all calls go by it.
-        let hash = hash.filter(|_| !one.state().is_forced());
-        let (slot, answer) = match hash {
-            None => (Slot::One, one.admit(rules, || now.get(), draw, |transition| moves.push(transition))),
-            Some(hash) => {
-                let keyed = units.keyed();
-                let asked = keyed.admit(rules, hash, now.get(), draw, |transition| moves.push(transition));
-                match (asked.place, asked.answer) {
-                    (Some(place), Some(answer)) => (Slot::Of(place), answer),
-                    // There was no room for its breaker.
-                    _ => return Ok(Call::new(Arc::clone(&self.judge), at_end, None)),
-                }
-            }
+        if units.breaker(Slot::One).state().is_forced() {
+            return self.admit_one();
+        }
+        let mut moves = Vec::new();
+        let keyed = units.keyed();
+        let asked = keyed.admit(&core.rules, hash, now.get(), draw, |transition| moves.push(transition));
+        let (Some(place), Some(answer)) = (asked.place, asked.answer) else {
+            // There was no room for its breaker.
+            return Ok(Admitted::crowded());
         };
+        let slot = Slot::Of(place);
+        let call = self.decided(slot, answer, moves, &now)?;
+        if !units.label(slot).is_of(hash)
+            && let Ok(admission) = answer
+        {
+            self.write_label(req, slot, hash, admission.generation());
+        }
+        Ok(call)
+    }
+
+    /// What the breaker has said, and the steps that it made.
+    #[inline]
+    fn decided(
+        &self,
+        slot: Slot,
+        answer: Result<Admission, Refused>,
+        moves: Vec<Transition>,
+        now: &Now<'_>,
+    ) -> Result<Admitted<C>, Refused> {
+        let core = &*self.judge.core;
         match answer {
             Ok(admission) => {
-                let start = if rules.slow_after().is_some() { now.get() } else { Timestamp::ZERO };
                 // From here on the call is held, since what follows may panic.
-                let held = Held { slot, admission, start };
-                let call = Call::new(Arc::clone(&self.judge), at_end, Some(held));
+                let call = self.admitted(slot, admission, now);
                 core.moved(slot, moves);
-                if let Some(hash) = hash
-                    && !units.label(slot).is_of(hash)
-                {
-                    self.write_label(req, slot, hash, admission.generation());
-                }
                 Ok(call)
             }
             Err(refused) => {
@@ -207,7 +241,8 @@ impl Core {
         }
         let rules = setup.settings.rules()?;
         let units = Units::new(&rules, setup.capacity);
-        Ok(Self { setup, rules, units, tally: Tally::default(), teller: Teller::default() })
+        let is_timed = rules.slow_after().is_some() || setup.slow_to_end;
+        Ok(Self { setup, rules, units, tally: Tally::default(), is_timed, teller: Teller::default() })
     }
 
     #[inline]
@@ -239,15 +274,24 @@ impl Core {
     /// A panic in our own frame.
     #[cold]
     pub(crate) fn panicked(&self, held: Held) {
-        self.record(held, Weight { judged: Judged::Failure, count: Count::Panicked }, |_| false);
+        let weight = Weight { judged: Judged::Failure, count: Count::Panicked };
+        self.record_any(held.slot, held.admission, weight, false, None);
     }
 
-    /// The caller went away before the call was judged. `slow` says whether it was slow by then.
+    /// The caller went away before the call was judged.
     #[cold]
-    pub(crate) fn abandon(&self, held: Held, slow: impl FnOnce(&Now<'_>) -> bool) {
-        let fails = self.rules.marks(Judged::Cancelled, slow(&self.now())).is_some();
+    pub(crate) fn abandon(&self, held: Held, timed: Timed) {
+        let now = self.now();
+        let slow = timed.is_slow(self, &held, &now);
+        let fails = self.rules.marks(Judged::Cancelled, slow).is_some();
         let count = if fails { Count::Failed } else { Count::Abandoned };
-        self.record(held, Weight { judged: Judged::Cancelled, count }, |_| fails);
+        self.record_any(
+            held.slot,
+            held.admission,
+            Weight { judged: Judged::Cancelled, count },
+            fails,
+            now.read.get(),
+        );
     }
 
     #[inline]
@@ -255,12 +299,37 @@ impl Core {
         self.rules.slow_after().is_some_and(|threshold| now.get() - start >= threshold)
     }
 
-    /// Records how a call went. `slow` says whether it was slow.
+    /// Records how a call went, where it does not matter how long it took.
+    ///
+    /// Here is the usual case, a success while closed; all others are below.
     #[inline]
-    pub(crate) fn record(&self, held: Held, weight: Weight, slow: impl FnOnce(&Now<'_>) -> bool) {
-        let (Held { slot, admission, .. }, Weight { judged, count }) = (held, weight);
+    pub(crate) fn record_untimed(&self, held: Held, weight: Weight) {
+        if matches!(weight.judged, Judged::Success) {
+            let (breaker, now) = (self.units.breaker(held.slot), || self.setup.clock.now());
+            if breaker.record_success(&self.rules, held.admission, now) {
+                return self.tally.count(weight.count);
+            }
+        }
+        self.record_any(held.slot, held.admission, weight, false, None);
+    }
+
+    /// Records how a call went.
+    pub(crate) fn record(&self, held: Held, weight: Weight, timed: Timed) {
         let now = self.now();
-        let slow = slow(&now);
+        let slow = timed.is_slow(self, &held, &now);
+        self.record_any(held.slot, held.admission, weight, slow, now.read.get());
+    }
+
+    #[inline(never)]
+    fn record_any(
+        &self,
+        slot: Slot,
+        admission: Admission,
+        Weight { judged, count }: Weight,
+        slow: bool,
+        now: Option<Timestamp>,
+    ) {
+        let now = Now { clock: &self.setup.clock, read: Cell::new(now) };
         let mut moves = Vec::new();
         let breaker = self.units.breaker(slot);
         let recorded = breaker.record(
@@ -329,7 +398,10 @@ impl Core {
     fn stale(&self, slot: Slot) {
         if self.setup.observer.is_some() {
             let key = self.units.label(slot).key();
-            self.tell(|policy| CircuitBreakerEvent::Stale { policy, key: key.as_ref() });
+            // It may be told while a thread unwinds, where a second panic would end the process.
+            guarded(|| {
+                self.tell(|policy| CircuitBreakerEvent::Stale { policy, key: key.as_ref() });
+            });
         }
     }
 

@@ -6,7 +6,7 @@ use buttress_core::{AtHead, ByCause, Classify, Fail, Finish, Global, Key, Reject
 use tower_service::Service;
 
 use crate::CircuitBreakerFuture;
-use crate::call::{Armed, Call};
+use crate::call::{Call, Entering};
 use crate::gate::Gate;
 
 /// Stops calling the service `S` while it fails. Made by [`CircuitBreakerLayer`](crate::CircuitBreakerLayer).
@@ -64,13 +64,12 @@ where
     #[inline]
     fn call(&mut self, req: Req) -> Self::Future {
         let gate = &*self.gate;
-        match gate.admit(&req, <C as Classify<S::Response, S::Error>>::at_end) {
-            Ok(mut call) => {
-                let armed = Armed::new(&mut call);
+        match gate.admit(&req) {
+            Ok(call) => {
+                let entering = Entering::new(call);
                 let form = gate.finish.form(&req);
                 let future = self.inner.call(req);
-                armed.disarm();
-                CircuitBreakerFuture::called(future, form, gate.finish.clone(), Some(call))
+                CircuitBreakerFuture::called(future, form, gate.finish.clone(), entering.entered())
             }
             Err(refused) => CircuitBreakerFuture::refused(gate.refuse(&req, &refused)),
         }

@@ -279,7 +279,8 @@ impl<Req, Res, G: Guard> Finish<Req, Res, G> for AtHead {
     #[inline]
     fn form(&self, _: &Req) {}
 
-    #[inline]
+    // Most guards have nothing left to do here, which shows once this is part of the caller.
+    #[inline(always)]
     fn finish(&self, (): (), res: Res, mut guard: G) -> Res {
         guard.end(&End::Head);
         res
