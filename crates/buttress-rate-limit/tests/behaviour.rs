@@ -12,7 +12,7 @@ use buttress_core::{
 };
 use buttress_rate_limit::{
     FixedWindow, Handle, Limit, LimitState, Memory, MissingKey, Policy, RateLimit, RateLimitEvent,
-    RateLimitFuture, RateLimitLayer, Ruling,
+    RateLimitFuture, RateLimitLayer, Ruling, SlidingLog, SlidingWindow,
 };
 use buttress_testkit::{
     StrictHandle, StrictService, Task, allocations, assert_send, assert_send_sync_clone_unpin,
@@ -88,6 +88,43 @@ mod time {
         assert_eq!([1, 2, 3].map(|n| passes(&service, n)), [true, true, false]);
         time.advance(SECOND);
         assert_eq!([1, 2, 3].map(|n| passes(&service, n)), [true, true, false]);
+    }
+
+    /// At each of these moments, in tenths of a second, so many calls come: how many pass.
+    fn passed_at<const N: usize>(limit: impl Into<Limit>, moments: [(u64, u32); N]) -> [u32; N] {
+        let time = ManualClock::new();
+        let service = RateLimitLayer::new(limit).clock(time.clock()).layer(echo().0);
+        moments.map(|(tenths, calls)| {
+            time.set(Timestamp::from_nanos(tenths * 100_000_000));
+            (0..calls).filter(|n| passes(&service, *n)).count() as u32
+        })
+    }
+
+    #[test]
+    fn a_sliding_counter_lets_go_of_the_window_before_little_by_little() {
+        let limit = || SlidingWindow::new(10, SECOND * 10);
+
+        // All at 3 s. At 15 s half of that window is outside, wherever in it they were.
+        assert_eq!(passed_at(limit(), [(30, 12), (99, 12), (100, 12), (150, 12)]), [10, 0, 0, 5]);
+        assert_eq!(passed_at(limit(), [(30, 10), (110, 1), (111, 1), (120, 12)]), [10, 1, 0, 1]);
+        assert_eq!(passed_at(limit(), [(30, 10), (200, 12)]), [10, 10]);
+    }
+
+    #[test]
+    fn a_strict_window_lets_go_of_whole_parts() {
+        let limit = || SlidingWindow::strict(10, SECOND * 10, 5);
+
+        // In the part from 2 s to 4 s, which is outside ten seconds after its end.
+        assert_eq!(passed_at(limit(), [(30, 12), (130, 12), (139, 12), (140, 12)]), [10, 0, 0, 10]);
+        assert_eq!(passed_at(limit(), [(30, 4), (80, 12), (140, 12), (200, 12)]), [4, 6, 4, 6]);
+    }
+
+    #[test]
+    fn a_log_lets_go_of_each_call_a_window_after_it() {
+        let limit = || SlidingLog::new(10, SECOND * 10);
+
+        assert_eq!(passed_at(limit(), [(30, 12), (129, 12), (130, 12)]), [10, 0, 10]);
+        assert_eq!(passed_at(limit(), [(30, 4), (80, 12), (130, 12), (180, 12)]), [4, 6, 4, 6]);
     }
 
     #[test]
