@@ -16,6 +16,8 @@ pub struct Decision {
     pub(crate) cost: u32,
     pub(crate) plan: u16,
     pub(crate) keyed: bool,
+    /// Of the plan, when the call was decided.
+    pub(crate) epoch: u8,
     pub(crate) outcome: Outcome,
 }
 

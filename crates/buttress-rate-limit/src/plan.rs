@@ -1,6 +1,6 @@
 //! One set of limits, and the state that is held under it.
 
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -32,9 +32,9 @@ pub(crate) struct Plan {
     /// Whether a charge was corrected, or the limit changed: what decisions have seen is out of date then.
     outdated: AtomicBool,
     /// How often the limits were changed, or everything forgotten.
-    epoch: AtomicU16,
+    epoch: AtomicU8,
     /// The epoch that began when everything was forgotten last.
-    fresh: AtomicU16,
+    fresh: AtomicU8,
     capacity: usize,
     when_full: WhenFull,
     settles: bool,
@@ -94,8 +94,8 @@ impl Plan {
             fits: packed.is_some(),
             first,
             outdated: AtomicBool::new(false),
-            epoch: AtomicU16::new(0),
-            fresh: AtomicU16::new(0),
+            epoch: AtomicU8::new(0),
+            fresh: AtomicU8::new(0),
             capacity,
             when_full,
             settles,
@@ -145,10 +145,15 @@ impl Plan {
         }))
     }
 
+    /// How often the limits were changed, or everything forgotten. Asked before a call is charged, so that whoever
+    /// reads a new epoch is charged in it.
+    #[inline(always)]
+    pub(crate) fn epoch(&self) -> u8 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
     #[inline(always)]
     pub(crate) fn charge(&self, hash: Option<u64>, cost: u32, now: Timestamp) -> Outcome {
-        // Before the charge: whoever reads a new epoch is charged in it.
-        let epoch = self.epoch.load(Ordering::Acquire);
         // No closures here: they are not always inlined.
         let seen = match (hash, &self.one) {
             (Some(hash), _) => match self.packed.get() {
@@ -158,11 +163,10 @@ impl Plan {
             (None, Single::Bucket(one)) => one.charge(cost, now),
             (None, Single::Table(_)) => None,
         };
-        let outcome = match seen {
+        match seen {
             Some(outcome) => outcome,
             None => self.charge_any(hash, cost, now),
-        };
-        outcome.in_epoch(epoch)
+        }
     }
 
     /// Charges in whatever case it may be.
@@ -193,16 +197,16 @@ impl Plan {
 
     pub(crate) fn settle(&self, decision: &Decision, actual: u32, now: Timestamp) {
         let Decision { hash, at, cost, outcome, keyed, .. } = *decision;
-        let epoch = self.epoch.load(Ordering::Acquire);
+        let epoch = self.epoch();
         let since = |then| epoch.wrapping_sub(then);
-        if since(outcome.epoch()) > since(self.fresh.load(Ordering::Acquire)) {
+        if since(decision.epoch) > since(self.fresh.load(Ordering::Acquire)) {
             // What it was charged is forgotten.
             return;
         }
         self.outdated.store(true, Ordering::Relaxed);
         let less = cost.checked_sub(actual);
         // In which ticks the debt was is known as long as the limit is the same.
-        let owed = outcome.debt().filter(|_| outcome.epoch() == epoch);
+        let owed = outcome.debt().filter(|_| decision.epoch == epoch);
         let step = |scale: &Scale, ticks: u64, debt| {
             Some(match less {
                 Some(less) => {
@@ -364,8 +368,9 @@ impl Plan {
     /// The caller holds the lock of the limits.
     fn begin_epoch(&self, fresh: bool) {
         let epoch = self.epoch.load(Ordering::Relaxed).wrapping_add(1);
-        if fresh {
-            self.fresh.store(epoch, Ordering::Release);
+        // What is older than all that can be told apart counts as forgotten.
+        if fresh || epoch == self.fresh.load(Ordering::Relaxed) {
+            self.fresh.store(if fresh { epoch } else { epoch.wrapping_add(1) }, Ordering::Release);
         }
         self.epoch.store(epoch, Ordering::Release);
     }

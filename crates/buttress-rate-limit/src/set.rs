@@ -18,7 +18,7 @@ pub(crate) const NEVER: u64 = u64::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
     /// From below: a bit for each limit that refuses, one for each that only watches and would, which limit
-    /// refuses for longest in 8 bits, the epoch in 16, and [`OWES`].
+    /// refuses for longest, and [`OWES`].
     bits: u64,
     /// A wait, or with [`OWES`] a debt.
     value: u64,
@@ -36,18 +36,6 @@ impl Outcome {
     #[inline]
     pub(crate) const fn admitted_at(debt: u64) -> Self {
         Self { bits: OWES, value: debt }
-    }
-
-    /// The same, of a call that was decided in this epoch.
-    #[inline]
-    pub(crate) const fn in_epoch(self, epoch: u16) -> Self {
-        Self { bits: self.bits | (epoch as u64) << 40, ..self }
-    }
-
-    /// After how many changes of the limits the call was decided.
-    #[inline]
-    pub(crate) const fn epoch(self) -> u16 {
-        (self.bits >> 40) as u16
     }
 
     /// How long a call is refused, or an admitted call waits for its turn, in nanoseconds.

@@ -28,7 +28,7 @@ use crate::set;
 /// | limits | memory per key of the capacity | a call of a key that is held |
 /// |---|---|---|
 /// | one token bucket | 16 bytes: 1 MB for 65 536 keys | one compare-and-swap of one word |
-/// | any other, or several | about 78 bytes and 37 for each further limit, and what a wide state ([`LimitState`](crate::LimitState)) puts into its box | the lock of a group of seven keys |
+/// | any other, or several | about 73 bytes and 37 for each further limit, and what a wide state ([`LimitState`](crate::LimitState)) puts into its box | the lock of a group of seven keys |
 /// | a bucket whose calls are settled | the same, and while it owes something a box with an entry of 24 bytes for each charge, up to 32 of them | the same, and a look at the entries |
 ///
 /// A token bucket has a packed word if its ticks are whole when it takes at most 2^37 of them to fill (137 seconds,
@@ -275,8 +275,15 @@ impl Memory {
     /// Charges the call of this decision once more.
     pub(crate) fn charge_again(&self, decision: &Decision, now: Timestamp) -> Decision {
         let Decision { hash, cost, plan, keyed, .. } = *decision;
-        let outcome = self.plan_at(plan.into()).charge(keyed.then_some(hash), cost, now);
-        Decision { at: now, outcome, ..*decision }
+        self.charge(plan, keyed.then_some(hash), cost, now)
+    }
+
+    #[inline(always)]
+    fn charge(&self, plan: u16, hash: Option<u64>, cost: u32, now: Timestamp) -> Decision {
+        let limits = self.plan_at(plan.into());
+        let (epoch, keyed) = (limits.epoch(), hash.is_some());
+        let outcome = limits.charge(hash, cost, now);
+        Decision { hash: hash.unwrap_or(0), at: now, cost, plan, keyed, epoch, outcome }
     }
 
     /// Forgets every key: all budgets are fresh.
@@ -325,11 +332,7 @@ impl Store for Memory {
 
     #[inline(always)]
     fn decide(&self, key: KeyHash, cost: u32, now: Timestamp) -> Answer<Decision, Self::Wait> {
-        let KeyHash { plan, hash, .. } = key;
-        let hash = hash.map(HashSink::finish);
-        let outcome = self.plan_at(plan.into()).charge(hash, cost, now);
-        let keyed = hash.is_some();
-        Answer::Now(Decision { hash: hash.unwrap_or(0), at: now, cost, plan, keyed, outcome })
+        Answer::Now(self.charge(key.plan, key.hash.map(HashSink::finish), cost, now))
     }
 
     fn settle(&self, decision: &Decision, actual: u32, now: Timestamp) {

@@ -190,7 +190,7 @@ impl<B: Bucket> Policy for Ledger<B> {
         self.fold(state, now);
         let made = at.as_nanos();
         let found = state.entries.iter().position(|entry| entry.first <= made && made <= entry.last);
-        let newest = state.entries.len().checked_sub(1).filter(|_| at >= now);
+        let newest = state.entries.len().checked_sub(1).filter(|_| at == now);
         let Some(mut index) = found.or(newest) else { return };
         if self.0.is_waited_for(state.word, now) && index + 1 != state.entries.len() {
             return;
