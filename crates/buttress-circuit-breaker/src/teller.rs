@@ -25,6 +25,21 @@ impl<T> Default for Teller<T> {
     }
 }
 
+/// Tells what comes at no special place in the order. `tell` may panic, and the panic goes on, unless the thread unwinds
+/// already.
+pub(crate) fn guarded(tell: impl FnOnce()) {
+    go_on(catch_unwind(AssertUnwindSafe(tell)).err());
+}
+
+/// A second panic while the thread unwinds would end the process.
+fn go_on(panicked: Option<Box<dyn Any + Send>>) {
+    if let Some(payload) = panicked
+        && !thread::panicking()
+    {
+        resume_unwind(payload);
+    }
+}
+
 impl<T> Teller<T> {
     /// Takes what is to be told. No user code runs.
     pub(crate) fn push(&self, item: T) {
@@ -38,7 +53,7 @@ impl<T> Teller<T> {
     /// unwinds already.
     #[cold]
     pub(crate) fn drain(&self, next: impl Fn(&T) -> bool, tell: impl Fn(&T)) {
-        let mut panicked: Option<Box<dyn Any + Send>> = None;
+        let mut panicked = None;
         let mut queue = self.lock();
         if queue.telling {
             return;
@@ -46,18 +61,12 @@ impl<T> Teller<T> {
         queue.telling = true;
         while let Some(item) = queue.waiting.iter().position(&next).and_then(|at| queue.waiting.remove(at)) {
             drop(queue);
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| tell(&item))) {
-                panicked = panicked.or(Some(payload));
-            }
+            panicked = panicked.or(catch_unwind(AssertUnwindSafe(|| tell(&item))).err());
             queue = self.lock();
         }
         queue.telling = false;
         drop(queue);
-        if let Some(payload) = panicked
-            && !thread::panicking()
-        {
-            resume_unwind(payload);
-        }
+        go_on(panicked);
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue<T>> {

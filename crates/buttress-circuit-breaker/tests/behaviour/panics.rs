@@ -108,3 +108,22 @@ fn an_observer_that_panics_loses_nothing() {
     assert_eq!(caught(call), "no one listens", "of the step to half-open");
     assert_eq!((handle.state(), handle.view().probes_in_flight), (State::HalfOpen, 0));
 }
+
+#[test]
+fn an_observer_that_panics_over_a_late_panic_ends_no_process() {
+    let layer = simple().observe(|_| panic!("no one listens"));
+    let rig = rig(layer);
+    let mut call = {
+        rig.inner.hold();
+        rig.inner.panic_in_future();
+        rig.start(1)
+    };
+    assert!(call.run().is_pending(), "it is held");
+    // The state of its admission is gone, so that its result is told as stale, while the thread unwinds.
+    caught(|| rig.handle.reset());
+
+    rig.inner.release();
+
+    assert!(caught(|| call.run()).contains("panics in its future"));
+    assert_eq!(rig.handle.counts().stale, 1);
+}
