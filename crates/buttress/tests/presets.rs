@@ -112,6 +112,23 @@ mod client {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn results_that_come_slowly_are_enough_to_open_it() {
+        let (service, seen) = upstream(|_| 500);
+        let stack = client().attempts(1);
+        let handle = stack.handle();
+        let service = stack.layer(service);
+
+        // As those of calls that hang do.
+        for _ in 0..22 {
+            let _ = get(&service).await;
+            advance(Duration::from_millis(1_200)).await;
+        }
+
+        assert_eq!(seen.calls(), 20, "in 24 seconds");
+        assert_eq!(handle.breaker().key("upstream.test").state(), State::Open);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn by_default_a_fifth_of_the_calls_and_ten_a_second_are_tried_again() {
         let (service, seen) = upstream(|_| 503);
         let stack = client().attempts(2);
