@@ -374,15 +374,29 @@ mod at_the_end {
         let time = ManualClock::new();
         let (layer, handle) = to_the_end(&time);
         let service = layer.layer(upstream(&time));
-        let upgrade = Response::builder().status(101).body(ScriptedBody::new()).unwrap();
+        let mut connect = asks(answer(200));
+        *connect.method_mut() = Method::CONNECT;
 
-        let response = call(&service, asks(upgrade)).await;
+        let response = call(&service, connect).await;
         let tunnel = response.extensions().get::<UntilUpgradeEnds>().cloned();
         drop(response);
 
         assert_eq!(handle.counts().succeeded, 0);
         drop(tunnel);
         assert_eq!(handle.counts().succeeded, 1);
+    }
+
+    #[tokio::test]
+    async fn what_streams_is_a_success_at_its_head() {
+        let time = ManualClock::new();
+        let (layer, handle) = to_the_end(&time);
+        let service = layer.layer(upstream(&time));
+        let upgrade = Response::builder().status(101).body(ScriptedBody::new()).unwrap();
+
+        let _tunnel = call(&service, asks(upgrade)).await;
+        let _events = call(&service, asks(with(answer(200), "content-type", "text/event-stream"))).await;
+
+        assert_eq!(handle.counts().succeeded, 2);
     }
 }
 
@@ -532,6 +546,80 @@ mod slow_to_the_end {
         drop(response);
 
         assert_eq!((handle.state(), handle.counts().slow), (State::Open, 1));
+    }
+}
+
+/// A half-open breaker whose only probe is answered, and goes on for ever.
+mod probes_that_stream {
+    use super::*;
+
+    fn streams() -> [Ask; 4] {
+        let mut marked = asks(with(answer(200), "content-type", "application/grpc"));
+        marked.body_mut().response.extensions_mut().insert(Streaming);
+        let upgrade = Response::builder().status(101).body(ScriptedBody::new()).unwrap();
+        let mut plain = answer(200);
+        plain.extensions_mut().insert(Streaming);
+        [asks(with(answer(200), "content-type", "text/event-stream")), asks(upgrade), asks(plain), marked]
+    }
+
+    async fn half_open<S>(time: &ManualClock, handle: &Handle, service: &S, good: impl Fn() -> Ask)
+    where
+        S: Service<Ask, Error = Infallible> + Clone,
+    {
+        for _ in 0..2 {
+            let _ = service.clone().oneshot(asks(answer(500))).await;
+        }
+        time.advance(5 * SECOND);
+        let Ok(_still_open) = service.clone().oneshot(good()).await;
+
+        assert_eq!(handle.state(), State::Closed, "the head was good");
+    }
+
+    #[tokio::test]
+    async fn are_judged_at_their_head_by_status() {
+        for n in 0..3 {
+            let time = ManualClock::new();
+            let layer = simple(&time).classify(classify::status().at_end()).at_end();
+            let (handle, service) = (layer.handle(), layer.layer(upstream(&time)));
+
+            half_open(&time, &handle, &service, || streams().into_iter().nth(n).unwrap()).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn are_judged_at_their_head_when_a_grpc_answer_is_marked() {
+        let time = ManualClock::new();
+        let layer = simple(&time).classify(classify::grpc()).at_end();
+        let (handle, service) = (layer.handle(), layer.layer(upstream(&time)));
+
+        half_open(&time, &handle, &service, || streams().into_iter().nth(3).unwrap()).await;
+    }
+
+    #[tokio::test]
+    async fn are_judged_at_their_head_where_the_time_is_taken_to_the_end() {
+        for n in 0..4 {
+            let time = ManualClock::new();
+            let layer = simple(&time).slow_calls(2 * SECOND, 0.5);
+            let layer = layer.classify(classify::status().at_end()).slow_to_end();
+            let (handle, service) = (layer.handle(), layer.layer(upstream(&time)));
+
+            half_open(&time, &handle, &service, || streams().into_iter().nth(n).unwrap()).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn are_judged_at_their_head_when_the_request_is_marked() {
+        let time = ManualClock::new();
+        let layer = simple(&time).slow_calls(2 * SECOND, 0.5);
+        let layer = layer.classify(classify::grpc()).slow_to_end();
+        let (handle, service) = (layer.handle(), layer.layer(upstream(&time)));
+
+        half_open(&time, &handle, &service, || {
+            let mut asked = asks(with(answer(200), "content-type", "application/grpc"));
+            asked.extensions_mut().insert(Streaming);
+            asked
+        })
+        .await;
     }
 }
 

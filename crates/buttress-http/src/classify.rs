@@ -53,6 +53,9 @@ impl Status {
     /// Waits for the end of the body before it calls a response a success: one that breaks off is a failure, and
     /// one that the client leaves is ignored.
     ///
+    /// What is known to stream (server-sent events, a 101, what is marked [`Streaming`](field::Streaming)) may go on for
+    /// ever and is judged at its head all the same: a breaker would else wait for its verdict until then.
+    ///
     /// It works in layers that follow the body, with `body::AtEnd`.
     #[must_use]
     pub const fn at_end(mut self) -> Self {
@@ -66,7 +69,7 @@ impl<B, E: Cause> Classify<Response<B>, E> for Status {
         match result {
             Ok(response) => match of_response(response) {
                 Some(outcome) => Verdict::Now(outcome),
-                None if self.at_end => Verdict::AtEnd,
+                None if self.at_end && !goes_on(response) => Verdict::AtEnd,
                 None => Verdict::Now(Outcome::success()),
             },
             Err(error) => Verdict::Now(Outcome::of_error(error)),
@@ -83,6 +86,10 @@ impl<B, E: Cause> Classify<Response<B>, E> for Status {
 /// The trailers are seen by layers that follow the body, with `body::AtEnd`; in others a reply whose head says nothing
 /// is a success. A body that is followed to its end and has no `grpc-status` there is a failure: the reply is broken. A
 /// response that is not gRPC is judged by its status, as by [`status()`].
+///
+/// The head of a gRPC response does not tell a stream from a single message. Mark the responses of methods that stream
+/// ([`Streaming`](field::Streaming)): they are judged at the head. Otherwise a breaker that tries a service out with such a call
+/// waits for its trailers, and opens again when they do not come in time.
 ///
 /// ```
 /// use buttress_core::{Classify, Outcome, Verdict};
@@ -112,7 +119,7 @@ impl<B, E: Cause> Classify<Response<B>, E> for Grpc {
             Ok(response) => match of_response(response) {
                 Some(outcome) => Verdict::Now(outcome),
                 None if Code::of(response.headers()).is_some() => Verdict::Now(of_grpc(response.headers())),
-                None if field::is_grpc(response.headers()) => Verdict::AtEnd,
+                None if field::is_grpc(response.headers()) && !goes_on(response) => Verdict::AtEnd,
                 None => Verdict::Now(Outcome::success()),
             },
             Err(error) => Verdict::Now(Outcome::of_error(error)),
@@ -131,6 +138,12 @@ impl<B, E: Cause> Classify<Response<B>, E> for Grpc {
             _ => Outcome::failure(),
         }
     }
+}
+
+/// Whether a response is known to go on after its head for as long as it likes. Of gRPC only a mark tells.
+fn goes_on<B>(response: &Response<B>) -> bool {
+    let marked = response.extensions().get::<field::Streaming>().is_some();
+    marked || !field::is_grpc(response.headers()) && field::is_streaming(response)
 }
 
 /// What the head alone says, unless that is success.
