@@ -178,14 +178,11 @@ impl Results {
         loop {
             let seen = Latest(latest.load(SeqCst));
             let known = seen.is_of(generation);
-            let slice = if known {
-                seen.slice().max(now.as_nanos() / width)
-            } else if is_current() {
-                now.as_nanos() / width
-            } else {
+            if !known && !is_current() {
                 return Counted::Stale;
-            };
-            if (!known || slice > seen.slice()) && !self.advance(seen, generation, slice) {
+            }
+            let slice = seen.at(now.as_nanos() / width);
+            if (!known || slice != seen.slice()) && !self.advance(seen, generation, slice) {
                 continue;
             }
 
@@ -210,16 +207,23 @@ impl Results {
         }
     }
 
-    /// Goes on to a later slice or generation; `false` when another call came in between.
+    /// Goes on to another slice or generation; `false` when another call came in between.
     ///
     /// The words that begin anew are emptied first, whatever their tags say: those of long ago may look like new ones.
-    /// Nobody writes to them before the header says so.
+    /// Nobody writes to them before the header says so, apart from a result of before that is written late: its tag is not
+    /// one of the ten.
     fn advance(&self, seen: Latest, generation: u32, slice: u64) -> bool {
         let (latest, slices) = self.0.split_first().expect("a window has a header");
-        let passed = if seen.is_of(generation) { (slice - seen.slice()).min(SLICES) } else { SLICES };
-        for slice in (slice + 1).saturating_sub(passed)..=slice {
-            let word = &slices[(slice % SLICES) as usize];
-            let (old, empty) = (word.load(SeqCst), Slice::empty(Latest::tag(slice, generation)).0);
+        let passed = match slice.checked_sub(seen.slice()) {
+            Some(passed) if seen.is_of(generation) => passed.min(SLICES),
+            // A new generation, or a clock that has gone back: all of them.
+            _ => SLICES,
+        };
+        let empty = Slice::empty(Latest::tag(slice, generation)).0;
+        for back in 0..passed {
+            // Also those before the clock's origin.
+            let word = &slices[((slice + SLICES - back) % SLICES) as usize];
+            let old = word.load(SeqCst);
             if old == empty {
                 continue;
             }
@@ -253,7 +257,7 @@ impl Results {
             let seen = Latest(self.0[0].load(SeqCst));
             if seen.is_of(generation)
                 || !is_current()
-                || self.advance(seen, generation, now.as_nanos() / width)
+                || self.advance(seen, generation, seen.at(now.as_nanos() / width))
             {
                 return;
             }
@@ -280,10 +284,11 @@ impl Results {
         match span {
             Span::Last(calls) if Header(first).is_of(generation) => Header(first).sums(calls),
             Span::Slices(width) if Latest(first).is_of(generation) => {
-                let last = Latest(first).slice();
-                let slice = last.max(now.as_nanos() / width);
+                let last = Latest(first);
+                let slice = last.at(now.as_nanos() / width);
                 // A tag tells a slice from its neighbours, and not from one of long ago.
-                if slice - last < SLICES { self.slice_sums(generation, slice) } else { Sums::default() }
+                let is_near = slice.checked_sub(last.slice()).is_some_and(|passed| passed < SLICES);
+                if is_near { self.slice_sums(generation, slice) } else { Sums::default() }
             }
             _ => Sums::default(),
         }

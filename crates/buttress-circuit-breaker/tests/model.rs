@@ -312,12 +312,17 @@ fn of_two_failures_the_later_one_sees_the_other() {
 
 #[test]
 fn a_result_beside_a_new_generation_is_not_counted_in_its_window() {
-    for window in [Window::last(2), Window::time(10 * SECOND)] {
+    // The last: it has read the time in the slice after that of the transition.
+    for (window, at) in [
+        (Window::last(2), START),
+        (Window::time(10 * SECOND), START),
+        (Window::time(10 * SECOND), START + SECOND),
+    ] {
         loom::model(move || {
             let breaker = counting(window);
             let late = breaker.admit(START).unwrap();
             let other = breaker.clone();
-            let thread = thread::spawn(move || other.record(late, Judged::Failure, START));
+            let thread = thread::spawn(move || other.record(late, Judged::Failure, at));
 
             breaker.0.breaker.force(&breaker.0.rules, Mode::MetricsOnly, START, |_| {});
             breaker.call(Judged::Success, START);

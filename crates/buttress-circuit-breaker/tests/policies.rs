@@ -260,10 +260,10 @@ fn a_slice_that_is_full_keeps_its_rate() {
 }
 
 #[test]
-fn results_count_towards_the_latest_slice_while_the_clock_is_behind() {
+fn results_count_towards_the_latest_slice_while_the_clock_is_behind_by_up_to_the_window() {
     let bench = bench(Settings::default().window(Window::time(10 * SECOND)));
     bench.call(Judged::Success);
-    bench.now.set(Timestamp::ZERO);
+    bench.now.set(Timestamp::ZERO + HOUR - 10 * SECOND);
 
     bench.calls(18, Judged::Success).calls(10, Judged::Failure);
     assert_eq!(bench.view().sums.total, 29);
@@ -678,4 +678,35 @@ fn settings_that_cannot_work_are_refused_with_field_value_and_rule() {
 fn a_small_window_needs_no_more_calls_than_it_holds() {
     assert_eq!(Settings::default().window(Window::last(5)).rules().unwrap().minimum_calls(), 5);
     assert_eq!(Settings::default().window(Window::last(50)).rules().unwrap().minimum_calls(), 20);
+}
+
+#[test]
+fn a_clock_that_goes_on_and_back_does_not_keep_old_results_in_the_window() {
+    let bench = bench(Settings::default());
+    bench.pass(24 * HOUR);
+    (0..40).for_each(|_| _ = bench.call(Judged::Success));
+
+    bench.now.set(Timestamp::ZERO + HOUR);
+
+    assert_eq!(bench.view().sums.total, 0);
+    (0..20).for_each(|_| _ = bench.call(Judged::Failure));
+    assert_eq!(bench.breaker.state(), State::Open, "20 of 20 in this window");
+}
+
+#[test]
+fn a_reset_forgets_what_was_counted_at_whatever_time() {
+    for seconds in [0, 3, 8, 9, 3600] {
+        let bench = bench(Settings::default());
+        for ahead in 0..9 {
+            bench.now.set(Timestamp::ZERO + (seconds + ahead) as u32 * SECOND);
+            bench.call(Judged::Failure).call(Judged::Failure);
+        }
+        bench.now.set(Timestamp::ZERO + seconds as u32 * SECOND);
+
+        bench.breaker.reset(&bench.rules, bench.now.get(), |_| {});
+
+        assert_eq!(bench.view().sums.total, 0, "at {seconds} s");
+        (0..19).for_each(|_| _ = bench.call(Judged::Failure));
+        assert_eq!(bench.breaker.state(), State::Closed, "at {seconds} s");
+    }
 }

@@ -71,7 +71,7 @@ impl Window {
     /// when the next begins, so between nine tenths of it and all.
     ///
     /// Right where the rate of calls changes: a rate is always one of now. Of more than 65 535 calls in one slice, the
-    /// earlier ones count for less.
+    /// earlier ones count for less. When the clock goes back by more than `time`, the window begins anew.
     #[must_use]
     pub const fn time(time: Duration) -> Self {
         Self::Time(time)

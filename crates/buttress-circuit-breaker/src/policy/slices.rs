@@ -6,8 +6,10 @@
 //! ```
 //!
 //! Slices are numbered from the clock's origin, and a word is that of every tenth. Its *tag* says of which one: the end
-//! of its number plus ten for each generation, so that a new generation is like ten slices of silence. The latest
-//! slice never goes back: while the clock does, results count towards the latest.
+//! of its number plus ten for each generation, so that a new generation is like ten slices of silence.
+//!
+//! While the clock goes back by up to the window, results count towards the latest slice, in a new generation as well:
+//! threads read the time in another order than they come here. When it goes back by more, the window begins anew.
 
 use super::rules::SLICES;
 use super::state::{Marks, Sums};
@@ -33,6 +35,13 @@ impl Latest {
     #[inline]
     pub(crate) const fn slice(self) -> u64 {
         self.0 & NUMBER
+    }
+
+    /// The slice that results count towards while the clock says that it is `slice`.
+    #[inline]
+    pub(crate) const fn at(self, slice: u64) -> u64 {
+        let latest = self.slice();
+        if slice + SLICES < latest || slice > latest { slice } else { latest }
     }
 
     /// The tag of the word for this slice.

@@ -12,6 +12,8 @@ pub(crate) struct Oracle {
     numbers: Numbers,
     pub(crate) generation: u32,
     pub(crate) stale: u32,
+    /// The latest slice.
+    latest: u64,
     state: Now,
 }
 
@@ -25,7 +27,6 @@ enum Now {
     Counting {
         state: State,
         results: Vec<Result>,
-        latest: u64,
         row: u32,
     },
     Open {
@@ -56,7 +57,7 @@ struct Result {
 
 impl Oracle {
     pub(crate) fn new(numbers: Numbers) -> Self {
-        Self { numbers, generation: 0, stale: 0, state: Now::counting(State::Closed, 0) }
+        Self { numbers, generation: 0, stale: 0, latest: 0, state: Now::counting(State::Closed) }
     }
 
     pub(crate) fn state(&self) -> State {
@@ -71,7 +72,7 @@ impl Oracle {
     /// All results, failures, slow calls and probes that are on their way.
     pub(crate) fn sums(&self, now: Timestamp) -> (u32, u32, u32, u32) {
         let (results, in_flight) = match &self.state {
-            Now::Counting { results, latest, .. } => (self.in_window(results, *latest, now), 0),
+            Now::Counting { results, .. } => (self.in_window(results, now), 0),
             Now::HalfOpen { judged, in_flight, .. } => (judged.clone(), *in_flight),
             Now::Ramping { judged, .. } => (judged.clone(), 0),
             _ => (Vec::new(), 0),
@@ -93,7 +94,7 @@ impl Oracle {
                 }
                 let growth = *growth;
                 let until = micros(now + self.half_open(growth));
-                self.go(Now::HalfOpen { until, growth, in_flight: 1, judged: Vec::new() });
+                self.go(now, Now::HalfOpen { until, growth, in_flight: 1, judged: Vec::new() });
                 Ok(Ticket(self.generation))
             }
             Now::HalfOpen { until, in_flight, judged, .. } => {
@@ -129,18 +130,22 @@ impl Oracle {
         let result = Result { failed, slow, slice: 0 };
         let step = self.step(now);
         let numbers = self.numbers.clone();
+        let (before, latest) = (self.latest, self.slice(now));
         match &mut self.state {
-            Now::Counting { state, results, latest, row } if says => {
-                *latest = (*latest).max(numbers.slice(now));
-                results.push(Result { slice: *latest, ..result });
+            Now::Counting { state, results, row } if says => {
+                self.latest = latest;
+                if latest < before {
+                    results.clear();
+                }
+                results.push(Result { slice: latest, ..result });
                 match judged {
                     Judged::Soft => {}
                     Judged::Success => *row = 0,
                     _ => *row += 1,
                 }
-                let (state, latest, row) = (*state, *latest, *row);
+                let (state, row) = (*state, *row);
                 let results = results.clone();
-                let (total, failures, slows) = sums(&self.in_window(&results, latest, now));
+                let (total, failures, slows) = sums(&self.in_window(&results, now));
                 let rates =
                     total >= numbers.minimum && numbers.too_many(numbers.failure, failures, slows, total);
                 let in_a_row = failed && numbers.row.is_some_and(|most| row >= most);
@@ -190,12 +195,11 @@ impl Oracle {
 
     pub(crate) fn force(&mut self, mode: Mode, now: Timestamp) {
         let state = State::from(mode);
-        let latest = self.numbers.slice(now);
-        self.go(if state == State::MetricsOnly { Now::counting(state, latest) } else { Now::Set(state) });
+        self.go(now, if state == State::MetricsOnly { Now::counting(state) } else { Now::Set(state) });
     }
 
     pub(crate) fn close(&mut self, at: Timestamp) {
-        self.go(Now::counting(State::Closed, self.numbers.slice(at)));
+        self.go(at, Now::counting(State::Closed));
     }
 
     pub(crate) fn tick(&mut self, now: Timestamp) {
@@ -249,7 +253,7 @@ impl Oracle {
 
     fn open(&mut self, now: Timestamp, asked: Option<Duration>, growth: i32) {
         let wait = asked.unwrap_or_else(|| self.numbers.wait(growth));
-        self.go(Now::Open { until: Some(micros(now + wait)), growth });
+        self.go(now, Now::Open { until: Some(micros(now + wait)), growth });
     }
 
     fn recover(&mut self, now: Timestamp, growth: i32) {
@@ -257,10 +261,11 @@ impl Oracle {
             return self.close(now);
         }
         let until = self.numbers.ramp_time().map(|time| micros(now + time));
-        self.go(Now::Ramping { until, growth, step: 0, judged: Vec::new() });
+        self.go(now, Now::Ramping { until, growth, step: 0, judged: Vec::new() });
     }
 
-    fn go(&mut self, to: Now) {
+    fn go(&mut self, at: Timestamp, to: Now) {
+        self.latest = self.slice(at);
         self.state = to;
         self.generation += 1;
     }
@@ -280,20 +285,27 @@ impl Oracle {
         }
     }
 
-    fn in_window(&self, results: &[Result], latest: u64, now: Timestamp) -> Vec<Result> {
+    /// What results count towards: the latest slice still when the clock goes back by up to the window, and no further.
+    fn slice(&self, now: Timestamp) -> u64 {
+        let slice = self.numbers.slice(now);
+        if slice + 10 < self.latest { slice } else { slice.max(self.latest) }
+    }
+
+    fn in_window(&self, results: &[Result], now: Timestamp) -> Vec<Result> {
         match self.numbers.window {
             Window::Last(calls) => results[results.len().saturating_sub(calls as usize)..].to_vec(),
             _ => {
-                let slice = latest.max(self.numbers.slice(now));
-                results.iter().copied().filter(|result| result.slice + 10 > slice).collect()
+                let slice = self.slice(now);
+                let is_in = |result: &Result| result.slice <= slice && result.slice + 10 > slice;
+                results.iter().copied().filter(is_in).collect()
             }
         }
     }
 }
 
 impl Now {
-    fn counting(state: State, latest: u64) -> Self {
-        Self::Counting { state, results: Vec::new(), latest, row: 0 }
+    fn counting(state: State) -> Self {
+        Self::Counting { state, results: Vec::new(), row: 0 }
     }
 }
 
