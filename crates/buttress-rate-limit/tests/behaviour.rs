@@ -599,6 +599,52 @@ mod watching {
     }
 }
 
+mod names {
+    use buttress_rate_limit::CarryOver;
+
+    use super::*;
+
+    fn refused_by(layer: &RateLimitLayer) -> String {
+        let service = layer.layer(echo().0);
+        assert!(passes(&service, 1));
+        rejection(call(&service, 2)).policy.expect("it has a name").to_string()
+    }
+
+    #[test]
+    fn the_only_limit_of_a_layer_is_refused_counted_and_changed_by_one_name() {
+        let once = || Limit::per_minute(1);
+        let each = [
+            ("default", RateLimitLayer::new(once())),
+            ("api", RateLimitLayer::new(once()).named("api")),
+            ("burst", RateLimitLayer::new(once().named("burst"))),
+            ("burst", RateLimitLayer::all([once().named("burst")])),
+            ("api", RateLimitLayer::all([once().named("burst")]).named("api")),
+        ];
+        for (name, layer) in each {
+            let layer = frozen(layer);
+            let handle = layer.handle();
+            assert_eq!(refused_by(&layer), name);
+            assert_eq!(handle.limits()[0].limit.as_str(), name);
+            handle.set_limit(name, once(), CarryOver::AsIs).unwrap();
+            handle.set_limit(0, once().named("another"), CarryOver::Reset).unwrap();
+            assert_eq!(refused_by(&layer), name, "as before");
+        }
+    }
+
+    #[test]
+    fn whoever_names_a_limit_that_is_not_there_is_told_which_are() {
+        let layer =
+            RateLimitLayer::all([Limit::per_second(1).named("burst"), Limit::per_day(9).named("daily")]);
+
+        let error = layer.handle().set_limit("hourly", Limit::per_hour(1), CarryOver::AsIs).unwrap_err();
+
+        assert_eq!(
+            error.to_string(),
+            r#"rate limit with `limits` = ["burst", "daily"]: must be picked by one of these names, or by an index of them"#
+        );
+    }
+}
+
 mod bounds {
     use super::*;
 
