@@ -130,7 +130,9 @@ pub trait Cause {
     fn nothing_sent(&self) -> bool {
         // Only the mark counts. An `io::Error` of kind `ConnectionRefused` may as well come from a connection that
         // the service made after it had begun to work.
-        chain(self.cause()).any(|error| error.is::<NothingSent>())
+        chain(self.cause())
+            .take_while(|error| !error.is::<MaybeSent>())
+            .any(|error| error.is::<NothingSent>())
     }
 }
 
@@ -188,6 +190,40 @@ impl NothingSent {
     }
 
     /// The error that kept the request from being sent.
+    #[must_use]
+    pub fn into_inner(self) -> BoxError {
+        self.0
+    }
+}
+
+/// Marks an error: the request may have been carried out, whatever the errors below say.
+///
+/// A service that makes more than one exchange for a call (it follows redirects, tries again by itself, asks several
+/// servers) puts it around the error of the last one. That error may say that nothing was sent, or that a stream was
+/// refused unread, and be right about its own exchange: the ones before it have reached a server.
+/// [`Cause::nothing_sent`] does not look below it, nor does a retry layer look there for proof.
+///
+/// ```
+/// use buttress_core::{BoxError, Cause, MaybeSent, NothingSent};
+///
+/// // The first answer was a redirect, and nobody listens where it led to.
+/// let second_hop: BoxError = NothingSent::new("connection refused").into();
+/// assert!(second_hop.nothing_sent());
+///
+/// let call: BoxError = MaybeSent::new(second_hop).into();
+/// assert!(!call.nothing_sent());
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct MaybeSent(#[source] BoxError);
+
+impl MaybeSent {
+    /// Marks `error`.
+    pub fn new(error: impl Into<BoxError>) -> Self {
+        Self(error.into())
+    }
+
+    /// The error of the last exchange.
     #[must_use]
     pub fn into_inner(self) -> BoxError {
         self.0

@@ -19,7 +19,7 @@ mod time;
 
 pub use clock::{Clock, ManualClock, Sleep};
 pub use counters::Counters;
-pub use error::{BoxError, Cause, Error, FromRejection, NothingSent};
+pub use error::{BoxError, Cause, Error, FromRejection, MaybeSent, NothingSent};
 pub use facts::{EndpointId, Facts, HasFacts};
 pub use key::{Costed, Global, HashSeeds, HashSink, Key, KeyPart, KeySink};
 pub use lift::{LiftErrors, LiftErrorsFuture, LiftErrorsLayer};

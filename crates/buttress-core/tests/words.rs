@@ -10,8 +10,8 @@ use std::time::Duration;
 use buttress_core::{
     AtHead, BoxError, ByCause, Cause, Classify, Clock, Costed, Decided, End, EndpointId, ErrIsFailure, Error,
     Facts, Fail, Finish, FromRejection, Global, Guard, HasFacts, HashSink, Key, KeyPart, LiftErrors,
-    ManualClock, Name, NothingSent, OnCall, Outcome, OutcomeKind, Reject, Rejection, RejectionKind, Sleep,
-    Strict, Timestamp, Verdict, reject,
+    ManualClock, MaybeSent, Name, NothingSent, OnCall, Outcome, OutcomeKind, Reject, Rejection,
+    RejectionKind, Sleep, Strict, Timestamp, Verdict, reject,
 };
 use proptest::prelude::*;
 
@@ -162,6 +162,10 @@ fn only_the_mark_says_that_nothing_was_sent() {
     assert!(Error::Inner(NothingSent::new("no route")).nothing_sent());
     assert!(!refused().nothing_sent(), "a service may have met it half way through its own work");
     assert!(NothingSent::new(refused()).into_inner().is::<std::io::Error>());
+    let unsure = MaybeSent::new(NothingSent::new("the second hop was refused"));
+    assert_eq!(unsure.to_string(), "nothing was sent: the second hop was refused");
+    assert!(!BoxError::from(unsure).nothing_sent(), "an exchange before it may have been carried out");
+    assert!(MaybeSent::new(NothingSent::new("no route")).into_inner().nothing_sent());
 }
 
 #[test]

@@ -12,6 +12,8 @@ mod over_http2 {
     use std::error::Error;
     use std::iter::successors;
 
+    use buttress_core::MaybeSent;
+
     /// The longest chain of causes that is searched: a cycle must not hold up a call.
     const LONGEST_CHAIN: usize = 64;
 
@@ -21,6 +23,7 @@ mod over_http2 {
     pub(super) fn refused(first: Option<&(dyn Error + 'static)>) -> bool {
         successors(first, |&error| error.source())
             .take(LONGEST_CHAIN)
+            .take_while(|error| !error.is::<MaybeSent>())
             .filter_map(|error| error.downcast_ref::<h2::Error>())
             .any(|error| {
                 let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use buttress_core::{BoxError, NothingSent};
+use buttress_core::{BoxError, MaybeSent, NothingSent};
 use buttress_retry::{Backoff, Budget, ReplayBody, RetryLayer};
 use buttress_testkit::{Reply, ScriptedBody, Server, Upstream};
 use bytes::Bytes;
@@ -282,6 +282,18 @@ async fn posted(fate: Fate) -> (usize, bool) {
 #[tokio::test]
 async fn over_http2_a_refused_stream_was_not_processed_and_a_post_is_sent_again() {
     assert_eq!(posted(Fate::Reset(REFUSED_STREAM)).await, (2, true));
+}
+
+#[tokio::test]
+async fn over_http2_the_last_of_several_exchanges_says_nothing_of_those_before_it() {
+    let fates = [Fate::Reset(REFUSED_STREAM), Fate::GoAway { last_stream: 0, code: NO_ERROR }];
+    for fate in fates {
+        let (address, connections) = refusing(&[fate, Fate::Answer]).await;
+        let client = client(move || address, true).map_err(|error| BoxError::from(MaybeSent::new(error)));
+        let lost = retry().layer(client).oneshot(request(Method::POST, address, whole("an order"))).await;
+        assert!(lost.is_err());
+        assert_eq!(connections.load(Ordering::SeqCst), 1, "{fate:?}");
+    }
 }
 
 #[tokio::test]

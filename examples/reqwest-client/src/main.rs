@@ -35,7 +35,7 @@ async fn flaky() -> Result<(), Error> {
         .budget(Budget::ratio(0.2).min_per_second(10));
     let handle = stack.handle();
     // The field of a struct would have this type too.
-    let client: ClientService<Reqwest> = stack.layer(Reqwest(reqwest::Client::new()));
+    let client: ClientService<Reqwest> = stack.layer(Reqwest::new());
 
     println!("flaky: every third request is answered with 503");
     let mut answered = 0;
@@ -69,7 +69,7 @@ async fn down() -> Result<(), Error> {
     let open_for = Duration::from_secs(1);
     let stack = presets::client().named("down").breaker(Settings::default().open_for(open_for, open_for));
     let handle = stack.handle();
-    let client = stack.layer(Reqwest(reqwest::Client::new()));
+    let client = stack.layer(Reqwest::new());
 
     println!("down: every request is answered with 500");
     let mut refusal = None;
@@ -110,7 +110,7 @@ async fn slow() -> Result<(), Error> {
     println!("slow: every 25th request takes {late:?}");
 
     let upstream = start().await?;
-    let client = presets::client().layer(Reqwest(reqwest::Client::new()));
+    let client = presets::client().layer(Reqwest::new());
     println!(
         "  100 GETs as they are: {} took half of that or longer",
         count_slow(&client, &upstream, late / 2).await
@@ -120,7 +120,7 @@ async fn slow() -> Result<(), Error> {
     // By default after the time that 95 of 100 calls take, once a hundred are known.
     let stack = presets::hedged_client().named("slow").hedge(|hedge| hedge.delay(Duration::from_millis(100)));
     let handle = stack.handle();
-    let client = stack.layer(Reqwest(reqwest::Client::new()));
+    let client = stack.layer(Reqwest::new());
     let slow = count_slow(&client, &upstream, late / 2).await;
     let (hedges, counts) = (handle.hedges().snapshot(), handle.breaker().counts());
     println!(

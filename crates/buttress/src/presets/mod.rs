@@ -63,7 +63,7 @@
 //!
 //! | client | below the preset |
 //! |---|---|
-//! | reqwest | `client::Reqwest(reqwest::Client::new())` (feature `reqwest`), as it is |
+//! | reqwest | `client::Reqwest::new()` (feature `reqwest`), as it is; one that follows redirects (`Reqwest::from(client)`) has no POST tried again |
 //! | hyper-util's `Client` | `.map_err(mark).lift_errors()`, where `mark` puts [`NothingSent`](buttress_core::NothingSent) around an error that `is_connect()`, so that a POST which was not sent is tried again |
 //! | tonic's `Channel` | [`grpc()`](Client::grpc) on the preset, and `.map_request(\|req: Request<ReplayBody<Body>>\| req.map(Body::new)).lift_errors()` |
 //!

@@ -137,7 +137,7 @@ async fn on_a_tonic_channel_the_trailers_are_told() {
 async fn on_reqwest_a_body_is_complete_when_read_and_aborted_when_not() {
     let url = format!("http://{}/", plain_server().await);
     let (layer, mut told) = follow();
-    let client = layer.layer(Reqwest(reqwest::Client::new()));
+    let client = layer.layer(Reqwest::new());
     let ask = || client.clone().oneshot(Request::get(&url).body("").unwrap());
 
     let read = ask().await.unwrap().into_body().collect().await.unwrap();

@@ -118,7 +118,7 @@ async fn over_the_adapter_for_reqwest_each_authority_has_its_own() {
                 .on_reject(reject::respond()),
         )
         .lift_errors()
-        .service(Reqwest(reqwest::Client::new()));
+        .service(Reqwest::new());
     let ask = |url: String| client.clone().oneshot(Request::get(url).body("").unwrap());
 
     for _ in 0..2 {

@@ -50,7 +50,7 @@ async fn reqwest_takes_both_as_it_is() {
     let (url, count) = recovering().await;
     let stack = at_once();
     let handle = stack.handle();
-    let client = stack.layer(Reqwest(reqwest::Client::new()));
+    let client = stack.layer(Reqwest::new());
 
     let answer = client.oneshot(request(&url)).await.unwrap();
 
@@ -59,7 +59,7 @@ async fn reqwest_takes_both_as_it_is() {
 
     // A failed attempt brings the hedge forward, and so two attempts for each call.
     let (url, count) = recovering().await;
-    let client = presets::hedged_client().layer(Reqwest(reqwest::Client::new()));
+    let client = presets::hedged_client().layer(Reqwest::new());
     assert_eq!(client.clone().oneshot(request(&url)).await.unwrap().status(), 503);
     assert_eq!(client.oneshot(request(&url)).await.unwrap().status(), 200);
     assert_eq!(count.load(Ordering::SeqCst), 3);

@@ -46,7 +46,7 @@ async fn its_own_errors_pass_through_the_lift() {
 #[tokio::test]
 async fn the_adapter_speaks_the_types_of_http() {
     let address = plain_server().await;
-    let mut client = Reqwest(reqwest::Client::new());
+    let mut client = Reqwest::new();
 
     let request =
         Request::post(format!("http://{address}/echo")).header("x-a", "b").body("over and back").unwrap();
@@ -58,7 +58,7 @@ async fn the_adapter_speaks_the_types_of_http() {
 
 #[tokio::test]
 async fn the_adapter_fails_a_request_without_a_host_and_does_not_panic() {
-    let mut client = Reqwest(reqwest::Client::new());
+    let mut client = Reqwest::new();
 
     let error = client.call(Request::get("/relative").body("").unwrap()).await.unwrap_err();
 
@@ -71,7 +71,7 @@ async fn the_adapter_says_that_nothing_was_sent_where_no_connection_was_made() {
     // Nothing listens there any more.
     let (listener, address) = crate::listen().await;
     drop(listener);
-    let mut client = Reqwest(reqwest::Client::new());
+    let mut client = Reqwest::new();
 
     let error = client.call(Request::post(format!("http://{address}/")).body("").unwrap()).await.unwrap_err();
 
@@ -84,7 +84,7 @@ async fn the_adapter_says_that_nothing_was_sent_where_no_connection_was_made() {
 async fn the_adapters_error_has_a_place_for_a_refusal() {
     let url = format!("http://{}/", plain_server().await);
     let (limit, _time) = limit(1);
-    let mut client = ServiceBuilder::new().layer(limit).service(Reqwest(reqwest::Client::new()));
+    let mut client = ServiceBuilder::new().layer(limit).service(Reqwest::new());
     let mut ask = || client.call(Request::get(&url).body("").unwrap());
 
     assert!(ask().await.is_ok());
@@ -121,7 +121,7 @@ async fn over_the_adapter_facts_travel_from_layer_to_layer() {
             assert_eq!(request.extensions().get(), Some(&expected));
             request
         })
-        .service(Reqwest(reqwest::Client::new()));
+        .service(Reqwest::new());
     let ask = |attempt| client.clone().oneshot((attempt, Request::get(&url).body("").unwrap()));
 
     assert_eq!(ask(1).await.unwrap().status(), 200);

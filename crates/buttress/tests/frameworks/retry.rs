@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::routing::{post, put};
 use buttress::client::Reqwest;
 use buttress::retry::{Backoff, ReplayBody, RetrySafe};
-use buttress::{Budget, RetryLayer, ServiceBuilderExt};
+use buttress::{Budget, Cause, RetryLayer, ServiceBuilderExt};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -39,7 +40,7 @@ async fn reqwest_is_called_again_with_the_same_body() {
     let (listener, address) = listen().await;
     let (router, count) = recovering();
     tokio::spawn(async move { axum::serve(listener, router).await });
-    let client = retry().per_try_timeout(Duration::from_secs(30)).layer(Reqwest(reqwest::Client::new()));
+    let client = retry().per_try_timeout(Duration::from_secs(30)).layer(Reqwest::new());
     let ask = |method: &str, path: &str| {
         let url = format!("http://{address}{path}");
         let body = Full::<Bytes>::from("over and back");
@@ -62,10 +63,56 @@ async fn reqwest_that_cannot_connect_sends_a_post_again() {
     let handle = layer.handle();
 
     let order = Request::post(format!("http://{address}/")).body(Full::<Bytes>::from("an order")).unwrap();
-    let lost = layer.layer(Reqwest(reqwest::Client::new())).oneshot(order).await;
+    let lost = layer.layer(Reqwest::new()).oneshot(order).await;
 
     assert!(lost.is_err());
     assert_eq!(handle.snapshot().retries, 2);
+}
+
+#[tokio::test]
+async fn an_order_that_was_carried_out_is_not_sent_again_when_its_redirect_leads_nowhere() {
+    let (listener, dead) = listen().await;
+    drop(listener);
+    let (listener, address) = listen().await;
+    let count = Arc::new(AtomicUsize::new(0));
+    let orders = count.clone();
+    let order = move |Path(status): Path<u16>| {
+        orders.fetch_add(1, Ordering::SeqCst);
+        let status = StatusCode::from_u16(status).unwrap();
+        async move { (status, [("location", format!("http://{dead}/done"))]) }
+    };
+    let router = axum::Router::new().route("/{status}", post(order));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+
+    for status in [301, 302, 303] {
+        let posted = async |client: Reqwest| {
+            let order = Request::post(format!("http://{address}/{status}"));
+            let order = order.body(Full::<Bytes>::from("an order")).unwrap();
+            (retry().layer(client).oneshot(order).await, count.swap(0, Ordering::SeqCst))
+        };
+
+        let (lost, orders) = posted(Reqwest::from(reqwest::Client::new())).await;
+        let lost = lost.unwrap_err();
+        assert!(lost.reqwest().unwrap().is_connect(), "it is the redirect that failed: {lost:?}");
+        assert_eq!((lost.nothing_sent(), orders), (false, 1), "{status}");
+        let (answer, orders) = posted(Reqwest::new()).await;
+        assert_eq!((answer.unwrap().status().as_u16(), orders), (status, 1), "it is the answer");
+    }
+}
+
+#[tokio::test]
+async fn of_a_client_that_others_made_only_what_is_idempotent_is_sent_again() {
+    let (listener, address) = listen().await;
+    drop(listener);
+
+    for (method, retries) in [("POST", 0), ("PUT", 2)] {
+        let layer = retry();
+        let handle = layer.handle();
+        let request = Request::builder().method(method).uri(format!("http://{address}/"));
+        let client = layer.layer(Reqwest::from(reqwest::Client::new()));
+        assert!(client.oneshot(request.body(Full::<Bytes>::from("a body")).unwrap()).await.is_err());
+        assert_eq!(handle.snapshot().retries, retries, "{method}");
+    }
 }
 
 #[tokio::test]
