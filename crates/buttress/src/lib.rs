@@ -50,6 +50,11 @@ pub use buttress_http::{LiftBodies, LiftBodiesFuture, LiftBodiesLayer, Peer, Pro
 #[doc(inline)]
 pub use buttress_http::client;
 
+#[cfg(feature = "balance")]
+#[cfg_attr(docsrs, doc(cfg(feature = "balance")))]
+#[doc(inline)]
+pub use buttress_balance as balance;
+
 #[cfg(feature = "circuit-breaker")]
 #[cfg_attr(docsrs, doc(cfg(feature = "circuit-breaker")))]
 #[doc(inline)]
