@@ -166,22 +166,26 @@ fn play(
         match act {
             Act::Look => assert!(form.decide(&memory, 0, now).admitted()),
             Act::Call(cost) => {
-                account.full_again(unit(&gcra), Some(now));
                 let decision = form.decide(&memory, cost, now);
                 if decision.admitted() && cost > 0 {
+                    // A look at a later time forgets nothing.
+                    account.full_again(unit(&gcra), Some(now));
                     let charge = Charge { at: now, cost, kept: cost, out: false, decision };
                     account.charges.push(charge);
                     account.settled.push(false);
                 }
             }
             Act::Settle(which, actual) => {
-                account.full_again(unit(&gcra), Some(now));
                 let open: Vec<_> = (0..account.charges.len()).filter(|n| !account.settled[*n]).collect();
                 if !open.is_empty() {
                     let index = open[which % open.len()];
                     account.settled[index] = true;
+                    let cost = account.charges[index].cost;
+                    let actual = if upwards { actual } else { actual.min(cost) };
+                    if actual != cost {
+                        account.full_again(unit(&gcra), Some(now));
+                    }
                     let charge = &mut account.charges[index];
-                    let actual = if upwards { actual } else { actual.min(charge.cost) };
                     memory.settle(&charge.decision, actual, at(now));
                     if !charge.out {
                         charge.kept = charge.kept.min(actual);
@@ -195,7 +199,7 @@ fn play(
 }
 
 proptest! {
-    #![proptest_config(cases(60, 20_000))]
+    #![proptest_config(cases(60, 5_000))]
 
     // In its own words. What is still open counts whole.
     #[test]
