@@ -22,6 +22,7 @@ pub fn allocations<T>(work: impl FnOnce() -> T) -> u64 {
 /// assert_eq!(bytes, 100);
 /// assert_eq!(buttress_testkit::held_bytes(|| drop(kept)).1, -100);
 /// ```
+#[expect(clippy::missing_panics_doc, reason = "the work is done when its result is asked for")]
 pub fn held_bytes<T>(work: impl FnOnce() -> T) -> (T, i64) {
     let mut kept = None;
     let info = allocation_counter::measure(|| kept = Some(std::hint::black_box(work())));
