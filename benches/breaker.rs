@@ -106,6 +106,16 @@ fn two_threads(races: &Races) {
         |n| both(n, || ours.call(true, || clock.now())),
         |n| both(n, || call_recloser(&peer, true)),
     );
+
+    let (coarse, ours, peer) = (Clock::coarse(), breakers::ten_seconds(), breakers::recloser(100));
+    races.row(
+        "closed by time, coarse, two threads",
+        RECLOSER,
+        Some(0.5),
+        1_000_000,
+        |n| both(n, || ours.call(true, || coarse.now())),
+        |n| both(n, || call_recloser(&peer, true)),
+    );
 }
 
 fn windows(races: &Races, ask: &Ask) {

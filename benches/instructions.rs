@@ -199,7 +199,7 @@ const CASES: &[Case] = &[
         let peer = breakers::opened_recloser();
         repeat(n, || breakers::call_recloser(&peer, true));
     }),
-    Case("breaker layer: closed", "buttress", "call", None, |n| {
+    Case("breaker layer: closed", "buttress", "call", Some(173), |n| {
         let mut ours = breakers::layer(breakers::by_calls());
         repeat(n, || breakers::through(&mut ours, false));
     }),
