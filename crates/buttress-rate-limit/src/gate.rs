@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buttress_core::{
-    Answer, Clock, Decided, HashSink, Key, KeyPart, Name, Quota, Reject, Rejection, RejectionKind, Store,
-    Timestamp,
+    Answer, Clock, Decided, HashSink, Key, KeyPart, Name, Reject, Rejection, RejectionKind, Store, Timestamp,
 };
 
 use crate::RateLimitEvent;
@@ -405,28 +404,31 @@ impl<K, J, St: Store, R> Gate<K, J, St, R> {
         St: Store,
     {
         let core = &*self.core;
-        let quotas = |report: &mut dyn FnMut(Quota)| {
-            if late {
-                core.store.quotas_at(decision, core.clock.now(), report);
-            } else {
-                core.store.quotas(decision, report);
-            }
-        };
-        // Stores may report under a lock: what is made of it comes afterwards.
-        if core.single {
-            let mut only = None;
-            quotas(&mut |mut quota| {
-                quota.name = core.name.clone();
-                only = Some(quota);
-            });
-            if let Some(quota) = &only {
-                self.reject.annotate(form, res, slice::from_ref(quota));
-            }
-            return;
+        if late || !core.single {
+            return self.annotate_any(form, res, decision, late);
         }
+        // Stores may report under a lock: what is made of it comes afterwards.
+        let mut only = None;
+        core.store.quotas(decision, &mut |mut quota| {
+            quota.name = core.name.clone();
+            only = Some(quota);
+        });
+        if let Some(quota) = &only {
+            self.reject.annotate(form, res, slice::from_ref(quota));
+        }
+    }
+
+    /// The same, where there are several limits, or where time has gone by.
+    #[inline(never)]
+    fn annotate_any<Req, Res, Err>(&self, form: J::Form, res: &mut Res, decision: &St::Decision, late: bool)
+    where
+        J: Reject<Req, Res, Err>,
+        St: Store,
+    {
+        let core = &*self.core;
         // Most often there is one, and then nothing is allocated.
         let (mut first, mut all) = (None, Vec::new());
-        quotas(&mut |quota| {
+        let mut report = |quota| {
             if let Some(first) = first.take() {
                 all.push(first);
             }
@@ -435,7 +437,12 @@ impl<K, J, St: Store, R> Gate<K, J, St, R> {
             } else {
                 all.push(quota);
             }
-        });
+        };
+        if late {
+            core.store.quotas_at(decision, core.clock.now(), &mut report);
+        } else {
+            core.store.quotas(decision, &mut report);
+        }
         if let Some(mut quota) = first {
             if core.plans.is_empty() {
                 quota.name = core.name.clone();

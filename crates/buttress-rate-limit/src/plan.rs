@@ -18,8 +18,10 @@ use crate::table::{Full, Table};
 
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// The limits as they are now. Whoever changes them holds the lock until the states are changed too.
+    /// The limits as they are now: locked for a look, since calls read their names.
     limits: Mutex<Arc<[Limit]>>,
+    /// Whoever changes the limits holds it until the states are changed too.
+    changing: Mutex<()>,
     /// The states of keys that have a packed word each.
     packed: OnceLock<Packed>,
     /// The states of keys, otherwise.
@@ -88,6 +90,7 @@ impl Plan {
         let first = Report { quota: quota(&limits[0], full), exact, packed: packed.unwrap_or(exact) };
         Self {
             limits: Mutex::new(limits),
+            changing: Mutex::new(()),
             packed: OnceLock::new(),
             table: OnceLock::new(),
             one,
@@ -103,11 +106,7 @@ impl Plan {
     }
 
     pub(crate) fn limits(&self) -> Arc<[Limit]> {
-        Arc::clone(&self.lock())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Arc<[Limit]>> {
-        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+        Arc::clone(&lock(&self.limits))
     }
 
     /// The table, made when it is first asked for.
@@ -132,7 +131,8 @@ impl Plan {
     #[cold]
     fn make_keys(&self) -> Keys<'_> {
         // Under the lock, so that a change of the limits does not miss a table that is just being made.
-        let limits = self.lock();
+        let _changing = lock(&self.changing);
+        let limits = self.limits();
         if !self.fits {
             return Keys::Table(
                 self.table.get_or_init(|| Table::new(&limits, self.capacity, self.when_full)),
@@ -301,7 +301,8 @@ impl Plan {
         rule: CarryOver,
         now: Timestamp,
     ) -> Result<(), LimitError> {
-        let mut limits = self.lock();
+        let _changing = lock(&self.changing);
+        let limits = self.limits();
         if index >= limits.len() {
             return Err(LimitError::new("index", index, "must be that of a limit which is there"));
         }
@@ -334,7 +335,7 @@ impl Plan {
             None => {}
         }
         self.begin_epoch(rule == CarryOver::Reset);
-        *limits = new;
+        *lock(&self.limits) = new;
         Ok(())
     }
 
@@ -356,7 +357,7 @@ impl Plan {
 
     pub(crate) fn clear(&self) {
         // No change of limits meanwhile.
-        let _limits = self.lock();
+        let _changing = lock(&self.changing);
         match &self.one {
             Single::Bucket(one) => one.clear(),
             Single::Table(table) => table.clear(),
@@ -365,7 +366,7 @@ impl Plan {
         self.begin_epoch(true);
     }
 
-    /// The caller holds the lock of the limits.
+    /// The caller is the only one who changes anything.
     fn begin_epoch(&self, fresh: bool) {
         let epoch = self.epoch.load(Ordering::Relaxed).wrapping_add(1);
         // What is older than all that can be told apart counts as forgotten.
@@ -391,6 +392,10 @@ impl Plan {
             None => none,
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The limit as it is counted: with an account of its charges, where it has to be known of which a refund is.
