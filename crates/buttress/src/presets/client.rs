@@ -39,8 +39,8 @@ pub fn client() -> Client {
 /// # What it costs
 ///
 /// A GET without fields and extensions allocates nothing, whether it is answered at once or after a wait. Other requests that
-/// may be tried again take a clone of their fields and of their extensions, and two more for a body. There is one timer for
-/// the attempt and one for the call, made when the call has to wait.
+/// may be tried again take a clone of their fields and of their extensions, and two more at most for a body. There is one
+/// timer for the attempt and one for the call, made when the call has to wait.
 #[derive(Clone, Debug)]
 #[must_use = "a layer does nothing until it wraps a service"]
 pub struct Client<C = classify::Status, F = AtHead> {
