@@ -61,7 +61,8 @@ impl<T> Teller<T> {
         queue.telling = true;
         while let Some(item) = queue.waiting.iter().position(&next).and_then(|at| queue.waiting.remove(at)) {
             drop(queue);
-            panicked = panicked.or(catch_unwind(AssertUnwindSafe(|| tell(&item))).err());
+            let now = catch_unwind(AssertUnwindSafe(|| tell(&item))).err();
+            panicked = panicked.or(now);
             queue = self.lock();
         }
         queue.telling = false;
