@@ -10,7 +10,7 @@ use crate::grpc;
 /// Reads how long `Retry-After` asks to wait.
 ///
 /// A date counts from the response's own `Date`, so that the two clocks need not agree; a date without `Date` beside
-/// it says nothing, as does anything malformed. A date in the past is no wait.
+/// it says nothing, as does anything malformed. A date in the past is no wait. Of several fields the longest wait counts.
 ///
 /// ```
 /// use buttress_http::field;
@@ -23,13 +23,24 @@ use crate::grpc;
 /// ```
 #[must_use]
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let value = text(headers.get(RETRY_AFTER)?)?;
-    if let Some(seconds) = digits(value) {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = httpdate::parse_http_date(value).ok()?;
-    let now = httpdate::parse_http_date(text(headers.get(DATE)?)?).ok()?;
-    Some(date.duration_since(now).unwrap_or_default())
+    let wait = |value: &HeaderValue| {
+        let value = text(value)?;
+        if let Some(seconds) = digits(value) {
+            return Some(Duration::from_secs(seconds));
+        }
+        let date = httpdate::parse_http_date(value).ok()?;
+        let now = httpdate::parse_http_date(text(headers.get(DATE)?)?).ok()?;
+        Some(date.duration_since(now).unwrap_or_default())
+    };
+    headers.get_all(RETRY_AFTER).iter().filter_map(wait).max()
+}
+
+/// Whether a `Retry-After` is neither a number of seconds nor a date. A date without `Date` beside it is no mistake,
+/// although [`retry_after`] makes nothing of it.
+#[must_use]
+pub fn is_retry_after_malformed(headers: &HeaderMap) -> bool {
+    let is_wait = |value: &str| digits(value).is_some() || httpdate::parse_http_date(value).is_ok();
+    headers.get_all(RETRY_AFTER).iter().any(|value| !text(value).is_some_and(is_wait))
 }
 
 /// What a server says of another try of a gRPC call.
@@ -45,7 +56,7 @@ pub enum Pushback {
 }
 
 /// Reads `grpc-retry-pushback-ms`, in the head of a reply that is nothing but its head, or in trailers. What is no number
-/// of 32 bits asks not to try again, as a negative one does
+/// of 32 bits asks not to try again, as a negative one does, and as several of them do
 /// ([gRFC A6](https://github.com/grpc/proposal/blob/master/A6-client-retries.md#pushback)).
 ///
 /// ```
@@ -59,7 +70,11 @@ pub enum Pushback {
 /// ```
 #[must_use]
 pub fn grpc_pushback(headers: &HeaderMap) -> Option<Pushback> {
-    let value = headers.get(grpc::PUSHBACK)?;
+    let mut values = headers.get_all(grpc::PUSHBACK).iter();
+    let value = values.next()?;
+    if values.next().is_some() {
+        return Some(Pushback::Malformed);
+    }
     let millis = value.to_str().ok().and_then(|text| text.trim().parse::<i32>().ok());
     Some(match millis.map(u64::try_from) {
         Some(Ok(millis)) => Pushback::After(Duration::from_millis(millis)),

@@ -44,6 +44,28 @@ fn retry_after_is_seconds_or_a_date_since_the_response() {
 }
 
 #[test]
+fn of_several_retry_after_the_longest_counts() {
+    let fields = [("retry-after", "1"), ("retry-after", "3"), ("retry-after", "soon"), ("retry-after", "2")];
+
+    assert_eq!(field::retry_after(&headers(&fields)), Some(Duration::from_secs(3)));
+}
+
+#[test]
+fn a_date_to_retry_after_is_well_formed_with_and_without_a_date_beside_it() {
+    let malformed = |values: &[&str]| {
+        let fields: Vec<_> = values.iter().map(|value| ("retry-after", *value)).collect();
+        field::is_retry_after_malformed(&headers(&fields))
+    };
+
+    for fine in [&[][..], &["3"], &[LATER], &["3", LATER], &["99999999999999999999999"]] {
+        assert!(!malformed(fine), "{fine:?}");
+    }
+    for bad in [&["soon"][..], &[""], &["-1"], &["3", "soon"], &["soon", LATER]] {
+        assert!(malformed(bad), "{bad:?}");
+    }
+}
+
+#[test]
 fn grpc_timeouts_are_read_as_the_protocol_says() {
     for (value, timeout) in [
         ("1n", Some(Duration::from_nanos(1))),
@@ -175,4 +197,7 @@ fn a_pushback_is_a_wait_or_a_no_and_what_is_not_understood_is_told_apart() {
         assert_eq!(pushback(malformed), Some(Pushback::Malformed), "{malformed:?}");
     }
     assert_eq!(field::grpc_pushback(&HeaderMap::new()), None);
+
+    let several = headers(&[("grpc-retry-pushback-ms", "5"), ("grpc-retry-pushback-ms", "5")]);
+    assert_eq!(field::grpc_pushback(&several), Some(Pushback::Malformed));
 }

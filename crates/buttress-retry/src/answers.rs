@@ -43,15 +43,15 @@ impl Answers {
     #[track_caller]
     pub(crate) fn with_statuses<T>(mut self, statuses: impl IntoIterator<Item = T>) -> Self
     where
-        T: TryInto<StatusCode, Error: std::fmt::Display>,
+        T: TryInto<StatusCode> + std::fmt::Debug,
     {
         self.statuses = [0; 16];
         for status in statuses {
-            let status = status.try_into().unwrap_or_else(|error| panic!("on_status: {error}"));
-            let number = status.as_u16();
+            let given = format!("{status:?}");
+            let number = status.try_into().map_or(0, |status| status.as_u16());
             if number < 400 {
-                let rule = "must be statuses of failure, 400 or above";
-                panic!("{}", SettingError::new("retry", "on_status", number, rule));
+                let rule = "must be statuses of failure, 400 to 999";
+                panic!("{}", SettingError::new("retry", "on_status", format_args!("{given}"), rule));
             }
             self.statuses[usize::from(number) / 64] |= 1 << (number % 64);
         }

@@ -27,29 +27,45 @@ where
     S: Service<<R as Repeat<Req>>::Sent>,
 {
     #[pin]
-    state: State<S, <R as Repeat<Req>>::Sent, S::Future, S::Error>,
+    state: State<S, <R as Repeat<Req>>::Sent, S::Future, S::Response, S::Error>,
     /// `None` once the call is over.
     call: Option<Call<S, R, C, <R as Again<Req>>::Spare>>,
 }
 
 #[pin_project(project = StateProj)]
-enum State<S, Sent, F, E> {
+enum State<S, Sent, F, Res, E> {
     Called {
         #[pin]
         future: F,
     },
+    /// Apart, as the next one is, so that a call which is tried once does not make room for them.
     Waiting {
-        sleep: Pin<Box<Sleep>>,
-        /// An error to fall back on, should the body not have come back.
-        error: Option<E>,
-        /// Whether the wait is over, and only the body is still missing.
-        late: bool,
+        wait: Pin<Box<Wait<Res, E>>>,
     },
-    /// Apart, so that a call which is tried once does not make room for it.
     Readying {
-        call: Box<(S, Option<Sent>)>,
+        call: Box<Attempt<S, Sent, E>>,
     },
     Over,
+}
+
+/// The time between two attempts.
+#[pin_project]
+struct Wait<Res, E> {
+    #[pin]
+    sleep: Sleep,
+    /// What to end with, should the next attempt not come about. An answer is kept only where a deadline may have passed
+    /// by then: it holds its connection, and what limits have given it.
+    kept: Option<Result<Res, E>>,
+    /// Whether the wait is over, and only the body is still missing.
+    late: bool,
+}
+
+/// An attempt that is about to be made.
+struct Attempt<S, Sent, E> {
+    instance: S,
+    request: Option<Sent>,
+    /// The error of the one before, to end with when the deadline passes first.
+    error: Option<E>,
 }
 
 /// A call that is under way.
@@ -68,10 +84,15 @@ pub(crate) struct Call<S, R, C, K> {
     /// The last wait by backoff.
     waited: Duration,
     tried: Option<buttress_core::EndpointId>,
+    /// Whether the budget is asked when the next attempt is made.
+    owes: bool,
 }
 
+/// How many attempts are made in one poll, where none of them waits, before other tasks have their turn.
+const MOST_AT_ONCE: u32 = 32;
+
 /// How long a body that a lost attempt still has is waited for.
-const GRACE: Duration = Duration::from_millis(100);
+pub(crate) const GRACE: Duration = Duration::from_millis(100);
 
 /// What becomes of a call after an attempt.
 enum Next {
@@ -93,6 +114,7 @@ impl<S, R, C, K> Call<S, R, C, K> {
             step: 1,
             waited: Duration::ZERO,
             tried: None,
+            owes: false,
         }
     }
 
@@ -117,12 +139,20 @@ impl<S, R, C, K> Call<S, R, C, K> {
         match self.decide::<Req, _, _>(result.as_ref(), &outcome) {
             Ok(delay) => Next::Again(delay),
             Err(reason) => {
-                self.skipped(reason);
-                if let (Ok(res), true) = (result, self.is_final(reason)) {
-                    self.core.repeat.mark(res);
-                }
+                self.give_up(reason, result);
                 Next::Over
             }
+        }
+    }
+
+    /// There will be no further attempt.
+    fn give_up<Res, E>(&self, reason: Skip, result: &mut Result<Res, E>)
+    where
+        R: Reads<Res>,
+    {
+        self.skipped(reason);
+        if let (Ok(res), true) = (result, self.is_final(reason)) {
+            self.core.repeat.mark(res);
         }
     }
 
@@ -139,21 +169,20 @@ impl<S, R, C, K> Call<S, R, C, K> {
                 Note { refusal: refusal.map(|refusal| refusal.elsewhere), ..Note::default() }
             }
         };
-        if let Some(field) = note.malformed {
+        for field in note.malformed.into_iter().flatten() {
             count(&settings.tally.malformed);
             settings.watch.tell(|name| RetryEvent::Malformed { name, field });
         }
         let refusal = note.refusal.map(|elsewhere| {
             if elsewhere && settings.elsewhere { Elsewhere::Elsewhere } else { Elsewhere::Here }
         });
-        let (body, never) = match &self.spare {
-            Ok(spare) => (repeat.sent(spare), None),
-            Err(Skip::BodyTooLarge) => (Sent::TooMuch, None),
-            Err(skip) => (Sent::All, Some(*skip)),
+        let body = match &self.spare {
+            Ok(spare) => repeat.sent(spare),
+            Err(Skip::BodyTooLarge) => Sent::TooMuch,
+            // The last attempt: why it would not be tried again in any case goes first.
+            Err(Skip::Attempts) => Sent::All,
+            Err(skip) => return Err(*skip),
         };
-        if let Some(skip) = never {
-            return Err(skip);
-        }
         let failed = Failed {
             marked: outcome.no_retry || note.marked,
             refusal,
@@ -161,9 +190,13 @@ impl<S, R, C, K> Call<S, R, C, K> {
             unprocessed: outcome.unprocessed || result.is_err_and(proof::nothing_processed),
             answered: result.is_ok(),
             body,
-            attempts_left: self.attempt < settings.attempts,
+            attempts_left: self.spare.is_ok() && self.attempt < settings.attempts,
         };
         failed.rule()?;
+        // From here on a lost attempt reads nothing more that the next one has to read, unless it is at it: then the budget
+        // is asked when it has given that back, and may have found it too much.
+        let stop = || self.spare.as_ref().is_ok_and(|spare| repeat.stop(spare));
+        let stopped = result.is_ok() || stop();
 
         let now = settings.watch.clock.now();
         let delay = if refusal.is_some() {
@@ -186,7 +219,9 @@ impl<S, R, C, K> Call<S, R, C, K> {
             let random = settings.backoff.is_drawn().then(|| settings.chance.draw());
             let pace = Pace { backoff, random, cap: settings.retry_after_cap, now, deadline: self.deadline };
             let delay = pace.delay(asked)?;
-            if !settings.budget.withdraw(now) {
+            self.owes = !stopped;
+            let paid = if self.owes { settings.budget.left(now) > 0 } else { settings.budget.withdraw(now) };
+            if !paid {
                 return Err(Skip::Budget);
             }
             (self.step, self.waited) = match asked {
@@ -195,9 +230,8 @@ impl<S, R, C, K> Call<S, R, C, K> {
             };
             delay
         };
-        // From here on the attempt reads nothing more that the next one has to read.
-        let stopped = self.spare.as_ref().is_ok_and(|spare| repeat.stop(spare));
-        if result.is_ok() && !stopped {
+        // An attempt that was answered goes on sending until there is to be another one.
+        if result.is_ok() && !stop() {
             return Err(Skip::BodyUnfinished);
         }
         self.tried = note.tried;
@@ -239,27 +273,53 @@ impl<S, R, C, K> Call<S, R, C, K> {
         (self.core.settings.watch.clock.now() + GRACE).min(self.deadline)
     }
 
-    /// The request for the attempt that was decided on, unless its body did not come back.
-    fn again<Req>(&mut self) -> Option<<R as Again<Req>>::Sent>
+    /// Whether the caller has stopped waiting.
+    fn is_late(&self) -> bool {
+        self.deadline != Timestamp::MAX && self.core.settings.watch.clock.now() >= self.deadline
+    }
+
+    /// The request for the attempt that was decided on, or what came in between.
+    fn again<Req>(&mut self) -> Result<<R as Again<Req>>::Sent, Skip>
     where
         R: Again<Req, Spare = K>,
     {
+        let sent = self.make::<Req>();
+        match sent {
+            Ok(_) => count(&self.core.settings.tally.retries),
+            Err(_) => self.attempt -= 1,
+        }
+        sent
+    }
+
+    fn make<Req>(&mut self) -> Result<<R as Again<Req>>::Sent, Skip>
+    where
+        R: Again<Req, Spare = K>,
+    {
+        let Core { settings, repeat, .. } = &*self.core;
+        if self.is_late() {
+            return Err(Skip::Deadline);
+        }
+        match repeat.sent(self.spare.as_ref().map_err(|skip| *skip)?) {
+            Sent::TooMuch => return Err(Skip::BodyTooLarge),
+            Sent::Broken => return Err(Skip::BodyFailed),
+            Sent::InUse => return Err(Skip::BodyUnfinished),
+            Sent::All | Sent::Part => {}
+        }
+        if std::mem::take(&mut self.owes) && !settings.budget.withdraw(settings.watch.clock.now()) {
+            return Err(Skip::Budget);
+        }
         let stamp = Stamp {
             attempt: self.before.saturating_add(self.attempt),
             deadline: self.deadline,
             tried: self.tried.take(),
-            last: self.attempt >= self.core.settings.attempts,
+            last: self.attempt >= settings.attempts,
         };
-        let spare = std::mem::replace(&mut self.spare, Err(Skip::Attempts)).ok()?;
-        let Some((sent, spare)) = self.core.repeat.again(spare, stamp) else {
-            self.attempt -= 1;
-            return None;
-        };
-        count(&self.core.settings.tally.retries);
+        let spare = std::mem::replace(&mut self.spare, Err(Skip::Attempts))?;
+        let (sent, spare) = repeat.again(spare, stamp).ok_or(Skip::BodyUnfinished)?;
         if let Some(spare) = spare {
             self.spare = Ok(spare);
         }
-        Some(sent)
+        Ok(sent)
     }
 }
 
@@ -285,42 +345,66 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         const DONE: &str = "polled after it was ready";
         let mut this = self.project();
+        let mut made = 0;
         loop {
             let mut result = match this.state.as_mut().project() {
                 StateProj::Called { future } => ready!(future.poll(cx)),
-                StateProj::Waiting { sleep, error, late } => {
-                    if !*late {
-                        ready!(sleep.as_mut().poll(cx));
+                StateProj::Waiting { wait } => {
+                    let mut wait = wait.as_mut().project();
+                    if !*wait.late {
+                        ready!(wait.sleep.as_mut().poll(cx));
                     }
                     let call = this.call.as_mut().expect(DONE);
                     // A connection's task drops the body of a lost request a moment after it has told of the loss.
                     if call.poll_back::<Req>(cx).is_pending() {
-                        if !*late {
-                            *late = true;
-                            sleep.as_mut().reset(call.patience());
+                        if !*wait.late {
+                            *wait.late = true;
+                            wait.sleep.as_mut().reset(call.patience());
                         }
-                        ready!(sleep.as_mut().poll(cx));
+                        ready!(wait.sleep.as_mut().poll(cx));
                     }
-                    let error = error.take();
-                    let Some(sent) = call.again::<Req>() else {
-                        call.skipped(Skip::BodyUnfinished);
-                        *this.call = None;
-                        this.state.set(State::Over);
-                        return Poll::Ready(Err(error.expect("what was answered has been stopped")));
+                    if made == MOST_AT_ONCE {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    made += 1;
+                    let kept = wait.kept.take();
+                    let sent = match call.again::<Req>() {
+                        Ok(sent) => sent,
+                        Err(reason) => {
+                            let mut kept = kept.expect("what was answered has been stopped");
+                            call.give_up(reason, &mut kept);
+                            *this.call = None;
+                            this.state.set(State::Over);
+                            return Poll::Ready(kept);
+                        }
                     };
-                    drop(error);
-                    let instance = call.core.instance();
-                    this.state.set(State::Readying { call: Box::new((instance, Some(sent))) });
+                    // The instance may need what the answer holds.
+                    let error = kept.and_then(Result::err);
+                    let attempt = Attempt { instance: call.core.instance(), request: Some(sent), error };
+                    this.state.set(State::Readying { call: Box::new(attempt) });
                     continue;
                 }
-                StateProj::Readying { call } => match ready!(call.0.poll_ready(cx)) {
-                    Ok(()) => {
-                        let future = call.0.call(call.1.take().expect(DONE));
-                        this.state.set(State::Called { future });
-                        continue;
+                StateProj::Readying { call: attempt } => {
+                    let is_ready = ready!(attempt.instance.poll_ready(cx));
+                    let call = this.call.as_mut().expect(DONE);
+                    let late = if call.is_late() { attempt.error.take() } else { None };
+                    match (is_ready, late) {
+                        (_, Some(error)) => {
+                            call.attempt -= 1;
+                            call.skipped(Skip::Deadline);
+                            *this.call = None;
+                            this.state.set(State::Over);
+                            return Poll::Ready(Err(error));
+                        }
+                        (Ok(()), None) => {
+                            let future = attempt.instance.call(attempt.request.take().expect(DONE));
+                            this.state.set(State::Called { future });
+                            continue;
+                        }
+                        (Err(error), None) => Err(error),
                     }
-                    Err(error) => Err(error),
-                },
+                }
                 StateProj::Over => panic!("{DONE}"),
             };
 
@@ -334,9 +418,13 @@ where
                 }
                 Next::Again(delay) => {
                     let clock = &call.core.settings.watch.clock;
-                    let sleep = Box::pin(clock.sleep(delay));
-                    // The attempt and its answer are gone before the wait begins.
-                    this.state.set(State::Waiting { sleep, error: result.err(), late: false });
+                    let sleep = clock.sleep(delay);
+                    // The attempt is gone before the wait begins, and its answer where no deadline makes it needed.
+                    let kept = match result {
+                        Ok(_) if call.deadline == Timestamp::MAX => None,
+                        result => Some(result),
+                    };
+                    this.state.set(State::Waiting { wait: Box::pin(Wait { sleep, kept, late: false }) });
                 }
             }
         }

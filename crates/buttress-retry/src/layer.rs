@@ -307,7 +307,7 @@ impl<T, O> RetryLayer<Http, Answers, T, O> {
     #[track_caller]
     pub fn on_status<S>(mut self, statuses: impl IntoIterator<Item = S>) -> Self
     where
-        S: TryInto<StatusCode, Error: fmt::Display>,
+        S: TryInto<StatusCode> + fmt::Debug,
     {
         self.classify = self.classify.with_statuses(statuses);
         self
@@ -355,7 +355,7 @@ impl<C, T, O> RetryLayer<Http, C, T, O> {
     #[track_caller]
     pub fn attempt_header<N>(mut self, name: N) -> Self
     where
-        N: TryInto<HeaderName, Error: fmt::Display>,
+        N: TryInto<HeaderName> + fmt::Debug,
     {
         self.repeat.attempt_header = Some(field("attempt_header", name));
         self
@@ -371,7 +371,7 @@ impl<C, T, O> RetryLayer<Http, C, T, O> {
     #[track_caller]
     pub fn no_retry_header<N>(mut self, name: N) -> Self
     where
-        N: TryInto<HeaderName, Error: fmt::Display>,
+        N: TryInto<HeaderName> + fmt::Debug,
     {
         self.repeat.no_retry_header = Some(field("no_retry_header", name));
         self
@@ -380,11 +380,15 @@ impl<C, T, O> RetryLayer<Http, C, T, O> {
 
 #[cfg(feature = "http")]
 #[track_caller]
-fn field<N>(setting: &str, name: N) -> HeaderName
+fn field<N>(setting: &'static str, name: N) -> HeaderName
 where
-    N: TryInto<HeaderName, Error: fmt::Display>,
+    N: TryInto<HeaderName> + fmt::Debug,
 {
-    name.try_into().unwrap_or_else(|error| panic!("{setting} is no name of a field: {error}"))
+    let given = format!("{name:?}");
+    let Ok(name) = name.try_into() else {
+        panic!("{}", bad(setting, format_args!("{given}"), "must be the name of a field"));
+    };
+    name
 }
 
 fn bad(field: &'static str, value: impl fmt::Debug, rule: &'static str) -> SettingError {

@@ -371,3 +371,20 @@ async fn the_timeouts_are_named_after_the_layer() {
     assert_eq!(rejection.kind, RejectionKind::Timeout);
     assert_eq!(rejection.policy.as_deref(), Some("orders"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn attempts_without_a_wait_let_other_tasks_run() {
+    let (inner, upstream) = upstream();
+    fail(&upstream, 1000);
+    let mut call = std::pin::pin!(at_once().attempts(1000).layer(inner).oneshot(1));
+    let counter = buttress_testkit::WakeCounter::new();
+
+    let mut before = 0;
+    while counter.poll(call.as_mut()).is_pending() {
+        assert!(counter.is_woken(), "nothing else wakes it");
+        assert!(upstream.calls() - before <= 64, "{} in one poll", upstream.calls() - before);
+        before = upstream.calls();
+    }
+    assert_eq!(upstream.calls(), 1000);
+    assert!(before > 0);
+}

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use buttress_core::{BoxError, Clock, Outcome};
 use buttress_http::field::NoRetry;
-use buttress_retry::{Backoff, Jitter, ReplayBody, ReplayPool};
+use buttress_retry::{Backoff, Budget, Jitter, ReplayBody, ReplayPool, Skip};
 use buttress_testkit::{BodyHandle, ScriptedBody, Task, poll_once};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request, Response};
@@ -541,4 +541,90 @@ async fn a_body_that_nobody_read_is_sent_after_proof_that_nothing_was() {
 
     assert_eq!(log.seen()[2].body.as_ref().unwrap(), "one two");
     assert!(watch.is_finished() && watch.is_dropped());
+}
+
+#[tokio::test(start_paused = true)]
+async fn trailers_count_as_their_names_and_values() {
+    // Four bytes of data, and ten and three of trailers.
+    for (limit, attempts) in [(17, 2), (16, 1)] {
+        let body = || ScriptedBody::new().data("data").trailers(trailers());
+        let (by_limit, by_pool) = (failing(1), failing(1));
+
+        layer().replay_limit(limit).layer(by_limit.upstream()).oneshot(upload(body())).await.unwrap();
+        assert_eq!(by_limit.attempts(), attempts, "a limit of {limit}");
+
+        let pool = ReplayPool::new(limit);
+        let told = Told::default();
+        let layer = layer().replay_pool(pool.clone()).observe(told.observer());
+        layer.layer(by_pool.upstream()).oneshot(upload(body())).await.unwrap();
+        assert_eq!(by_pool.attempts(), attempts, "a pool of {limit}");
+        assert!(attempts == 2 || told.lines() == ["body_too_large after 1"]);
+        assert_eq!(pool.used(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_attempt_gives_back_the_trailers_as_well() {
+    let pool = ReplayPool::new(1000);
+    let seen = pool.clone();
+    let attempts = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let upstream = tower::service_fn(move |request: Request<ReplayBody<ScriptedBody>>| {
+        let (pool, attempt) = (seen.clone(), attempts.fetch_add(1, std::sync::atomic::Ordering::SeqCst));
+        async move {
+            let mut body = request.into_body();
+            let mut used = Vec::new();
+            while let Some(frame) = body.frame().await {
+                frame?;
+                used.push(pool.used());
+            }
+            assert_eq!(used, if attempt == 0 { [4, 17] } else { [13, 0] });
+            // The connection still has the body when it has answered.
+            Ok::<_, BoxError>(answer(if attempt == 0 { 503 } else { 200 }).map(|_| body))
+        }
+    });
+    let body = || ScriptedBody::new().data("data").trailers(trailers());
+    let layer = layer().replay_pool(pool.clone());
+
+    let answer = layer.clone().attempts(2).layer(upstream.clone()).oneshot(upload(body())).await.unwrap();
+    assert_eq!(answer.status(), 200);
+
+    // Here one more attempt might have come.
+    let reads = tower::service_fn(|request: Request<ReplayBody<ScriptedBody>>| async {
+        let mut body = request.into_body();
+        while body.frame().await.transpose()?.is_some() {}
+        Ok::<_, BoxError>(Response::new(body))
+    });
+    let answer = layer.layer(reads).oneshot(upload(body())).await.unwrap();
+    assert_eq!(pool.used(), 0, "although the body is still there");
+    drop(answer);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_attempt_that_reads_too_much_during_the_wait_is_told_so_and_costs_nothing() {
+    for (script, reason) in [
+        (ScriptedBody::new().data("longer than four"), Skip::BodyTooLarge),
+        (ScriptedBody::new().error("the client went away"), Skip::BodyFailed),
+    ] {
+        let told = Told::default();
+        let (keep, held) = std::sync::mpsc::channel();
+        let upstream = tower::service_fn(move |request: Request<ReplayBody<ScriptedBody>>| {
+            keep.send(request.into_body()).unwrap();
+            std::future::ready(Err::<Response<()>, BoxError>("reset".into()))
+        });
+        let backoff = Backoff::constant(Duration::from_millis(10)).jitter(Jitter::None);
+        let layer = layer().replay_limit(4).clock(Clock::tokio()).backoff(backoff);
+        let layer = layer.budget(Budget::ratio(1.0)).observe(told.observer());
+        let mut call = Task::new(layer.layer(upstream).oneshot(upload(script.chunked())));
+
+        assert!(call.run().is_pending());
+        let mut body = held.recv().unwrap();
+        let _ = body.frame().await.unwrap();
+        drop(body);
+        buttress_testkit::advance(Duration::from_millis(10)).await;
+
+        let std::task::Poll::Ready(Err(error)) = call.run() else { panic!("it has nothing to send") };
+        assert_eq!(error.to_string(), "reset");
+        assert_eq!(told.lines(), ["attempt 2 in 10ms".to_owned(), format!("{reason} after 1")]);
+        assert_eq!(layer.handle().snapshot().budget_left, 1);
+    }
 }

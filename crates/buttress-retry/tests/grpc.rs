@@ -119,6 +119,19 @@ async fn a_negative_pushback_stops_and_so_does_one_that_is_not_understood() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn several_pushbacks_are_not_understood_whichever_comes_first() {
+    let told = Told::default();
+    let layer = doubling().observe(told.observer());
+    for (first, second) in [("5", "-1"), ("-1", "5"), ("5", "5")] {
+        let mut answer = failed("14", Some(first));
+        answer.headers_mut().append("grpc-retry-pushback-ms", second.parse().unwrap());
+
+        assert!(waits(&layer, vec![answer]).await.is_empty());
+        assert_eq!(told.lines(), ["malformed grpc-retry-pushback-ms", "marked after 1"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pushback_above_the_cap_ends_the_call_with_the_answer_that_is_there() {
     let told = Told::default();
     let layer = doubling().retry_after_cap(ms(1000)).observe(told.observer());

@@ -3,11 +3,15 @@
 
 mod support;
 
+use std::task::Poll;
 use std::time::Duration;
 
-use buttress_core::{BoxError, Clock, Facts, HasFacts, Outcome, Rejection, RejectionKind, Timestamp};
+use buttress_core::{
+    BoxError, Clock, Facts, HasFacts, ManualClock, Outcome, Rejection, RejectionKind, Timestamp,
+};
 use buttress_http::field::NoRetry;
-use buttress_retry::{Backoff, Budget, Jitter, RetryLayer, RetrySafe, Skip};
+use buttress_retry::{Backoff, Budget, Jitter, ReplayBody, RetryLayer, RetrySafe, Skip};
+use buttress_testkit::{StrictService, Task};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
@@ -506,7 +510,7 @@ async fn the_losing_answer_is_dropped_before_the_wait() {
         async { Ok::<_, BoxError>(response) }
     });
     let call = steady().layer(upstream).oneshot(put("x").map(|_| Full::<Bytes>::default()));
-    let mut call = buttress_testkit::Task::new(call);
+    let mut call = Task::new(call);
 
     assert!(call.run().is_pending(), "it waits");
 
@@ -522,4 +526,163 @@ async fn time_that_goes_on_for_ever_breaks_nothing() {
     let (last, log) = play(&layer().retry_after_cap(Duration::MAX), script, request).await;
 
     assert_eq!((status(&last), log.attempts()), (200, 3));
+}
+
+/// What a call with a deadline of one second has come to that waits 100 ms and is woken after 50 s, and its attempts.
+fn woken_late(answered: bool, overall: bool) -> (Result<(u16, bool), String>, usize, Vec<String>) {
+    let (time, told) = (ManualClock::new(), Told::default());
+    let calls = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = calls.clone();
+    let upstream = tower::service_fn(move |_: Request<ReplayBody<Full<Bytes>>>| {
+        counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        std::future::ready(if answered { Ok(answer(503)) } else { Err::<_, BoxError>("reset".into()) })
+    });
+    let layer = steady().clock(time.clock()).observe(told.observer());
+    let mut request = get();
+    let end = if overall {
+        let mut call = Task::new(layer.overall(ms(1000)).layer(upstream).oneshot(request));
+        assert!(call.run().is_pending());
+        time.advance(ms(50_000));
+        call.run()
+    } else {
+        request.facts_mut().unwrap().deadline = Some(time.clock().now() + ms(1000));
+        let mut call = Task::new(layer.layer(upstream).oneshot(request));
+        assert!(call.run().is_pending());
+        time.advance(ms(50_000));
+        call.run()
+    };
+    let Poll::Ready(end) = end else { panic!("it is late") };
+    let end = end.map(|answer| (answer.status().as_u16(), answer.extensions().get::<NoRetry>().is_some()));
+    (end.map_err(|error| error.to_string()), calls.load(std::sync::atomic::Ordering::SeqCst), told.lines())
+}
+
+#[test]
+fn a_call_that_is_woken_after_its_deadline_ends_with_what_it_has() {
+    for overall in [false, true] {
+        let told = ["attempt 2 in 100ms", "deadline after 1"].map(str::to_owned).to_vec();
+        assert_eq!(woken_late(false, overall), (Err("reset".to_owned()), 1, told.clone()));
+        assert_eq!(woken_late(true, overall), (Ok((503, true)), 1, told));
+    }
+}
+
+#[test]
+fn an_instance_that_gets_ready_after_the_deadline_is_not_called() {
+    let time = ManualClock::new();
+    let (inner, upstream) =
+        StrictService::<_, _, BoxError>::new(|_: Request<ReplayBody<Full<Bytes>>>| answer(200));
+    upstream.fail("reset".into());
+    let mut request = get();
+    request.facts_mut().unwrap().deadline = Some(time.clock().now() + ms(1000));
+    let layer = steady().clock(time.clock());
+    let mut call = Task::new(layer.clone().strict().layer(inner).oneshot(request));
+
+    assert!(call.run().is_pending(), "it waits");
+    upstream.not_ready();
+    time.advance(ms(100));
+    assert!(call.run().is_pending(), "for the instance");
+    time.advance(ms(50_000));
+    upstream.ready();
+
+    let Poll::Ready(Err(error)) = call.run() else { panic!("it is late") };
+    assert_eq!((error.to_string().as_str(), upstream.calls()), ("reset", 1));
+    assert_eq!(layer.handle().skipped(Skip::Deadline), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_several_retry_after_the_longest_is_waited_for() {
+    let (waits, told) =
+        waits(steady(), &[("retry-after", "1"), ("retry-after", "3"), ("retry-after", "2")]).await;
+
+    assert_eq!((waits, told.len()), (vec![ms(3000)], 2), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_date_to_retry_after_says_nothing_without_a_date_beside_it_and_is_no_mistake() {
+    let (waits, told) = waits(steady(), &[("retry-after", "Sat, 06 Nov 2094 08:49:40 GMT")]).await;
+
+    assert_eq!(waits, [ms(100)]);
+    assert_eq!(told, ["attempt 2 in 100ms", "recovered after 2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_malformed_field_is_told_and_counted() {
+    let layer = steady();
+    let handle = layer.handle();
+
+    let (_, told) = waits(layer, &[("grpc-retry-pushback-ms", "x"), ("retry-after", "y")]).await;
+
+    assert_eq!(told, ["malformed grpc-retry-pushback-ms", "malformed retry-after", "marked after 1"]);
+    assert_eq!(handle.snapshot().malformed, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_attempt_tells_its_own_reason_and_marks_only_what_had_all_its_attempts() {
+    let refused = || Play::Answer(refusal(Rejection::new(RejectionKind::CircuitOpen)));
+    let marked = || {
+        let mut answer = answer(503);
+        answer.extensions_mut().insert(NoRetry);
+        Play::Answer(answer)
+    };
+    for (last, reason, again) in [
+        (marked(), "marked after 2", false),
+        (refused(), "refused after 2", true),
+        (Play::Answer(answer(503)), "attempts after 2", false),
+    ] {
+        let told = Told::default();
+        let layer = layer().attempts(2).observe(told.observer());
+        let (end, _) = play(&layer, vec![Play::Answer(answer(503)), last], get()).await;
+        assert_eq!(told.lines().last().unwrap(), reason);
+        assert_eq!(end.unwrap().extensions().get::<NoRetry>().is_none(), again);
+    }
+    let told = Told::default();
+    let layer = layer().attempts(2).observe(told.observer());
+    play(&layer, vec![Play::Drop(unsent()), Play::Fail("reset".into())], post("order")).await.0.unwrap_err();
+    assert_eq!(told.lines().last().unwrap(), "not_idempotent after 2");
+}
+
+#[test]
+fn what_cannot_be_a_status_or_a_field_is_refused_with_its_value() {
+    let message = |build: fn()| {
+        let payload = std::panic::catch_unwind(build).expect_err("it is refused");
+        *payload.downcast::<String>().expect("a message")
+    };
+
+    assert_eq!(
+        message(|| drop(RetryLayer::default().on_status([503, 99]))),
+        "retry with `on_status` = 99: must be statuses of failure, 400 to 999"
+    );
+    assert_eq!(
+        message(|| drop(RetryLayer::default().on_status([StatusCode::OK]))),
+        "retry with `on_status` = 200: must be statuses of failure, 400 to 999"
+    );
+    assert_eq!(
+        message(|| drop(RetryLayer::default().attempt_header("an attempt"))),
+        "retry with `attempt_header` = \"an attempt\": must be the name of a field"
+    );
+    assert_eq!(
+        message(|| drop(RetryLayer::default().no_retry_header(""))),
+        "retry with `no_retry_header` = \"\": must be the name of a field"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_waits_to_be_told_to_go_on_is_sent_again_as_it_was() {
+    let upload = || {
+        let mut request = put("a body");
+        request.headers_mut().insert("expect", "100-continue".parse().unwrap());
+        request
+    };
+
+    let (end, log) = play(&layer(), vec![Play::Drop("reset".into())], upload()).await;
+    assert_eq!(status(&end), 200);
+    for seen in log.seen() {
+        assert_eq!(seen.head.headers["expect"], "100-continue");
+    }
+
+    // It was told not to go on: nobody asks the server again to take what it does not want.
+    let told = Told::default();
+    let layer = layer().observe(told.observer());
+    let (end, log) = play(&layer, vec![Play::Early(answer(503))], upload()).await;
+    assert_eq!((status(&end), log.attempts()), (503, 1));
+    assert_eq!(told.lines(), ["body_unfinished after 1"]);
 }

@@ -132,7 +132,7 @@ impl<S, R, C, K> Call<S, R, C, K> {
                 Note { refusal: refusal.map(|refusal| refusal.elsewhere), ..Note::default() }
             }
         };
-        if let Some(field) = note.malformed {
+        for field in note.malformed.into_iter().flatten() {
             count(&settings.tally.malformed);
             settings.watch.tell(|name| HedgeEvent::Malformed { name, field });
         }

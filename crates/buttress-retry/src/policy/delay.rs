@@ -47,7 +47,7 @@ impl Pace {
             }
             Asked::RetryAfter(wait) => {
                 let spread =
-                    self.random.map(|random| between(Duration::ZERO, (wait / 10).min(SPREAD), random));
+                    self.random.map(|random| between(Duration::ZERO, self.longest_spread(wait), random));
                 self.backoff.max(wait.saturating_add(spread.unwrap_or_default()))
             }
             Asked::Pushback(wait) => wait,
@@ -55,6 +55,16 @@ impl Pace {
         // At the end of time nothing is later than it.
         let fits = self.deadline == Timestamp::MAX || self.now + delay < self.deadline;
         if fits { Ok(delay) } else { Err(Skip::Deadline) }
+    }
+
+    /// How far a wait that was asked for may be drawn out: not past the cap, and by no more than half of what it leaves
+    /// until the deadline, so that chance does not end a call that has time.
+    fn longest_spread(&self, wait: Duration) -> Duration {
+        let spread = (wait / 10).min(SPREAD).min(self.cap.saturating_sub(wait));
+        if self.deadline == Timestamp::MAX {
+            return spread;
+        }
+        spread.min((self.deadline - self.now).saturating_sub(wait) / 2)
     }
 }
 
@@ -89,6 +99,22 @@ mod tests {
         assert_eq!(drawn.delay(Asked::RetryAfter(s(4))), Ok(Duration::from_millis(4400)));
         assert_eq!(drawn.delay(Asked::RetryAfter(s(500))), Ok(s(501)));
         assert_eq!(Pace { random: Some(0), ..drawn }.delay(Asked::RetryAfter(s(4))), Ok(s(4)));
+    }
+
+    #[test]
+    fn what_was_asked_for_is_drawn_out_neither_past_the_cap_nor_into_what_the_attempt_needs() {
+        let drawn = Pace { random: Some(u64::MAX), ..pace() };
+        assert_eq!(drawn.delay(Asked::RetryAfter(s(10))), Ok(s(10)), "the cap is 10 s");
+        let ms = Duration::from_millis;
+        assert_eq!(drawn.delay(Asked::RetryAfter(ms(9500))), Ok(s(10)));
+        let short = Pace { deadline: drawn.now + ms(8600), ..drawn };
+        assert_eq!(short.delay(Asked::RetryAfter(s(8))), Ok(ms(8300)), "half of what is left");
+        assert_eq!(
+            Pace { deadline: drawn.now + s(8), ..drawn }.delay(Asked::RetryAfter(s(8))),
+            Err(Skip::Deadline)
+        );
+        let at_the_end = Pace { now: Timestamp::MAX, ..drawn };
+        assert_eq!(at_the_end.delay(Asked::RetryAfter(s(4))), Ok(ms(4400)));
     }
 
     #[test]

@@ -1,4 +1,3 @@
-use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
 use std::pin::Pin;
@@ -11,6 +10,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use super::ReplayPool;
+use super::frames::Frames;
 use crate::policy::Sent;
 
 /// A body of that many frames is not kept, however short they are: each costs more than its bytes.
@@ -55,11 +55,13 @@ struct Kept<B> {
 }
 
 struct Tape<B> {
-    frames: VecDeque<Bytes>,
+    frames: Frames,
     trailers: Option<HeaderMap>,
     /// How many of the frames the present attempt has read.
     played: usize,
-    /// Bytes of the frames, and taken from the pool.
+    /// Whether it has read the trailers.
+    played_trailers: bool,
+    /// Bytes of the frames and the trailers, and taken from the pool.
     bytes: usize,
     rest: Rest<B>,
     turn: u32,
@@ -69,6 +71,8 @@ struct Tape<B> {
     too_much: bool,
     /// Whether the present attempt has read everything.
     all_sent: bool,
+    /// Whether it reads nothing more: it has come to the end, or is gone.
+    left: bool,
     /// Who waits for the rest to come back.
     waker: Option<Waker>,
 }
@@ -98,15 +102,17 @@ impl<B: Body> ReplayBody<B> {
     /// Keeps up to `limit` bytes of what is read.
     pub(crate) fn kept(body: B, limit: usize, pool: &ReplayPool) -> (Self, Keep<B>) {
         let tape = Tape {
-            frames: VecDeque::new(),
+            frames: Frames::default(),
             trailers: None,
             played: 0,
+            played_trailers: false,
             bytes: 0,
             rest: Rest::InUse,
             turn: 0,
             keep: true,
             too_much: false,
             all_sent: false,
+            left: false,
             waker: None,
         };
         let length = body.size_hint().exact();
@@ -123,7 +129,8 @@ impl<B> Keep<B> {
         match tape.rest {
             _ if tape.too_much => Sent::TooMuch,
             Rest::Broken => Sent::Broken,
-            _ if tape.all_sent && !matches!(tape.rest, Rest::InUse) => Sent::All,
+            // Who has all but the trailers still has to read those.
+            _ if tape.all_sent && tape.left && !matches!(tape.rest, Rest::InUse) => Sent::All,
             Rest::InUse => Sent::InUse,
             Rest::Here(_) | Rest::None => Sent::Part,
         }
@@ -158,7 +165,9 @@ impl<B> Keep<B> {
         }
         tape.turn += 1;
         tape.played = 0;
+        tape.played_trailers = false;
         tape.all_sent = false;
+        tape.left = false;
         let turn = tape.turn;
         drop(tape);
         let kept = self.0.clone();
@@ -172,11 +181,11 @@ impl<B> Drop for Keep<B> {
         tape.keep = false;
         // The present attempt may still have to read the others.
         let played = mem::take(&mut tape.played);
-        let ahead = tape.frames.split_off(played);
-        let read = mem::replace(&mut tape.frames, ahead);
-        self.0.give_back(&mut tape, read.iter().map(Bytes::len).sum());
+        let read = tape.frames.pop_many(played);
+        let trailers = if tape.played_trailers { tape.trailers.take() } else { None };
+        self.0.give_back(&mut tape, read.bytes() + trailers.as_ref().map_or(0, length));
         drop(tape);
-        drop(read);
+        drop((read, trailers));
     }
 }
 
@@ -193,19 +202,40 @@ impl<B> Kept<B> {
 
     /// Keeps a frame that is being handed out, unless that would be too much. Gives back what is to be dropped outside the
     /// lock.
-    fn record(&self, tape: &mut Tape<B>, data: &Bytes) -> VecDeque<Bytes> {
+    fn record(&self, tape: &mut Tape<B>, data: &Bytes) -> Frames {
         if !tape.keep || tape.too_much || data.is_empty() {
-            return VecDeque::new();
+            return Frames::default();
         }
-        let fits = tape.frames.len() < MOST_FRAMES
-            && tape.bytes.saturating_add(data.len()) <= self.limit
-            && self.pool.take(data.len());
-        if fits {
-            tape.bytes += data.len();
-            tape.frames.push_back(data.clone());
-            tape.played += 1;
-            return VecDeque::new();
+        if tape.frames.len() >= MOST_FRAMES || !self.take(tape, data.len()) {
+            return self.overflow(tape);
         }
+        tape.frames.push(data.clone());
+        tape.played += 1;
+        Frames::default()
+    }
+
+    /// Keeps the trailers, like a frame.
+    fn record_trailers(&self, tape: &mut Tape<B>, trailers: HeaderMap) -> Frames {
+        if !tape.keep || tape.too_much {
+            return Frames::default();
+        }
+        if !self.take(tape, length(&trailers)) {
+            return self.overflow(tape);
+        }
+        tape.trailers = Some(trailers);
+        tape.played_trailers = true;
+        Frames::default()
+    }
+
+    /// Makes room for `bytes`, if there is any.
+    fn take(&self, tape: &mut Tape<B>, bytes: usize) -> bool {
+        let fits = tape.bytes.saturating_add(bytes) <= self.limit && self.pool.take(bytes);
+        tape.bytes += if fits { bytes } else { 0 };
+        fits
+    }
+
+    /// Keeps nothing of a body that is too long.
+    fn overflow(&self, tape: &mut Tape<B>) -> Frames {
         tape.too_much = true;
         tape.played = 0;
         let bytes = tape.bytes;
@@ -219,6 +249,11 @@ impl<B> Drop for Kept<B> {
         let tape = self.tape.get_mut().unwrap_or_else(PoisonError::into_inner);
         self.pool.give_back(tape.bytes);
     }
+}
+
+/// What trailers count for: the bytes of their names and values.
+fn length(trailers: &HeaderMap) -> usize {
+    trailers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
 }
 
 /// What a player finds on the tape.
@@ -241,9 +276,9 @@ impl<B: Body + Unpin> Player<B> {
             let data = if tape.keep {
                 let at = tape.played;
                 tape.played += 1;
-                tape.frames[at].clone()
+                tape.frames.get(at).expect("there is one more").clone()
             } else {
-                let data = tape.frames.pop_front().expect("there is one more");
+                let data = tape.frames.pop().expect("there is one more");
                 self.kept.give_back(&mut tape, data.len());
                 data
             };
@@ -259,7 +294,14 @@ impl<B: Body + Unpin> Player<B> {
                 tape.rest = Rest::None;
                 tape.all_sent = true;
                 self.ended = true;
-                let trailers = if tape.keep { tape.trailers.clone() } else { tape.trailers.take() };
+                tape.played_trailers = true;
+                let trailers = if tape.keep {
+                    tape.trailers.clone()
+                } else {
+                    let trailers = tape.trailers.take();
+                    self.kept.give_back(&mut tape, trailers.as_ref().map_or(0, length));
+                    trailers
+                };
                 trailers.map_or(Found::End, Found::Trailers)
             }
             other => {
@@ -327,11 +369,11 @@ impl<B: Body + Unpin> Player<B> {
         let mut tape = self.kept.tape();
         tape.all_sent |= matches!(rest, Rest::None);
         tape.rest = rest;
-        if tape.keep {
-            tape.trailers = trailers;
-        }
+        let dropped =
+            trailers.map(|trailers| self.kept.record_trailers(&mut tape, trailers)).unwrap_or_default();
         let waker = tape.waker.take();
         drop(tape);
+        drop(dropped);
         self.rest = None;
         waker.inspect(Waker::wake_by_ref);
     }

@@ -204,7 +204,7 @@ mod over_http {
                 refusal: refusal.map(|refusal| refusal.elsewhere),
                 marked,
                 pushback: None,
-                malformed: None,
+                malformed: [None; 2],
                 tried: extensions.get::<EndpointId>().copied(),
             };
             match field::grpc_pushback(fields) {
@@ -212,12 +212,12 @@ mod over_http {
                 Some(Pushback::Never) => note.marked = true,
                 Some(_) => {
                     note.marked = true;
-                    note.malformed = Some(GRPC_PUSHBACK);
+                    note.malformed[0] = Some(GRPC_PUSHBACK);
                 }
                 None => {}
             }
-            if fields.contains_key(RETRY_AFTER) && field::retry_after(fields).is_none() {
-                note.malformed = Some("retry-after");
+            if field::is_retry_after_malformed(fields) {
+                note.malformed[1] = Some(RETRY_AFTER.as_str());
             }
             note
         }

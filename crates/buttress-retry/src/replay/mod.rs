@@ -2,6 +2,8 @@
 
 #[cfg(feature = "http")]
 mod body;
+#[cfg(feature = "http")]
+mod frames;
 mod generic;
 mod http;
 mod pool;
@@ -127,8 +129,8 @@ pub(crate) mod sealed {
         /// It says not to try again.
         pub(crate) marked: bool,
         pub(crate) pushback: Option<Duration>,
-        /// A field that was not understood.
-        pub(crate) malformed: Option<&'static str>,
+        /// The fields that were not understood.
+        pub(crate) malformed: [Option<&'static str>; 2],
         pub(crate) tried: Option<EndpointId>,
     }
 
