@@ -317,6 +317,36 @@ impl Breaker {
         }
     }
 
+    /// What is lost when another key gets it, and the word that says so.
+    pub(crate) fn worth(&self, rules: &Rules, now: Timestamp) -> (Worth, Word) {
+        let word = self.load();
+        let worth = match word.state() {
+            State::Closed => Worth::Little,
+            state if state.is_forced() => Worth::All,
+            state => {
+                let until = Until(self.until.load(SeqCst)).of(word).unwrap_or(Timestamp::MAX);
+                let left = until.as_nanos().saturating_sub(now.as_nanos());
+                // Its time is over, or was over before the clock has gone back.
+                if left == 0 || until != Timestamp::MAX && left > rules.lasts_at_most(word) {
+                    Worth::Little
+                } else if state == State::Open {
+                    Worth::All
+                } else {
+                    Worth::Some
+                }
+            }
+        };
+        (worth, word)
+    }
+
+    /// Makes it new for another key, unless it has changed its state since; gives the generation. It is not told: nobody's
+    /// breaker has changed.
+    pub(crate) fn clear(&self, rules: &Rules, word: Word, now: Timestamp) -> Option<u32> {
+        let next = word.next(State::Closed);
+        let how = Next { to: State::Closed, reason: Reason::ByHand, at: now, sums: None };
+        self.go(rules, word, next, how, None, &mut |_| {}).then_some(next.generation())
+    }
+
     /// The state. An open breaker whose wait is over stays open until a call comes.
     #[must_use]
     pub fn state(&self) -> State {
@@ -629,6 +659,17 @@ impl Breaker {
     fn is_in(&self, word: Word) -> bool {
         self.load().generation() == word.generation()
     }
+}
+
+/// How much is lost with a breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Worth {
+    /// It is closed, or its state has lasted for long enough.
+    Little,
+    /// It is half-open or ramping.
+    Some,
+    /// It keeps calls from a service that fails, or was set by hand.
+    All,
 }
 
 /// What a transition is told as.

@@ -9,7 +9,7 @@ use buttress_core::{Clock, Key, Name, Outcome, OutcomeKind, Reject, Rejection, R
 use crate::breaker::{Admission, Recorded, Refused};
 use crate::call::{Admitted, Timed};
 use crate::draw::draw;
-use crate::keyed::Keyed;
+use crate::keyed::{Asked, Keyed};
 use crate::label::Text;
 use crate::tally::{Count, Tally};
 use crate::teller::{Teller, guarded};
@@ -166,21 +166,24 @@ impl<K, J, C, F> Gate<K, J, C, F> {
         if units.breaker(Slot::One).state().is_forced() {
             return self.admit_one();
         }
-        let mut moves = Vec::new();
-        let keyed = units.keyed();
-        let asked = keyed.admit(&core.rules, hash, now.get(), draw, |transition| moves.push(transition));
-        let (Some(place), Some(answer)) = (asked.place, asked.answer) else {
-            // There was no room for its breaker.
-            return Ok(Admitted::crowded());
+        let name = || {
+            let mut text = Text::default();
+            self.key.key(req, &mut text);
+            Some(text.into_name())
         };
-        let slot = Slot::Of(place);
-        let call = self.decided(slot, answer, moves, &now)?;
-        if !units.label(slot).is_of(hash)
-            && let Ok(admission) = answer
-        {
-            self.write_label(req, slot, hash, admission.generation());
+        loop {
+            let mut moves = Vec::new();
+            let tell = |transition| moves.push(transition);
+            match units.keyed().ask(&core.rules, hash, now.get(), draw, tell, name) {
+                Ok(Asked { place: Some(place), answer: Some(answer) }) => {
+                    return self.decided(Slot::Of(place), answer, moves, &now);
+                }
+                // There was no room for its breaker.
+                Ok(_) => return Ok(Admitted::crowded()),
+                // What has moved is of the key that has the breaker now.
+                Err(place) => core.moved(Slot::Of(place), moves),
+            }
         }
-        Ok(call)
     }
 
     /// What the breaker has said, and the steps that it made.
@@ -207,19 +210,6 @@ impl<K, J, C, F> Gate<K, J, C, F> {
                 Err(refused)
             }
         }
-    }
-
-    #[cold]
-    fn write_label<Req>(&self, req: &Req, slot: Slot, hash: u64, generation: u32)
-    where
-        K: Key<Req>,
-    {
-        let mut text = Text::default();
-        self.key.key(req, &mut text);
-        let core = &self.judge.core;
-        core.units.label(slot).write(hash, text.into_name(), generation);
-        // What waited for those of the key before.
-        core.tell_moves();
     }
 
     /// The answer to a call that is refused.
@@ -332,6 +322,7 @@ impl Core {
         let now = Now { clock: &self.setup.clock, read: Cell::new(now) };
         let mut moves = Vec::new();
         let breaker = self.units.breaker(slot);
+        let (generation, state) = (admission.generation(), admission.state());
         let recorded = breaker.record(
             &self.rules,
             admission,
@@ -346,7 +337,7 @@ impl Core {
         let stale = recorded == Recorded::Stale;
         if stale {
             self.tally.count(Count::Stale);
-        } else if admission.state() != State::Disabled {
+        } else if state != State::Disabled {
             self.tally.count(count);
             if slow {
                 self.tally.count(Count::Slow);
@@ -354,7 +345,7 @@ impl Core {
         }
         self.moved(slot, moves);
         if stale {
-            self.stale(slot);
+            self.stale(slot, generation);
         }
     }
 
@@ -371,7 +362,8 @@ impl Core {
     fn moved_indeed(&self, slot: Slot, transitions: Vec<Transition>) {
         for transition in transitions {
             self.tally.count_transition(transition.from, transition.to);
-            self.teller.push(Told { slot, key: self.units.label(slot).key(), transition });
+            let key = self.units.label(slot).key_in(transition.generation);
+            self.teller.push(Told { slot, key, transition });
         }
         self.tell_moves();
     }
@@ -395,9 +387,9 @@ impl Core {
     }
 
     #[cold]
-    fn stale(&self, slot: Slot) {
+    fn stale(&self, slot: Slot, generation: u32) {
         if self.setup.observer.is_some() {
-            let key = self.units.label(slot).key();
+            let key = self.units.label(slot).key_in(generation);
             // It may be told while a thread unwinds, where a second panic would end the process.
             guarded(|| {
                 self.tell(|policy| CircuitBreakerEvent::Stale { policy, key: key.as_ref() });

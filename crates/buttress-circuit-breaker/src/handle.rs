@@ -8,7 +8,7 @@ use crate::breaker::{Breaker, View};
 use crate::draw::draw;
 use crate::gate::Core;
 use crate::keyed::Keyed as Table;
-use crate::label::Text;
+use crate::label::{Label, Text};
 use crate::tally::Count;
 use crate::units::Slot;
 use crate::{Mode, Rules, State, Transition};
@@ -70,12 +70,17 @@ pub struct Counts {
     pub refused: u64,
     /// Keys that made way for others although they were not idle.
     pub evicted: u64,
-    /// Calls that passed without a breaker, since there was no room for one.
+    /// Calls that passed without a breaker, since there was no room for one, and keys that were steered in vain for that
+    /// reason.
     pub crowded: u64,
     /// Keys that have a breaker now.
     pub keys: usize,
 }
 
+#[expect(
+    clippy::must_use_candidate,
+    reason = "whether it was steered: for calls without a key, it always is"
+)]
 impl Handle {
     pub(crate) const fn new(core: Arc<Core>) -> Self {
         Self { core, key: None }
@@ -96,11 +101,13 @@ impl Handle {
     /// The handles of all keys that have a breaker now.
     #[must_use]
     pub fn keys(&self) -> Vec<Self> {
-        let units = &self.core.units;
-        let keyed = units.slots().filter_map(|slot| units.label(slot).hash_and_key());
-        keyed
-            .map(|(hash, name)| Self { core: Arc::clone(&self.core), key: Some(Keyed { hash, name }) })
-            .collect()
+        let Some(table) = self.core.units.keyed_so_far() else { return Vec::new() };
+        let named = table.places().filter_map(|(hash, place)| {
+            let name = table.label(place).key()?;
+            // Else it made way for another key just now.
+            table.is_at(place, hash).then_some(Keyed { hash, name })
+        });
+        named.map(|key| Self { core: Arc::clone(&self.core), key: Some(key) }).collect()
     }
 
     /// The key that it is about, for people to read: text as it is, four and sixteen bytes as an address, other widths as a
@@ -122,19 +129,22 @@ impl Handle {
     pub fn view(&self) -> View {
         let core = &*self.core;
         let now = core.setup.clock.now();
-        let Some(slot) = self.slot() else { return Breaker::new(&core.rules).view(&core.rules, now) };
-        let mut moves = Vec::new();
-        let breaker = core.units.breaker(slot);
-        breaker.tick(&core.rules, now, draw, |transition| moves.push(transition));
-        let view = breaker.view(&core.rules, now);
-        core.moved(slot, moves);
-        view
+        let seen = self.look(|slot| {
+            let mut moves = Vec::new();
+            let breaker = core.units.breaker(slot);
+            breaker.tick(&core.rules, now, draw, |transition| moves.push(transition));
+            let view = breaker.view(&core.rules, now);
+            core.moved(slot, moves);
+            view
+        });
+        seen.unwrap_or_else(|| Breaker::new(&core.rules).view(&core.rules, now))
     }
 
-    /// The reason that was given for the isolation.
+    /// The reason that was given for the isolation, as long as that lasts.
     #[must_use]
     pub fn note(&self) -> Option<Name> {
-        self.core.units.label(self.slot()?).note()
+        let note = self.look(|slot| self.core.units.label(slot).note()).flatten();
+        note.filter(|_| self.state() == State::Isolated)
     }
 
     /// What all breakers of the layer have done together.
@@ -165,74 +175,115 @@ impl Handle {
     }
 
     /// Lets no call pass until [`reset`](Self::reset), since the service is to be left alone; `note` says why, in events.
-    pub fn isolate(&self, note: impl Into<Name>) {
-        self.force(Mode::Isolated, Some(note.into()));
+    ///
+    /// This and the other steps give `false` when there is no room for the key's breaker, since all that it could replace
+    /// are open or were set by hand. Nothing has changed then, and it counts as [crowded](Counts::crowded). The breaker of
+    /// calls without a key always has room.
+    pub fn isolate(&self, note: impl Into<Name>) -> bool {
+        self.force(Mode::Isolated, Some(note.into()))
     }
 
-    /// Lets no call pass until [`reset`](Self::reset).
-    pub fn force_open(&self) {
-        self.force(Mode::ForcedOpen, None);
+    /// Lets no call pass until [`reset`](Self::reset). `false` when there is no room, as [`isolate`](Self::isolate) has it.
+    pub fn force_open(&self) -> bool {
+        self.force(Mode::ForcedOpen, None)
     }
 
-    /// Lets all calls pass, and counts nothing, until [`reset`](Self::reset).
-    pub fn disable(&self) {
-        self.force(Mode::Disabled, None);
+    /// Lets all calls pass, and counts nothing, until [`reset`](Self::reset). `false` when there is no room, as
+    /// [`isolate`](Self::isolate) has it.
+    pub fn disable(&self) -> bool {
+        self.force(Mode::Disabled, None)
     }
 
-    /// Lets all calls pass and counts them, and never opens, until [`reset`](Self::reset).
-    pub fn metrics_only(&self) {
-        self.force(Mode::MetricsOnly, None);
+    /// Lets all calls pass and counts them, and never opens, until [`reset`](Self::reset). `false` when there is no room, as
+    /// [`isolate`](Self::isolate) has it.
+    pub fn metrics_only(&self) -> bool {
+        self.force(Mode::MetricsOnly, None)
     }
 
-    /// Opens for so long, or for the longest open time if that is less, unless the state was set by hand.
-    pub fn open_for(&self, wait: Duration) {
-        self.steer(|breaker, rules, now, tell| breaker.open_for(rules, wait, now, tell));
+    /// Opens for so long, or for the longest open time if that is less, unless the state was set by hand. `false` when there
+    /// is no room, as [`isolate`](Self::isolate) has it.
+    pub fn open_for(&self, wait: Duration) -> bool {
+        self.steer(|breaker, _, rules, now, tell| breaker.open_for(rules, wait, now, tell))
     }
 
     /// Closes with nothing counted, as if it were new; the layer's own handle resets the breakers of all keys as well.
     /// Results of calls that are on their way come too late. The [`counts`](Self::counts) stay.
     pub fn reset(&self) {
-        self.steer(|breaker, rules, now, tell| breaker.reset(rules, now, tell));
-        if self.key.is_none() {
-            self.keys().iter().for_each(Self::reset);
+        let units = &self.core.units;
+        match (&self.key, units.keyed_so_far()) {
+            (Some(key), Some(table)) => {
+                let held =
+                    table.steer_held(key.hash, |place, breaker| (Slot::Of(place), self.renew(breaker)));
+                if let Some((slot, moves)) = held {
+                    self.core.moved(slot, moves);
+                }
+            }
+            // One that is not there is as good as new.
+            (Some(_), None) => {}
+            (None, table) => {
+                self.core.moved(Slot::One, self.renew(units.breaker(Slot::One)));
+                for (table, (_, place)) in
+                    table.iter().flat_map(|table| table.places().map(move |at| (table, at)))
+                {
+                    let moves = table.steer_at(place, |breaker| self.renew(breaker));
+                    self.core.moved(Slot::Of(place), moves);
+                }
+            }
         }
     }
 
-    fn force(&self, mode: Mode, note: Option<Name>) {
-        if let Some(slot) = self.made() {
-            self.core.units.label(slot).set_note(note);
-        }
-        self.steer(|breaker, rules, now, tell| breaker.force(rules, mode, now, tell));
-    }
-
-    fn steer(&self, steer: impl FnOnce(&Breaker, &Rules, Timestamp, &mut dyn FnMut(Transition))) {
-        let Some(slot) = self.made() else { return };
-        let core = &*self.core;
+    fn renew(&self, breaker: &Breaker) -> Vec<Transition> {
         let mut moves = Vec::new();
-        let breaker = core.units.breaker(slot);
-        steer(breaker, &core.rules, core.setup.clock.now(), &mut |transition| moves.push(transition));
-        core.moved(slot, moves);
+        breaker.reset(&self.core.rules, self.core.setup.clock.now(), |transition| moves.push(transition));
+        moves
     }
 
-    /// Where the breaker is, if it is there.
-    fn slot(&self) -> Option<Slot> {
-        match &self.key {
-            None => Some(Slot::One),
-            Some(key) => self.core.units.keyed_so_far()?.place(key.hash).map(Slot::Of),
-        }
+    fn force(&self, mode: Mode, note: Option<Name>) -> bool {
+        self.steer(|breaker, label, rules, now, tell| {
+            label.set_note(note);
+            breaker.force(rules, mode, now, tell);
+        })
     }
 
-    /// Where the breaker is, made if it is not there; `None` when there is no room for it.
-    fn made(&self) -> Option<Slot> {
-        let Some(Keyed { hash, name }) = &self.key else { return Some(Slot::One) };
-        let (units, now) = (&self.core.units, self.core.setup.clock.now());
-        let slot = Slot::Of(units.keyed().place_or_make(&self.core.rules, *hash, now)?);
-        let label = units.label(slot);
-        if !label.is_of(*hash) {
-            let generation = units.breaker(slot).view(&self.core.rules, now).generation;
-            label.write(*hash, name.clone(), generation);
+    /// Changes the breaker, made if it is not there; `false` when there is no room for it.
+    fn steer(
+        &self,
+        steer: impl FnOnce(&Breaker, &Label, &Rules, Timestamp, &mut dyn FnMut(Transition)),
+    ) -> bool {
+        let Core { setup, rules, units, .. } = &*self.core;
+        let (now, mut moves) = (setup.clock.now(), Vec::new());
+        let mut tell = |transition| moves.push(transition);
+        let slot = match &self.key {
+            None => {
+                steer(units.breaker(Slot::One), units.label(Slot::One), rules, now, &mut tell);
+                Some(Slot::One)
+            }
+            Some(Keyed { hash, name }) => {
+                let name = Some(name.clone());
+                units.keyed().steer_named(rules, *hash, now, name, |place, breaker, label| {
+                    steer(breaker, label, rules, now, &mut tell);
+                    Slot::Of(place)
+                })
+            }
+        };
+        // Told when no lock is held.
+        if let Some(slot) = slot {
+            self.core.moved(slot, moves);
         }
-        Some(slot)
+        slot.is_some()
+    }
+
+    /// Looks at where the breaker is, if it is there.
+    fn look<R>(&self, look: impl Fn(Slot) -> R) -> Option<R> {
+        let Some(Keyed { hash, .. }) = &self.key else { return Some(look(Slot::One)) };
+        let table = self.core.units.keyed_so_far()?;
+        loop {
+            let place = table.place(*hash)?;
+            let seen = look(Slot::Of(place));
+            if table.is_at(place, *hash) {
+                return Some(seen);
+            }
+        }
     }
 }
 

@@ -6,21 +6,24 @@
 //! *Look*: no lock. The hash is read, the breaker asked, and the hash read again: a slot that was given to another key
 //! in between takes its admission back, and the look begins anew.
 //!
-//! *Claim*: under one lock, since new keys are rare. A slot that is free is taken; else one that was idle for long; else
-//! the one that was left alone for longest, which counts as an eviction. A breaker that was set by hand stays. The
+//! *Claim*: under one lock, since new keys are rare. A slot that is free is taken; else one that was idle for long; else,
+//! which counts as an eviction, one whose breaker is closed or has outlasted its state, and then one that is half-open or
+//! ramping: of each the one that was left alone for longest. A breaker that is open or was set by hand stays. The
 //! breaker in a claimed slot begins a new generation, so calls of the key before come too late and move nothing.
+//!
+//! *Steer*: under the same lock, from the look or claim to the last step, so that no other key is steered instead.
 
 use std::sync::atomic::AtomicU64 as Count;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::{OnceLock, PoisonError};
 use std::time::Duration;
 
-use buttress_core::{Timestamp, nanos};
+use buttress_core::{Name, Timestamp, nanos};
 
-use crate::breaker::{Admission, Breaker, Recorded, Refused};
+use crate::breaker::{Admission, Breaker, Recorded, Refused, Worth};
 use crate::label::Label;
-use crate::policy::{Judged, Rules, Transition};
-use crate::sync::{AtomicU64, Mutex};
+use crate::policy::{Judged, Rules, Transition, Word};
+use crate::sync::{AtomicU64, Mutex, MutexGuard};
 
 #[cfg(not(buttress_loom))]
 const SLOTS: usize = 8;
@@ -29,21 +32,28 @@ const SLOTS: usize = 1;
 /// Of eight slots, so many are counted on, so that a key finds room in one of its two groups before the table is full.
 const COUNTED_ON: usize = 6;
 const FREE: u64 = 0;
+/// How exactly it is known when a key was last asked, in nanoseconds: a tenth of a millisecond.
+const GRAIN: u64 = 100_000;
 
 /// Breakers by the hash of a key, made at first sight and bounded in number.
 ///
 /// At most four thirds of `capacity` keys are held, rounded up to the next eight; a key takes less than 256 bytes with a
 /// window of 100 calls or of time, and nothing before groups of eight are first used. A key whose breaker was not asked
-/// for the idle time makes way for a new one; where all of those that the new key could replace are in use, the one
-/// that was left alone for longest does, and that is [counted](Self::evicted). What was known of it is lost then: the
-/// key begins with a closed breaker when it comes again. A breaker that was set by hand is kept; a key that finds no
-/// room for that reason goes without a breaker, and is [counted](Self::crowded) too.
+/// for the idle time makes way for a new one. Where all of those that the new key could replace are in use, one that is
+/// closed does, or whose open time is over, else one that is half-open or ramping: of these, the one that was left alone
+/// for longest. That is [counted](Self::evicted), and what was known of it is lost: the key begins with a closed breaker
+/// when it comes again. A breaker that is open is kept until its wait is over, and one that was set by hand until it is
+/// reset; a key that finds no room for that reason goes without a breaker, and is [counted](Self::crowded) too.
+///
+/// What [`get`](Self::get) and [`breaker`](Self::breaker) give may be another key's a moment later. They are for looking;
+/// [`steer`](Self::steer) is for changing.
 ///
 /// Hashes come from a [`HashSink`](buttress_core::HashSink), whose seeds a client does not know.
 #[derive(Debug)]
 pub struct Keyed {
     groups: Box<[OnceLock<Box<[Slot; SLOTS]>>]>,
     idle: u64,
+    grain: u64,
     claim: Mutex<()>,
     evicted: Count,
     crowded: Count,
@@ -64,7 +74,7 @@ struct Slot {
 pub struct Place(u32);
 
 /// The answer of [`Keyed::admit`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Asked {
     /// Where the breaker is; `None` when there was no room for one, and the call passes.
@@ -77,16 +87,21 @@ impl Keyed {
     /// How many keys it holds unless said otherwise.
     pub const DEFAULT_CAPACITY: usize = 1024;
     /// After how long a breaker makes way for a new key, unless said otherwise: ten times the longest open time that
-    /// breakers have by default.
+    /// breakers have by default. Where they may be open for longer, so should this be.
     pub const DEFAULT_IDLE: Duration = Duration::from_secs(600);
+    /// How many keys it holds at most: the first of them makes a table of 16 bytes for every six.
+    pub const MAX_CAPACITY: usize = 1_000_000;
 
-    /// Makes room for `capacity` keys, 1 at least, that are idle after `idle`.
+    /// Makes room for `capacity` keys, that are idle after `idle`. 0 keys are taken as 1, and more than
+    /// [`MAX_CAPACITY`](Self::MAX_CAPACITY) as that.
     #[must_use]
     pub fn new(capacity: usize, idle: Duration) -> Self {
-        let groups = capacity.clamp(1, u32::MAX as usize / SLOTS).div_ceil(COUNTED_ON);
+        let groups = capacity.clamp(1, Self::MAX_CAPACITY).div_ceil(COUNTED_ON);
+        let idle = nanos(idle);
         Self {
             groups: (0..groups).map(|_| OnceLock::new()).collect(),
-            idle: nanos(idle),
+            idle,
+            grain: GRAIN.min(idle / 16),
             claim: Mutex::new(()),
             evicted: Count::new(0),
             crowded: Count::new(0),
@@ -102,27 +117,46 @@ impl Keyed {
         mut draw: impl FnMut() -> u64,
         mut tell: impl FnMut(Transition),
     ) -> Asked {
-        let hash = hash.max(1);
         loop {
-            let Some((place, slot)) = self.find(hash).or_else(|| self.make(rules, hash, now)) else {
-                self.crowded.fetch_add(1, Relaxed);
-                return Asked { place: None, answer: None };
-            };
-            // Written once in a while, so that the cores do not fight for it.
-            let asked = slot.asked.load(Relaxed);
-            if now.as_nanos().abs_diff(asked) > self.idle / 16 {
-                slot.asked.store(now.as_nanos(), Relaxed);
-            }
-            let answer = slot.breaker.admit(rules, || now, &mut draw, &mut tell);
-            if slot.hash.load(SeqCst) == hash {
-                return Asked { place: Some(place), answer: Some(answer) };
-            }
-            // It was given to another key meanwhile.
-            if let Ok(admission) = answer {
-                let give_back = Judged::Ignored;
-                slot.breaker.record(rules, admission, give_back, false, || now, &mut draw, &mut tell);
+            if let Ok(asked) = self.ask(rules, hash, now, &mut draw, &mut tell, || None) {
+                return asked;
             }
         }
+    }
+
+    /// The same once, and a name for the key if it is new.
+    ///
+    /// # Errors
+    ///
+    /// When the breaker was given to another key meanwhile: whose it is, and what was told of it, nobody knows.
+    #[inline]
+    pub(crate) fn ask(
+        &self,
+        rules: &Rules,
+        hash: u64,
+        now: Timestamp,
+        mut draw: impl FnMut() -> u64,
+        mut tell: impl FnMut(Transition),
+        name: impl FnOnce() -> Option<Name>,
+    ) -> Result<Asked, Place> {
+        let hash = hash.max(1);
+        let Some((place, slot)) = self.find(hash).or_else(|| self.make(rules, hash, now, name())) else {
+            return Ok(Asked { place: None, answer: None });
+        };
+        // Written once in a while, so that the cores do not fight for it.
+        let asked = slot.asked.load(Relaxed);
+        if now.as_nanos().abs_diff(asked) > self.grain {
+            slot.asked.store(now.as_nanos(), Relaxed);
+        }
+        let answer = slot.breaker.admit(rules, || now, &mut draw, &mut tell);
+        if slot.hash.load(SeqCst) == hash {
+            return Ok(Asked { place: Some(place), answer: Some(answer) });
+        }
+        if let Ok(admission) = answer {
+            let give_back = Judged::Ignored;
+            slot.breaker.record(rules, admission, give_back, false, || now, &mut draw, &mut tell);
+        }
+        Err(place)
     }
 
     /// Takes the result of a call: see [`Breaker::record`].
@@ -153,12 +187,45 @@ impl Keyed {
         self.find(hash.max(1)).map(|(_, slot)| &slot.breaker)
     }
 
-    /// The breaker of the key with this hash, made if it has none yet; `None` when there is no room for it.
+    /// Lets `steer` change the breaker of the key with this hash, which is made if it has none yet. No other key gets the
+    /// breaker meanwhile. `None` when there is no room for it, which counts as [crowded](Self::crowded).
     ///
-    /// For those who steer a breaker before its first call.
-    pub fn get_or_make(&self, rules: &Rules, hash: u64, now: Timestamp) -> Option<&Breaker> {
-        let hash = hash.max(1);
-        self.find(hash).or_else(|| self.make(rules, hash, now)).map(|(_, slot)| &slot.breaker)
+    /// New keys wait for `steer` to return, so it must not wait for one, nor steer another.
+    pub fn steer<R>(
+        &self,
+        rules: &Rules,
+        hash: u64,
+        now: Timestamp,
+        steer: impl FnOnce(&Breaker) -> R,
+    ) -> Option<R> {
+        self.steer_named(rules, hash, now, None, |_, breaker, _| steer(breaker))
+    }
+
+    /// The same with the name of the key, where it is, and its label.
+    pub(crate) fn steer_named<R>(
+        &self,
+        rules: &Rules,
+        hash: u64,
+        now: Timestamp,
+        name: Option<Name>,
+        steer: impl FnOnce(Place, &Breaker, &Label) -> R,
+    ) -> Option<R> {
+        let claim = self.lock();
+        let (place, slot) = self.claim(&claim, rules, hash.max(1), now, name)?;
+        Some(steer(place, &slot.breaker, &slot.label))
+    }
+
+    /// The same, where the key has a breaker.
+    pub(crate) fn steer_held<R>(&self, hash: u64, steer: impl FnOnce(Place, &Breaker) -> R) -> Option<R> {
+        let _claim = self.lock();
+        let (place, slot) = self.find(hash.max(1))?;
+        Some(steer(place, &slot.breaker))
+    }
+
+    /// The same for whichever key has its breaker here.
+    pub(crate) fn steer_at<R>(&self, place: Place, steer: impl FnOnce(&Breaker) -> R) -> R {
+        let _claim = self.lock();
+        steer(&self.at(place).breaker)
     }
 
     /// All breakers that keys have, each with the hash of its key.
@@ -172,18 +239,18 @@ impl Keyed {
         self.find(hash.max(1)).map(|(place, _)| place)
     }
 
-    /// The same, made if it has none yet; `None` when there is no room for it.
-    pub(crate) fn place_or_make(&self, rules: &Rules, hash: u64, now: Timestamp) -> Option<Place> {
-        let hash = hash.max(1);
-        self.find(hash).or_else(|| self.make(rules, hash, now)).map(|(place, _)| place)
+    /// Whether the key with this hash has its breaker here.
+    pub(crate) fn is_at(&self, place: Place, hash: u64) -> bool {
+        self.at(place).hash.load(SeqCst) == hash.max(1)
     }
 
-    /// All places that keys have.
-    pub(crate) fn places(&self) -> impl Iterator<Item = Place> {
+    /// All places that keys have, each with the hash of its key.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (u64, Place)> {
         let groups = self.groups.iter().enumerate().filter_map(|(index, group)| Some((index, group.get()?)));
         groups.flat_map(|(index, group)| {
-            let held = group.iter().enumerate().filter(|(_, slot)| slot.hash.load(SeqCst) != FREE);
-            held.map(move |(at, _)| Place((index * SLOTS + at) as u32))
+            let held = group.iter().enumerate().map(|(at, slot)| (slot.hash.load(SeqCst), at));
+            let held = held.filter(|(hash, _)| *hash != FREE);
+            held.map(move |(hash, at)| (hash, Place((index * SLOTS + at) as u32)))
         })
     }
 
@@ -215,7 +282,7 @@ impl Keyed {
         self.evicted.load(Relaxed)
     }
 
-    /// How many calls went without a breaker for want of room.
+    /// How many calls went without a breaker for want of room, and how often a key was [steered](Self::steer) in vain.
     #[must_use]
     pub fn crowded(&self) -> u64 {
         self.crowded.load(Relaxed)
@@ -236,34 +303,59 @@ impl Keyed {
         })
     }
 
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        self.claim.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Gives a key that was not there a breaker.
     #[cold]
-    fn make(&self, rules: &Rules, hash: u64, now: Timestamp) -> Option<(Place, &Slot)> {
-        let _claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
+    fn make(&self, rules: &Rules, hash: u64, now: Timestamp, name: Option<Name>) -> Option<(Place, &Slot)> {
+        self.claim(&self.lock(), rules, hash, now, name)
+    }
+
+    /// The breaker of a key, made if it has none.
+    fn claim(
+        &self,
+        _claim: &MutexGuard<'_, ()>,
+        rules: &Rules,
+        hash: u64,
+        now: Timestamp,
+        name: Option<Name>,
+    ) -> Option<(Place, &Slot)> {
         if let Some(found) = self.find(hash) {
             return Some(found);
         }
         // The emptier group first: with two to choose from, they fill alike.
         let mut homes = self.homes(hash);
         homes.sort_by_key(|index| self.held(*index));
-        let slots = homes.into_iter().flat_map(|index| {
-            let group =
-                self.groups[index].get_or_init(|| Box::new(std::array::from_fn(|_| Slot::new(rules))));
-            group.iter().enumerate().map(move |(at, slot)| (Place((index * SLOTS + at) as u32), slot))
-        });
-        // A free slot was left alone for ever.
-        let (place, slot, age) = slots
-            .filter(|(_, slot)| !slot.breaker.state().is_forced())
-            .map(|(place, slot)| (place, slot, slot.age(now)))
-            .reduce(|one, other| if other.2 > one.2 { other } else { one })?;
-        if age < self.idle {
+        let (place, slot, order, since) = loop {
+            let slots = homes.into_iter().flat_map(|index| {
+                let group =
+                    self.groups[index].get_or_init(|| Box::new(std::array::from_fn(|_| Slot::new(rules))));
+                group.iter().enumerate().map(move |(at, slot)| (Place((index * SLOTS + at) as u32), slot))
+            });
+            let found = slots
+                .filter_map(|(place, slot)| Some((place, slot, slot.order(rules, now, self.idle)?)))
+                .reduce(|one, other| if other.2.0 > one.2.0 { other } else { one });
+            let Some((place, slot, (order, word))) = found else {
+                self.crowded.fetch_add(1, Relaxed);
+                return None;
+            };
+            let before = slot.hash.load(SeqCst);
+            if before == FREE {
+                break (place, slot, order, word.generation());
+            }
+            slot.hash.store(FREE, SeqCst);
+            if let Some(generation) = slot.breaker.clear(rules, word, now) {
+                break (place, slot, order, generation);
+            }
+            // It has changed its state just now, and may be worth more.
+            slot.hash.store(before, SeqCst);
+        };
+        if order < Order::Idle(0) {
             self.evicted.fetch_add(1, Relaxed);
         }
-        if slot.hash.load(SeqCst) != FREE {
-            slot.hash.store(FREE, SeqCst);
-            // Not told: nobody's breaker has changed.
-            slot.breaker.reset(rules, now, |_| {});
-        }
+        slot.label.write(name, since);
         slot.asked.store(now.as_nanos(), Relaxed);
         slot.hash.store(hash, SeqCst);
         Some((place, slot))
@@ -289,10 +381,64 @@ impl Slot {
         Self { hash, asked, breaker: Breaker::new(rules), label: Label::default() }
     }
 
-    fn age(&self, now: Timestamp) -> u64 {
+    /// In which order it makes way, with the word that says so; `None` when it does not.
+    fn order(&self, rules: &Rules, now: Timestamp, idle: u64) -> Option<(Order, Word)> {
+        let (worth, word) = self.breaker.worth(rules, now);
         if self.hash.load(SeqCst) == FREE {
-            return u64::MAX;
+            return Some((Order::Free, word));
         }
-        now.as_nanos().saturating_sub(self.asked.load(Relaxed))
+        let (now, asked) = (now.as_nanos(), self.asked.load(Relaxed));
+        // Ahead by so much, it was not asked since the clock has gone back.
+        let age = if asked.saturating_sub(now) > idle { u64::MAX } else { now.saturating_sub(asked) };
+        let order = match worth {
+            Worth::All => return None,
+            _ if age >= idle => Order::Idle(age),
+            Worth::Little => Order::InUse(age),
+            Worth::Some => Order::OnTrial(age),
+        };
+        Some((order, word))
+    }
+}
+
+/// Which of two makes way for a new key: the greater. The numbers are for how long it was left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Order {
+    /// Half-open or ramping.
+    OnTrial(u64),
+    InUse(u64),
+    Idle(u64),
+    Free,
+}
+
+#[cfg(all(test, not(buttress_loom)))]
+mod tests {
+    use super::*;
+    use crate::{Mode, Settings, State};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn what_was_told_of_a_breaker_that_went_to_another_key_meanwhile_is_not_told_of_the_next() {
+        let rules = Settings::default().rules().unwrap();
+        let keyed = Keyed::new(1, 60 * SECOND);
+        let now = Timestamp::ZERO + SECOND;
+        keyed.steer(&rules, 7, now, |breaker| breaker.open_for(&rules, SECOND, now, |_| {}));
+        let (before, now) = (keyed.place(7), now + SECOND);
+        let mut told = Vec::new();
+
+        // The wait is over; while that is told, all other places are taken for good, and then this one.
+        let tell = |transition: Transition| {
+            told.push(transition.to);
+            for hash in 100..107 {
+                keyed.steer(&rules, hash, now, |breaker| breaker.force(&rules, Mode::Disabled, now, |_| {}));
+            }
+            keyed.steer(&rules, 8, now, |_| {});
+        };
+        let asked = keyed.ask(&rules, 7, now, || 0, tell, || None);
+
+        assert_eq!(asked.err(), before);
+        assert_eq!((told, keyed.place(8)), (vec![State::HalfOpen], before));
+        let breaker = keyed.get(8).unwrap();
+        assert_eq!((breaker.state(), breaker.view(&rules, now).probes_in_flight), (State::Closed, 0));
     }
 }

@@ -1,6 +1,6 @@
 use std::fmt::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use buttress_core::{KeySink, Name};
@@ -8,8 +8,8 @@ use buttress_core::{KeySink, Name};
 /// What people are told of a breaker: whose it is, why it is isolated, and how far its transitions were told.
 #[derive(Debug, Default)]
 pub(crate) struct Label {
-    /// The hash of the key that this is about.
-    hash: AtomicU64,
+    /// The first generation of the key that this is about.
+    since: AtomicU32,
     /// The generation that was told last.
     told: AtomicU32,
     words: Mutex<Option<Box<Words>>>,
@@ -25,32 +25,25 @@ struct Words {
 const GENERATIONS: u32 = 1 << 31;
 
 impl Label {
-    /// Whether it is about the key with this hash.
-    #[inline]
-    pub(crate) fn is_of(&self, hash: u64) -> bool {
-        self.hash.load(Relaxed) == hash
-    }
-
-    /// From now on it is about this key, whose breaker is in this generation.
-    pub(crate) fn write(&self, hash: u64, key: Name, generation: u32) {
+    /// From this generation on it is about this key.
+    pub(crate) fn write(&self, key: Option<Name>, since: u32) {
         let mut words = self.lock();
-        if self.is_of(hash) {
-            // Another thread was quicker, and may have told of a transition since.
-            return;
+        if key.is_some() || words.is_some() {
+            **words.get_or_insert_default() = Words { key, note: None };
         }
-        **words.get_or_insert_default() = Words { key: Some(key), note: None };
-        self.told.store(generation, Relaxed);
-        self.hash.store(hash, Relaxed);
+        self.since.store(since, Relaxed);
+        self.told.store(since, Relaxed);
     }
 
     pub(crate) fn key(&self) -> Option<Name> {
         self.lock().as_ref()?.key.clone()
     }
 
-    /// The hash of the key and the key; `None` before the first call.
-    pub(crate) fn hash_and_key(&self) -> Option<(u64, Name)> {
-        let key = self.key()?;
-        Some((self.hash.load(Relaxed), key))
+    /// The key that had the breaker in this generation, if it still has it.
+    pub(crate) fn key_in(&self, generation: u32) -> Option<Name> {
+        let words = self.lock();
+        let ahead = generation.wrapping_sub(self.since.load(Relaxed)) % GENERATIONS;
+        if ahead <= GENERATIONS / 2 { words.as_ref()?.key.clone() } else { None }
     }
 
     /// The reason that an operator gave.
@@ -66,11 +59,18 @@ impl Label {
     ///
     /// One that is older than what was told belongs to the key that was here before.
     pub(crate) fn may_tell(&self, generation: u32) -> bool {
-        let ahead = generation.wrapping_sub(self.told.load(Relaxed)) % GENERATIONS;
-        if ahead == 1 {
-            self.told.store(generation, Relaxed);
+        let mut told = self.told.load(Relaxed);
+        loop {
+            let ahead = generation.wrapping_sub(told) % GENERATIONS;
+            if ahead != 1 {
+                return ahead == 0 || ahead > GENERATIONS / 2;
+            }
+            // Another key may get the breaker in between.
+            match self.told.compare_exchange(told, generation, Relaxed, Relaxed) {
+                Ok(_) => return true,
+                Err(now) => told = now,
+            }
         }
-        ahead <= 1 || ahead > GENERATIONS / 2
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Box<Words>>> {
@@ -136,34 +136,24 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_writes_the_key_a_second_time_does_not_make_told_transitions_untold() {
-        let label = Label::default();
-        label.write(7, "a".into(), 0);
-        assert!(label.may_tell(1));
-
-        label.write(7, "a".into(), 0);
-
-        assert!(label.may_tell(2), "and not only when 1 is told again");
-    }
-
-    #[test]
     fn another_key_begins_where_its_breaker_is_and_waits_for_nothing_of_the_key_before() {
         let label = Label::default();
-        label.write(7, "a".into(), 0);
+        label.write(Some("a".into()), 0);
 
         // Two steps of the first key were never told, as its breaker was reset for the next.
-        label.write(8, "b".into(), 2);
+        label.write(Some("b".into()), 2);
 
         assert!(label.may_tell(3));
         assert!(label.may_tell(1), "a late one of the first key is told at once");
         assert!(label.may_tell(4), "and moves nothing");
-        assert_eq!(label.hash_and_key(), Some((8, Name::from("b"))));
+        assert_eq!(label.key_in(1), None, "who that was, nobody knows any more");
+        assert_eq!(label.key_in(2), Some(Name::from("b")));
     }
 
     #[test]
     fn the_highest_generation_is_followed_by_the_lowest() {
         let label = Label::default();
-        label.write(7, "a".into(), GENERATIONS - 1);
+        label.write(Some("a".into()), GENERATIONS - 1);
 
         assert!(label.may_tell(0));
         assert!(label.may_tell(1));

@@ -1,6 +1,7 @@
 //! The breakers of a layer: one for all calls, and one for each key.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use buttress_core::{HashSeeds, HashSink, Key, KeyPart, KeySink};
 
@@ -15,6 +16,7 @@ pub(crate) struct Units {
     label: Label,
     keyed: OnceLock<Keyed>,
     capacity: usize,
+    idle: Duration,
     seeds: HashSeeds,
 }
 
@@ -29,7 +31,8 @@ pub(crate) enum Slot {
 impl Units {
     pub(crate) fn new(rules: &Rules, capacity: usize) -> Self {
         let (one, label) = (Breaker::new(rules), Label::default());
-        Self { one, label, keyed: OnceLock::new(), capacity, seeds: HashSeeds::get() }
+        let idle = Keyed::DEFAULT_IDLE.max(rules.longest().saturating_mul(10));
+        Self { one, label, keyed: OnceLock::new(), capacity, idle, seeds: HashSeeds::get() }
     }
 
     /// The hash of a request's key; `None` when it has none.
@@ -50,7 +53,7 @@ impl Units {
     /// The breakers of keys, made when the first key comes.
     #[inline]
     pub(crate) fn keyed(&self) -> &Keyed {
-        self.keyed.get_or_init(|| Keyed::new(self.capacity, Keyed::DEFAULT_IDLE))
+        self.keyed.get_or_init(|| Keyed::new(self.capacity, self.idle))
     }
 
     /// The same, if there are any.
@@ -72,11 +75,6 @@ impl Units {
             Slot::One => &self.label,
             Slot::Of(place) => self.keyed().label(place),
         }
-    }
-
-    /// All breakers that keys have.
-    pub(crate) fn slots(&self) -> impl Iterator<Item = Slot> {
-        self.keyed_so_far().into_iter().flat_map(Keyed::places).map(Slot::Of)
     }
 }
 

@@ -76,7 +76,7 @@ fn results_of_an_earlier_generation_move_nothing() {
                         Mode::Disabled => handle.disable(),
                         Mode::ForcedOpen => handle.force_open(),
                         _ => handle.isolate("maintenance"),
-                    }
+                    };
                 },
                 |layer| (layer.handle().view().sums, layer.handle().view().generation),
             )

@@ -121,6 +121,27 @@ fn a_result_that_comes_too_late_is_told() {
 }
 
 #[test]
+fn a_result_of_a_key_that_made_way_is_not_told_of_the_key_after_it() {
+    let log = Log::default();
+    let writes = log.clone();
+    let layer = simple().by(|n: &u32| Some(*n)).capacity(1).observe(move |event| writes.write(event));
+    let (inner, watch) = Echo::new(|n| n);
+    let service = layer.layer(inner);
+    watch.hold();
+    let mut early = Task::new(service.clone().oneshot(1));
+    assert!(early.run().is_pending());
+    // There is room for eight.
+    assert!((2..=9_u32).all(|key| layer.handle().key(key).disable()));
+    assert_eq!(layer.handle().counts().evicted, 1);
+    log.read();
+
+    watch.release();
+    assert!(matches!(early.run(), Poll::Ready(Ok(1))));
+
+    assert_eq!(log.read(), ["default -: stale"]);
+}
+
+#[test]
 fn an_observer_that_panics_at_a_late_result_still_hears_of_every_transition() {
     let (time, log) = (ManualClock::new(), Log::default());
     let writes = log.clone();
@@ -263,10 +284,10 @@ fn race(steps: u32) {
                     let key = handle.key(n % 3);
                     match (n + thread) % 4 {
                         0 => key.force_open(),
-                        1 => key.reset(),
+                        1 => key.isolate("as scripted"),
                         2 => key.metrics_only(),
                         _ => handle.disable(),
-                    }
+                    };
                 }
             });
         }

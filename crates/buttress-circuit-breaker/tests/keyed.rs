@@ -5,6 +5,7 @@ use std::time::Duration;
 use buttress_circuit_breaker::{Judged, Keyed, Mode, Recorded, Rules, Settings, State, Window};
 use buttress_core::{HashSink, KeyPart, Timestamp};
 
+const MILLI: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(60);
 const START: Timestamp = Timestamp::from_nanos(3_600_000_000_000);
@@ -99,15 +100,103 @@ fn idle_keys_make_way_first_and_are_not_counted() {
 fn of_those_in_use_the_one_left_alone_for_longest_makes_way() {
     let (rules, keyed) = (rules(), Keyed::new(1, IDLE));
     for key in 0..8 {
-        call(&keyed, &rules, key, Judged::Success, START + key as u32 * 5 * SECOND);
+        call(&keyed, &rules, key, Judged::Success, START + key as u32 * MILLI);
     }
-    call(&keyed, &rules, 0, Judged::Success, START + 50 * SECOND);
+    call(&keyed, &rules, 0, Judged::Success, START + 8 * MILLI);
 
-    call(&keyed, &rules, 100, Judged::Success, START + 55 * SECOND);
+    call(&keyed, &rules, 100, Judged::Success, START + 9 * MILLI);
 
     assert!(keyed.get(hash(0)).is_some(), "it was asked since");
     assert!(keyed.get(hash(1)).is_none());
     assert_eq!(keyed.evicted(), 1);
+}
+
+#[test]
+fn a_key_that_is_asked_all_the_time_stays_whatever_keys_come() {
+    let (rules, keyed) = (rules(), Keyed::new(100, IDLE));
+    call(&keyed, &rules, 0, Judged::Success, START);
+    call(&keyed, &rules, 0, Judged::Success, START);
+
+    for key in 1..10_000 {
+        let now = START + key as u32 * MILLI;
+        call(&keyed, &rules, key, Judged::Success, now);
+        call(&keyed, &rules, 0, Judged::Ignored, now);
+    }
+
+    let breaker = keyed.get(hash(0)).expect("it is there");
+    assert_eq!(breaker.view(&rules, START).sums.total, 2);
+}
+
+#[test]
+fn an_open_breaker_is_kept_whatever_keys_come_until_its_wait_is_over() {
+    let (rules, keyed) = (rules(), Keyed::new(1, IDLE));
+    call(&keyed, &rules, 0, Judged::Failure, START);
+
+    // It waits for five seconds.
+    for key in 1..5_000 {
+        assert!(call(&keyed, &rules, key, Judged::Success, START + key as u32 * MILLI));
+    }
+
+    assert!(!call(&keyed, &rules, 0, Judged::Success, START + 4_999 * MILLI));
+    assert_eq!((keyed.len(), keyed.crowded()), (8, 0));
+    for key in 5_000..5_008 {
+        call(&keyed, &rules, key, Judged::Success, START + 10 * SECOND);
+    }
+    assert!(keyed.get(hash(0)).is_none(), "then it is one that was left alone");
+}
+
+#[test]
+fn where_all_are_open_a_new_key_goes_without_and_is_counted() {
+    let (rules, keyed) = (rules(), Keyed::new(1, IDLE));
+    for key in 0..8 {
+        call(&keyed, &rules, key, Judged::Failure, START);
+    }
+
+    assert!(call(&keyed, &rules, 100, Judged::Failure, START + MILLI));
+
+    assert!(keyed.get(hash(100)).is_none());
+    assert_eq!((keyed.evicted(), keyed.crowded()), (0, 1));
+    assert!((0..8).all(|key| !call(&keyed, &rules, key, Judged::Success, START + MILLI)));
+}
+
+#[test]
+fn one_that_is_closed_makes_way_before_one_that_is_half_open() {
+    let (rules, keyed) = (rules(), Keyed::new(1, IDLE));
+    call(&keyed, &rules, 0, Judged::Failure, START);
+    let later = START + 5 * SECOND;
+    call(&keyed, &rules, 0, Judged::Success, later);
+    for key in 1..8 {
+        call(&keyed, &rules, key, Judged::Success, later + SECOND);
+    }
+
+    for key in 100..200 {
+        call(&keyed, &rules, key, Judged::Success, later + 2 * SECOND);
+    }
+
+    let breaker = keyed.get(hash(0)).expect("it is there");
+    assert_eq!(breaker.state(), State::HalfOpen);
+    // Its time is over.
+    for key in 200..208 {
+        call(&keyed, &rules, key, Judged::Success, later + 10 * SECOND);
+    }
+    assert!(keyed.get(hash(0)).is_none());
+}
+
+#[test]
+fn keys_that_were_not_asked_since_the_clock_has_gone_back_make_way_first() {
+    let (rules, keyed) = (rules(), Keyed::new(1, IDLE));
+    for key in 0..8 {
+        call(&keyed, &rules, key, Judged::Success, START);
+    }
+    let back = Timestamp::ZERO + IDLE;
+    for key in 0..7 {
+        call(&keyed, &rules, key, Judged::Success, back);
+    }
+
+    call(&keyed, &rules, 100, Judged::Success, back + SECOND);
+
+    assert!(keyed.get(hash(7)).is_none());
+    assert_eq!(keyed.evicted(), 0);
 }
 
 #[test]
@@ -132,10 +221,10 @@ fn a_key_comes_back_with_a_closed_breaker() {
     let (rules, keyed) = (rules(), Keyed::new(1, IDLE));
     call(&keyed, &rules, 0, Judged::Failure, START);
     for key in 1..=8 {
-        call(&keyed, &rules, key, Judged::Success, START + SECOND);
+        call(&keyed, &rules, key, Judged::Success, START + 5 * SECOND);
     }
 
-    assert!(call(&keyed, &rules, 0, Judged::Success, START + SECOND));
+    assert!(call(&keyed, &rules, 0, Judged::Success, START + 5 * SECOND));
 
     let breaker = keyed.get(hash(0)).unwrap();
     assert_eq!(breaker.view(&rules, START).sums.total, 1);
@@ -145,8 +234,10 @@ fn a_key_comes_back_with_a_closed_breaker() {
 fn breakers_set_by_hand_are_kept_and_others_go_without() {
     let (rules, keyed) = (rules(), Keyed::new(1, IDLE));
     for key in 0..8 {
-        let breaker = keyed.get_or_make(&rules, hash(key), START).unwrap();
-        breaker.force(&rules, Mode::Isolated, START, |_| {});
+        let forced = keyed.steer(&rules, hash(key), START, |breaker| {
+            breaker.force(&rules, Mode::Isolated, START, |_| {});
+        });
+        assert_eq!(forced, Some(()));
     }
 
     assert!(call(&keyed, &rules, 100, Judged::Failure, START + 100 * IDLE));
@@ -154,4 +245,6 @@ fn breakers_set_by_hand_are_kept_and_others_go_without() {
     assert!(keyed.get(hash(100)).is_none());
     assert_eq!((keyed.len(), keyed.evicted(), keyed.crowded()), (8, 0, 1));
     assert!(!call(&keyed, &rules, 0, Judged::Success, START));
+    assert_eq!(keyed.steer(&rules, hash(101), START, |_| {}), None, "nor can one be steered");
+    assert_eq!(keyed.crowded(), 2);
 }

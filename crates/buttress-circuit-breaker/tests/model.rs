@@ -396,3 +396,55 @@ fn a_key_that_makes_way_takes_no_other_keys_breaker_with_it() {
         assert_eq!(keyed.len(), 1);
     });
 }
+
+#[test]
+fn whoever_is_forced_is_forced_and_nobody_else() {
+    loom::model(|| {
+        let rules = Arc::new(settings().minimum_calls(1).rules().unwrap());
+        // Under the model there is one slot.
+        let keyed = Arc::new(Keyed::new(1, SECOND));
+        let call = |key| {
+            let asked = keyed.admit(&rules, key, START, || 0, |_| {});
+            if let (Some(place), Some(Ok(admission))) = (asked.place, asked.answer) {
+                keyed.record(&rules, place, admission, Judged::Success, false, || START, || 0, |_| {});
+            }
+        };
+        call(1);
+        let (other, shared) = (keyed.clone(), rules.clone());
+        let thread = thread::spawn(move || {
+            let force = |breaker: &Breaker| breaker.force(&shared, Mode::Isolated, START, |_| {});
+            other.steer(&shared, 1, START, force)
+        });
+
+        call(2);
+        let forced = thread.join().unwrap();
+
+        assert_eq!(forced, Some(()));
+        assert_eq!(keyed.get(1).map(Breaker::state), Some(State::Isolated));
+        assert_eq!(keyed.len(), 1);
+    });
+}
+
+#[test]
+fn a_breaker_that_opens_does_not_make_way() {
+    loom::model(|| {
+        let rules = Arc::new(settings().minimum_calls(1).rules().unwrap());
+        let keyed = Arc::new(Keyed::new(1, SECOND));
+        let asked = keyed.admit(&rules, 1, START, || 0, |_| {});
+        let (place, admission) = (asked.place.unwrap(), asked.answer.unwrap().unwrap());
+        let (other, shared) = (keyed.clone(), rules.clone());
+        let thread = thread::spawn(move || {
+            let mut opened = false;
+            let tell = |transition: Transition| opened = transition.to == State::Open;
+            other.record(&shared, place, admission, Judged::Failure, false, || START, || 0, tell);
+            opened
+        });
+
+        let _ = keyed.admit(&rules, 2, START, || 0, |_| {});
+
+        if thread.join().unwrap() {
+            assert_eq!(keyed.get(1).map(Breaker::state), Some(State::Open));
+            assert_eq!((keyed.evicted(), keyed.crowded()), (0, 1));
+        }
+    });
+}

@@ -191,6 +191,11 @@ impl Rules {
         self.wait.jittered(growth, draw)
     }
 
+    /// The longest open time.
+    pub(crate) const fn longest(&self) -> Duration {
+        Duration::from_nanos(self.wait.longest())
+    }
+
     pub(crate) const fn asked(&self, wait: Duration) -> Duration {
         self.wait.capped(wait)
     }

@@ -138,3 +138,66 @@ fn a_flood_of_keys_is_bounded_and_what_is_set_by_hand_stays() {
     assert!(counts.evicted > 9_000, "{counts:?}");
     assert!(rig.call(10).is_err());
 }
+
+#[test]
+fn a_flood_of_keys_does_not_close_one_that_is_open() {
+    let rig = by_upstream!(simple().capacity(16));
+    rig.call(11).unwrap();
+    rig.call(11).unwrap();
+
+    for n in 2..4_000 {
+        rig.time.advance(Duration::from_millis(1));
+        rig.call(10 * n).unwrap();
+    }
+
+    assert!(rig.call(10).is_err(), "it is open for five seconds");
+}
+
+#[test]
+fn a_key_for_which_there_is_no_room_is_not_steered_and_that_is_told_and_counted() {
+    let rig = by_upstream!(simple().capacity(1));
+    let isolated = (1..=9_u32).filter(|key| rig.handle.key(*key).isolate("maintenance")).count();
+
+    assert_eq!((isolated, rig.handle.counts().crowded), (8, 1));
+    assert_eq!(rig.handle.key(9_u32).state(), State::Closed);
+    assert!(rig.handle.isolate("all of them"), "the layer's own has room always");
+}
+
+#[test]
+fn what_is_steered_is_listed_by_its_name_and_reset_with_all_others() {
+    let rig = by_upstream!(simple().capacity(1));
+    for key in 1..=8_u32 {
+        rig.handle.key(key).force_open();
+    }
+    assert_eq!(rig.handle.keys().len(), 8);
+
+    rig.handle.reset();
+
+    assert!(rig.handle.keys().iter().all(|key| key.state() == State::Closed));
+    assert!((1..=100).all(|n| rig.call(10 * n).is_ok()));
+    assert_eq!(rig.handle.counts().crowded, 0);
+}
+
+#[test]
+fn to_reset_a_key_that_is_not_there_makes_no_breaker_for_it() {
+    let rig = by_upstream!(simple());
+    rig.call(10).unwrap();
+
+    rig.handle.key(2_u32).reset();
+
+    assert_eq!(rig.handle.counts().keys, 1);
+}
+
+#[test]
+fn the_longest_open_time_is_no_idle_time() {
+    let rig = by_upstream!(simple().open_for(Duration::from_secs(3600), Duration::from_secs(7200)));
+    rig.call(11).unwrap();
+    rig.call(11).unwrap();
+    rig.time.advance(Duration::from_secs(3599));
+
+    for n in 2..10_000 {
+        rig.call(10 * n).unwrap();
+    }
+
+    assert!(rig.call(10).is_err());
+}
