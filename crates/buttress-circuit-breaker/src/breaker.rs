@@ -56,8 +56,19 @@ pub struct Breaker {
     stale: AtomicU32,
 }
 
-/// A call that was let through. Its result goes to [`Breaker::record`], once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A call that was let through. Its result goes to [`Breaker::record`] of the same breaker, once:
+///
+/// ```compile_fail,E0382
+/// # use buttress_circuit_breaker::{Breaker, Judged, Settings};
+/// # use buttress_core::Timestamp;
+/// # let rules = Settings::default().rules().unwrap();
+/// # let breaker = Breaker::new(&rules);
+/// # let (now, draw) = (|| Timestamp::ZERO, || 0);
+/// let admission = breaker.admit(&rules, now, draw, |_| {}).unwrap();
+/// breaker.record(&rules, admission, Judged::Success, false, now, draw, |_| {});
+/// breaker.record(&rules, admission, Judged::Success, false, now, draw, |_| {});
+/// ```
+#[derive(Debug, PartialEq, Eq)]
 #[must_use = "its result is to be recorded, or a probe's permit is kept until the probes are overdue"]
 pub struct Admission {
     generation: u32,
@@ -67,19 +78,19 @@ pub struct Admission {
 impl Admission {
     /// The generation it was let through in. In another, its result comes too late.
     #[must_use]
-    pub const fn generation(self) -> u32 {
+    pub const fn generation(&self) -> u32 {
         self.generation
     }
 
     /// The state it was let through in.
     #[must_use]
-    pub const fn state(self) -> State {
+    pub const fn state(&self) -> State {
         self.state
     }
 
     /// Whether it is one of the probes of a half-open breaker.
     #[must_use]
-    pub const fn is_probe(self) -> bool {
+    pub const fn is_probe(&self) -> bool {
         matches!(self.state, State::HalfOpen)
     }
 }
@@ -188,7 +199,7 @@ impl Breaker {
     pub(crate) fn record_success(
         &self,
         rules: &Rules,
-        admission: Admission,
+        admission: &Admission,
         now: impl Fn() -> Timestamp,
     ) -> bool {
         let word = self.load();
@@ -209,6 +220,7 @@ impl Breaker {
         clippy::too_many_arguments,
         reason = "what is known of a call, and what the breaker has not inside"
     )]
+    #[expect(clippy::needless_pass_by_value, reason = "a call is recorded once")]
     pub fn record(
         &self,
         rules: &Rules,
@@ -222,7 +234,7 @@ impl Breaker {
         let word = self.load();
         let counted = matches!(judged, Judged::Success | Judged::Failure | Judged::Soft);
         if !(counted && word.generation() == admission.generation && word.counts()) {
-            return self.record_some(rules, admission, judged, slow, &now, &mut draw, &mut tell);
+            return self.record_some(rules, &admission, judged, slow, &now, &mut draw, &mut tell);
         }
         let marks = Marks { failed: judged != Judged::Success, slow };
         let (at, counted) = self.count(rules, word, marks, &now);
@@ -416,7 +428,7 @@ impl Breaker {
     fn record_some(
         &self,
         rules: &Rules,
-        admission: Admission,
+        admission: &Admission,
         judged: Judged,
         slow: bool,
         now: &dyn Fn() -> Timestamp,
@@ -434,7 +446,7 @@ impl Breaker {
                 self.judge(rules, word, judged, counted, at.unwrap_or_else(now), draw, tell)
             }
             (State::HalfOpen | State::Ramping, marks) => {
-                self.record_trial(rules, admission, judged, marks, now(), draw, tell)
+                self.record_trial(rules, admission.generation, judged, marks, now(), draw, tell)
             }
             _ => Recorded::InTime,
         }
@@ -498,7 +510,7 @@ impl Breaker {
     fn record_trial(
         &self,
         rules: &Rules,
-        admission: Admission,
+        generation: u32,
         judged: Judged,
         marks: Option<Marks>,
         now: Timestamp,
@@ -508,7 +520,8 @@ impl Breaker {
         let asked = if let Judged::OpenFor(wait) = judged { Some(rules.asked(wait)) } else { None };
         loop {
             let word = self.load();
-            if word.generation() != admission.generation {
+            // Where no probe is on its way, it is one of another breaker.
+            if word.generation() != generation || word.state() == State::HalfOpen && word.in_flight() == 0 {
                 return self.too_late(marks);
             }
             let Some(until) = self.until(rules, word, now) else { continue };
@@ -588,6 +601,9 @@ impl Breaker {
                 Err(word) => seen = word,
             }
         }
+        if rules.consecutive() > 0 {
+            self.renew_row(next);
+        }
         self.results.renew(rules.span, next.generation(), at, || self.is_in(next));
         tell(Transition { from: word.state(), to, reason, generation: next.generation(), at, lasts, sums });
         true
@@ -632,6 +648,18 @@ impl Breaker {
             }
             match self.row.compare_exchange_weak(seen, tag | next, SeqCst, SeqCst) {
                 Ok(_) => return next >= rules.consecutive(),
+                Err(row) => seen = row,
+            }
+        }
+    }
+
+    /// Begins it for a new generation, so that it is no older than one and its few bits tell it.
+    fn renew_row(&self, word: Word) {
+        let empty = word.generation() << 16;
+        let mut seen = self.row.load(SeqCst);
+        while seen ^ empty > u32::from(u16::MAX) && self.is_in(word) {
+            match self.row.compare_exchange_weak(seen, empty, SeqCst, SeqCst) {
+                Ok(_) => return,
                 Err(row) => seen = row,
             }
         }

@@ -64,7 +64,6 @@ struct Told {
 }
 
 /// What an admitted call holds.
-#[derive(Clone, Copy)]
 pub(crate) struct Held {
     slot: Slot,
     admission: Admission,
@@ -226,8 +225,8 @@ impl<K, J, C, F> Gate<K, J, C, F> {
 
 impl Core {
     pub(crate) fn new(setup: Setup) -> Result<Self, SettingsError> {
-        if setup.capacity == 0 {
-            return Err(SettingsError::new("capacity", setup.capacity, "must be at least 1 key"));
+        if !(1..=Keyed::MAX_CAPACITY).contains(&setup.capacity) {
+            return Err(SettingsError::new("capacity", setup.capacity, "must be between 1 and 1000000 keys"));
         }
         let rules = setup.settings.rules()?;
         let units = Units::new(&rules, setup.capacity);
@@ -296,7 +295,7 @@ impl Core {
     pub(crate) fn record_untimed(&self, held: Held, weight: Weight) {
         if matches!(weight.judged, Judged::Success) {
             let (breaker, now) = (self.units.breaker(held.slot), || self.setup.clock.now());
-            if breaker.record_success(&self.rules, held.admission, now) {
+            if breaker.record_success(&self.rules, &held.admission, now) {
                 return self.tally.count(weight.count);
             }
         }

@@ -27,7 +27,7 @@ use crate::{CircuitBreaker, CircuitBreakerEvent, Handle, OnDrop, Ramp, Settings,
 /// | `probes` | 3 | |
 /// | `classify` | [`ByCause`]: an error is a failure | needs no response type; **over HTTP take `classify::status()`**, which knows a 503 |
 /// | `by` | [`Global`], one breaker for all | needs no request type |
-/// | `capacity` | 1024 keys | more upstreams than most have, in 256 KiB |
+/// | `capacity` | 1024 keys | more upstreams than most have, in 256 KiB and their names |
 /// | `at_end` | judged at the head | the response type stays as it is |
 /// | `slow_calls` | not judged; then to the head | what is slow, only you know |
 /// | `open_when_asked` | off | one answer would stop all calls |
@@ -341,14 +341,20 @@ impl<K, J, C, F> CircuitBreakerLayer<K, J, C, F> {
         self.restart(|setup| setup.open_when_asked = true)
     }
 
-    /// Holds breakers for up to `keys` keys, 1024 unless said otherwise. When there are more, the one that was idle longest
-    /// makes way.
+    /// Holds breakers for so many keys, from 1 to 1 000 000, and a third more; 1024 unless said otherwise. When there are
+    /// more, one that was idle makes way: for ten minutes, or ten times the longest open time. Where none was, one that is
+    /// closed or whose wait is over does, else one that is half-open or ramping; of these, the one that was left alone for
+    /// longest. One that is open, or was set by hand, stays, and a key that finds no room for that reason goes without a
+    /// breaker. [`Counts`](crate::Counts) has how often.
+    ///
+    /// A key takes less than 256 bytes when the table holds as many as it was made for, and 16 bytes and its name (64
+    /// bytes at most) on top.
     ///
     /// Begins a new state.
     ///
     /// # Panics
     ///
-    /// When `keys` is 0.
+    /// When `keys` is 0, or above 1 000 000.
     #[must_use]
     #[track_caller]
     pub fn capacity(self, keys: usize) -> Self {

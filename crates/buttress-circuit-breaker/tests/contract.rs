@@ -127,6 +127,7 @@ fn every_closure_may_panic() {
     .refuses("a ramp of no calls", || CircuitBreakerLayer::default().ramp(Ramp::Calls(0)))
     .refuses("slow drops without slow calls", || CircuitBreakerLayer::default().on_drop(OnDrop::FailWhenSlow))
     .refuses("no keys", || CircuitBreakerLayer::default().capacity(0))
+    .refuses("more keys than there is memory for", || CircuitBreakerLayer::default().capacity(usize::MAX))
     .run();
 }
 

@@ -341,15 +341,15 @@ fn an_open_breaker_lets_no_call_through_before_its_time_and_a_probe_then() {
 #[test]
 fn probes_are_bounded_in_flight_and_judged() {
     let bench = bench(of_ten().probes(3)).opened();
-    let probes = [bench.admit().unwrap(), bench.admit().unwrap(), bench.admit().unwrap()];
+    let [first, second, third] = [bench.admit().unwrap(), bench.admit().unwrap(), bench.admit().unwrap()];
     bench.pass(SECOND);
 
     assert_eq!(bench.refused(), Some(4 * SECOND), "the time for the probes");
     assert_eq!((bench.view().probes_in_flight, bench.view().half_open_for), (3, Some(SECOND)));
-    bench.end(probes[0], Judged::Success, false);
+    bench.end(first, Judged::Success, false);
     assert!(bench.admit().is_err(), "one is judged");
-    bench.end(probes[1], Judged::Ignored, false);
-    bench.end(probes[2], Judged::Cancelled, false);
+    bench.end(second, Judged::Ignored, false);
+    bench.end(third, Judged::Cancelled, false);
     bench.calls(2, Judged::Success);
 
     assert_eq!((bench.state(), bench.last().reason), (State::Closed, Reason::ProbesPassed));
@@ -455,13 +455,13 @@ fn what_was_due_long_ago_is_made_up_for_in_order_when_a_call_comes() {
 #[test]
 fn late_results_are_stale_and_move_nothing() {
     let bench = bench(of_ten());
-    let late = [bench.admit().unwrap(), bench.admit().unwrap(), bench.admit().unwrap()];
+    let [first, second, third] = [bench.admit().unwrap(), bench.admit().unwrap(), bench.admit().unwrap()];
     let bench = bench.opened();
 
-    assert_eq!(bench.end(late[0], Judged::Success, false), Recorded::Stale);
+    assert_eq!(bench.end(first, Judged::Success, false), Recorded::Stale);
     let probe = bench.admit().unwrap();
-    bench.end(late[1], Judged::Success, false);
-    bench.end(late[2], Judged::Failure, true);
+    bench.end(second, Judged::Success, false);
+    bench.end(third, Judged::Failure, true);
 
     assert_eq!((bench.state(), bench.view().stale), (State::HalfOpen, 3));
     assert_eq!((bench.view().sums.total, bench.view().probes_in_flight), (0, 1));
@@ -709,4 +709,44 @@ fn a_reset_forgets_what_was_counted_at_whatever_time() {
         (0..19).for_each(|_| _ = bench.call(Judged::Failure));
         assert_eq!(bench.breaker.state(), State::Closed, "at {seconds} s");
     }
+}
+
+#[test]
+fn a_probe_of_another_breaker_takes_no_permit_back_that_was_not_given() {
+    let (one, other) = (bench(of_ten()), bench(of_ten()));
+    let half_open = |bench: &Bench| {
+        bench.breaker.open_for(&bench.rules, SECOND, bench.now.get(), |_| {});
+        bench.pass(SECOND).admit().unwrap()
+    };
+    let (mine, another) = (half_open(&one), half_open(&other));
+    one.end(mine, Judged::Ignored, false);
+
+    let recorded = one.end(another, Judged::Failure, false);
+
+    assert_eq!((recorded, one.state(), one.view().probes_in_flight), (Recorded::Stale, State::HalfOpen, 0));
+}
+
+#[test]
+fn a_row_is_forgotten_whatever_number_the_generation_has() {
+    let bench = bench(Settings::default().no_failure_rate().consecutive_failures(2));
+    bench.call(Judged::Failure);
+
+    // As many as sixteen bits count.
+    (0..1 << 16).for_each(|_| bench.breaker.reset(&bench.rules, bench.now.get(), |_| {}));
+
+    bench.call(Judged::Failure);
+    assert_eq!(bench.state(), State::Closed);
+}
+
+#[test]
+fn the_open_time_is_never_shorter_than_a_millisecond() {
+    let settings = Settings::default().minimum_calls(1).open_for(SECOND / 1000, SECOND);
+    let rules = settings.jitter(1.0).rules().unwrap();
+    let breaker = Breaker::new(&rules);
+    let admission = breaker.admit(&rules, || Timestamp::ZERO, || 0, |_| {}).unwrap();
+
+    breaker.record(&rules, admission, Judged::Failure, false, || Timestamp::ZERO, || u64::MAX, |_| {});
+
+    let refused = breaker.admit(&rules, || Timestamp::ZERO, || 0, |_| {}).unwrap_err();
+    assert_eq!(refused.retry_after, Some(SECOND / 1000));
 }

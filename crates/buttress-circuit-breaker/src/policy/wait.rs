@@ -5,6 +5,9 @@ use buttress_core::nanos;
 use super::settings::Settings;
 use crate::SettingsError;
 
+/// A millisecond, in nanoseconds.
+const SHORTEST: u64 = 1_000_000;
+
 /// How long a breaker stays open: longer from one opening to the next, and at random a little shorter.
 ///
 /// Exponential backoff with subtractive jitter, so that the longest wait is what the settings say.
@@ -19,7 +22,7 @@ pub(crate) struct Wait {
 impl Wait {
     pub(super) fn new(settings: &Settings) -> Result<Self, SettingsError> {
         let Settings { first, longest, factor, jitter, .. } = *settings;
-        if first < Duration::from_millis(1) {
+        if nanos(first) < SHORTEST {
             return Err(SettingsError::new("open_for", first, "must be at least 1ms"));
         }
         if longest < first {
@@ -49,11 +52,11 @@ impl Wait {
         Duration::from_nanos(grown.clamp(self.first, self.longest))
     }
 
-    /// The same, made shorter by what `draw` says, which is any number.
+    /// The same, made shorter by what `draw` says, which is any number: down to a millisecond.
     pub(crate) fn jittered(&self, growth: u32, draw: u64) -> Duration {
         let full = nanos(self.full(growth));
         let share = self.jitter * (draw >> 11) as f64 / (1_u64 << 53) as f64;
-        Duration::from_nanos(full - ((full as f64 * share) as u64).min(full))
+        Duration::from_nanos(full.saturating_sub((full as f64 * share) as u64).max(SHORTEST))
     }
 
     /// In nanoseconds.
