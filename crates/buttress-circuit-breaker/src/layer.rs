@@ -27,7 +27,7 @@ use crate::{CircuitBreaker, CircuitBreakerEvent, Handle, OnDrop, Ramp, Settings,
 /// | `probes` | 3 | |
 /// | `classify` | [`ByCause`]: an error is a failure | needs no response type; **over HTTP take `classify::status()`**, which knows a 503 |
 /// | `by` | [`Global`], one breaker for all | needs no request type |
-/// | `capacity` | 1024 keys | more upstreams than most have, in 256 KiB and their names |
+/// | `capacity` | 1024 keys | more upstreams than most have, in 400 KiB at most, names and all |
 /// | `at_end` | judged at the head | the response type stays as it is |
 /// | `slow_calls` | not judged; then to the head | what is slow, only you know |
 /// | `open_when_asked` | off | one answer would stop all calls |
@@ -194,7 +194,8 @@ impl<K, J, C, F> CircuitBreakerLayer<K, J, C, F> {
         self.set(|settings| settings.probes(calls))
     }
 
-    /// Gives the probes so long. What is then known decides; if nothing is, or a probe has not come back, the breaker opens
+    /// Gives the probes so long, which should be longer than a good call takes, and longer than the threshold of
+    /// [`slow_calls`](Self::slow_calls): no probe is slow that is overdue before. What is then known decides; if nothing is, or a probe has not come back, the breaker opens
     /// again, for longer. The default is the open time.
     ///
     /// # Panics
@@ -333,7 +334,8 @@ impl<K, J, C, F> CircuitBreakerLayer<K, J, C, F> {
     }
 
     /// Opens at once when a failed or soft answer says how long to wait (`Retry-After`, gRPC pushback), for that long: for
-    /// the longest open time at most. Off unless said otherwise, as one answer then stops all calls of the breaker.
+    /// the longest open time at most, and with no jitter: that is when the service wants to be asked. Off unless said
+    /// otherwise, as one answer then stops all calls of the breaker.
     ///
     /// Begins a new state.
     #[must_use]
@@ -347,8 +349,8 @@ impl<K, J, C, F> CircuitBreakerLayer<K, J, C, F> {
     /// longest. One that is open, or was set by hand, stays, and a key that finds no room for that reason goes without a
     /// breaker. [`Counts`](crate::Counts) has how often.
     ///
-    /// A key takes less than 256 bytes when the table holds as many as it was made for, and 16 bytes and its name (64
-    /// bytes at most) on top.
+    /// With a window of time or of 100 calls, a key takes less than 256 bytes when the table holds as many as it was made
+    /// for, and its name 64 and its text on top, which ends after some 64.
     ///
     /// Begins a new state.
     ///

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use allocation_counter::measure;
-use buttress_circuit_breaker::{Breaker, Judged, Keyed, Rules, Settings, Window};
+use buttress_circuit_breaker::{Breaker, CircuitBreakerLayer, Judged, Keyed, Rules, Settings, Window};
 use buttress_core::Timestamp;
 
 const START: Timestamp = Timestamp::from_nanos(3_600_000_000_000);
@@ -84,5 +84,24 @@ fn a_call_allocates_nothing_and_a_refusal_neither() {
 
         assert!(breaker.admit(&rules, || START, || 0, |_| {}).is_err());
         assert_eq!(calls.count_total, 0);
+    }
+}
+
+#[test]
+fn the_name_of_a_key_takes_its_text_and_64_bytes_on_top() {
+    for window in [Window::last(100), Window::time(Duration::from_secs(10))] {
+        let layer = CircuitBreakerLayer::default().window(window).capacity(1000);
+        let handle = layer.handle();
+
+        let heap = measure(|| {
+            for n in 0..1000 {
+                // As long as an authority gets.
+                handle.key(&*format!("{n:056}.svc")).metrics_only();
+            }
+        });
+
+        let keys = handle.counts().keys;
+        let each = heap.bytes_current / keys as i64;
+        assert!(keys > 980 && each <= 256 + 64 + 64, "{each} bytes for each of {keys} keys");
     }
 }

@@ -170,7 +170,10 @@ impl Settings {
     }
 
     /// Stays open for `first`, a millisecond at least, and for longer from one opening to the next, until it has been
-    /// closed: `longest` at most. Nobody who asks to be left alone is left alone for longer either.
+    /// closed: `longest` at most. Nobody who asks to be left alone is left alone for longer either. An open
+    /// time of `Duration::MAX` is for ever: only a hand ends it.
+    ///
+    /// A clock that goes back is noticed by the next call: the breaker is open for `longest` at most from then on.
     #[must_use]
     pub const fn open_for(mut self, first: Duration, longest: Duration) -> Self {
         (self.first, self.longest) = (first, longest);
@@ -184,7 +187,8 @@ impl Settings {
         self
     }
 
-    /// Makes each open time shorter by a random share of up to `share` of it, from 0 to 1.
+    /// Makes each open time shorter by a random share of up to `share` of it, from 0 to 1, and never shorter than a
+    /// millisecond. What the service asks for has no jitter.
     #[must_use]
     pub const fn jitter(mut self, share: f64) -> Self {
         self.jitter = share;
@@ -200,6 +204,9 @@ impl Settings {
 
     /// Gives the probes so long, a millisecond at least. What is then known decides; if nothing is, or a probe has not
     /// come back, the breaker opens again. By default they have as long as the breaker was open, jitter apart.
+    ///
+    /// Longer than a good call takes, and than the threshold of slow calls: no probe is slow that is overdue before. With
+    /// `Duration::MAX` a probe that hangs keeps it half-open for ever.
     #[must_use]
     pub const fn half_open_for(mut self, time: Duration) -> Self {
         self.overdue = Some(time);

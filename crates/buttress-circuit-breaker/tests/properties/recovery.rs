@@ -45,6 +45,8 @@ proptest! {
 
     /// The contract: one full open time and one half-open time after the last event, one success leads to Closed.
     /// Where there are several probes, it has led there when the time for the others is over.
+    ///
+    /// A clock that goes back is noticed by a call, so one comes after each jump, and the open time runs from there.
     #[test]
     fn nothing_leaves_a_breaker_stuck(numbers in numbers(), events in events(40)) {
         let rules = numbers.rules();
