@@ -1,3 +1,6 @@
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use crate::Timestamp;
 
 /// What our layers tell each other about one call: its deadline, which attempt it is, where it was tried.
@@ -11,15 +14,17 @@ pub struct Facts {
     pub deadline: Option<Timestamp>,
     /// Which attempt this is; the first is 1.
     pub attempt: u32,
-    /// The endpoints that were tried before, in order.
+    /// The endpoints that were tried before, in order, each once.
     pub tried: Vec<EndpointId>,
     /// Whether no layer may retry the call, so that retries do not multiply.
     pub no_retry: bool,
+    /// Where a layer above wants to be told which endpoint this attempt goes to: see [`chose`](Self::chose).
+    pub trail: Option<Trail>,
 }
 
 impl Default for Facts {
     fn default() -> Self {
-        Self { deadline: None, attempt: 1, tried: Vec::new(), no_retry: false }
+        Self { deadline: None, attempt: 1, tried: Vec::new(), no_retry: false, trail: None }
     }
 }
 
@@ -33,6 +38,83 @@ impl Facts {
     /// Brings the deadline forward to `deadline`; a later one than the present changes nothing.
     pub fn limit_deadline(&mut self, deadline: Timestamp) {
         self.deadline = Some(self.deadline.map_or(deadline, |present| present.min(deadline)));
+    }
+
+    /// Tells the layers above which endpoint this attempt goes to, where one of them asks.
+    ///
+    /// What chooses among endpoints calls it when it has chosen, before it calls: an attempt that fails with an error, or
+    /// that is still under way when it is hedged, could not tell later.
+    ///
+    /// ```
+    /// use buttress_core::{EndpointId, Facts, Trail};
+    ///
+    /// let mut facts = Facts::new();
+    /// let trail = facts.trail.insert(Trail::new()).clone(); // above
+    /// facts.chose(EndpointId::new(7)); // below
+    /// assert_eq!(trail.endpoints(), [EndpointId::new(7)]);
+    /// ```
+    pub fn chose(&self, endpoint: EndpointId) {
+        if let Some(trail) = &self.trail {
+            trail.note(endpoint);
+        }
+    }
+
+    /// Adds to the [`tried`](Self::tried) endpoints those on the trail.
+    pub fn follow_trail(&mut self) {
+        if let Some(trail) = &self.trail {
+            for endpoint in &*trail.lock() {
+                if !self.tried.contains(endpoint) {
+                    self.tried.push(*endpoint);
+                }
+            }
+        }
+    }
+}
+
+/// The endpoints that the attempts of one call went to, in order, each once: written down below, read above, while the
+/// attempts are under way. A clone is the same trail.
+#[derive(Clone, Default)]
+pub struct Trail(Arc<Mutex<Vec<EndpointId>>>);
+
+impl Trail {
+    /// An empty one.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Writes down that an attempt goes to `endpoint`.
+    pub fn note(&self, endpoint: EndpointId) {
+        let mut endpoints = self.lock();
+        if !endpoints.contains(&endpoint) {
+            endpoints.push(endpoint);
+        }
+    }
+
+    /// What was written down so far.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<EndpointId> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<EndpointId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PartialEq for Trail {
+    fn eq(&self, other: &Self) -> bool {
+        // One lock at a time, since both may be the same.
+        let endpoints = self.endpoints();
+        endpoints == *other.lock()
+    }
+}
+
+impl Eq for Trail {}
+
+impl fmt::Debug for Trail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Trail").field(&*self.lock()).finish()
     }
 }
 

@@ -20,7 +20,7 @@ mod time;
 pub use clock::{Clock, ManualClock, Sleep};
 pub use counters::Counters;
 pub use error::{BoxError, Cause, Error, FromRejection, MaybeSent, NothingSent};
-pub use facts::{EndpointId, Facts, HasFacts};
+pub use facts::{EndpointId, Facts, HasFacts, Trail};
 pub use key::{Costed, Global, HashSeeds, HashSink, Key, KeyPart, KeySink};
 pub use lift::{LiftErrors, LiftErrorsFuture, LiftErrorsLayer};
 pub use name::Name;

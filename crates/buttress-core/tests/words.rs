@@ -11,7 +11,7 @@ use buttress_core::{
     AtHead, BoxError, ByCause, Cause, Classify, Clock, Costed, Decided, End, EndpointId, ErrIsFailure, Error,
     Facts, Fail, Finish, FromRejection, Global, Guard, HasFacts, HashSink, Key, KeyPart, LiftErrors,
     ManualClock, MaybeSent, Name, NothingSent, OnCall, Outcome, OutcomeKind, Reject, Rejection,
-    RejectionKind, Sleep, Strict, Timestamp, Verdict, reject,
+    RejectionKind, Sleep, Strict, Timestamp, Trail, Verdict, reject,
 };
 use proptest::prelude::*;
 
@@ -329,4 +329,28 @@ fn the_words_go_wherever_a_service_may_go() {
     auto::<(HashSink, Costed<Global, ()>, AtHead, Fail, ErrIsFailure, ByCause)>();
     fn send<T: Send>() {}
     send::<Sleep>();
+}
+
+#[test]
+fn where_an_attempt_goes_is_written_down_below_and_read_above() {
+    let [seven, nine] = [7, 9].map(EndpointId::new);
+    let mut first = Facts::new();
+    first.chose(seven);
+    assert_eq!(first.trail, None, "nobody asks");
+
+    let trail = first.trail.insert(Trail::new()).clone();
+    let mut second = first.clone();
+    first.chose(seven);
+    assert_eq!(trail.endpoints(), [seven], "while it is under way");
+    second.follow_trail();
+    assert_eq!(second.tried, [seven]);
+
+    second.chose(nine);
+    second.chose(seven);
+    let mut third = second.clone();
+    third.follow_trail();
+    assert_eq!(third.tried, [seven, nine], "each once, in order");
+    assert_eq!(first.trail, Some(trail.clone()));
+    assert_eq!(format!("{trail:?}"), "Trail([EndpointId(7), EndpointId(9)])");
+    assert_ne!(trail, Trail::new());
 }

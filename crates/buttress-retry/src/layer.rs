@@ -243,6 +243,10 @@ impl<R, C, T, O> RetryLayer<R, C, T, O> {
     /// limit refused, and that may be tried elsewhere ([`Rejection::elsewhere`](buttress_core::Rejection)), is then tried
     /// again at once, and at no cost to the budget: no service has seen it. It counts as an attempt.
     ///
+    /// Each attempt then also says where it goes ([`Facts::chose`](buttress_core::Facts::chose)), so that the next one knows
+    /// ([`Facts::tried`](buttress_core::Facts)), whether it failed with an answer, with an error or by time. That costs each
+    /// call that may be tried again a few allocations.
+    ///
     /// By default a refusal of ours is not tried again: it would be refused again.
     pub fn elsewhere(mut self) -> Self {
         self.settings.elsewhere = true;

@@ -82,9 +82,9 @@ where
     }
 
     fn call(&mut self, req: Req) -> Self::Future {
-        let Settings { budget, tally, watch, attempts, overall, .. } = &self.core.settings;
+        let Settings { budget, tally, watch, attempts, overall, elsewhere, .. } = &self.core.settings;
         let now = watch.clock.now();
-        let (req, terms) = self.core.repeat.begin(req, *attempts > 1);
+        let (req, terms) = self.core.repeat.begin(req, *attempts > 1, *elsewhere);
         count(&tally.calls);
         // What a layer above tries again is no original.
         if terms.attempt <= 1 {

@@ -139,15 +139,14 @@ mod in_order {
         BoxCloneSyncService::new(ServiceBuilder::new().layer(breaker).service(service))
     }
 
-    /// Takes the first endpoint that was not tried, and says which it was.
+    /// Takes the first endpoint that was not tried, and says which it is before it calls.
     async fn choose<B>(endpoints: [Endpoint<B>; 2], request: Request<B>) -> Result<Answer, BoxError> {
         let tried = |id| request.facts().is_some_and(|facts| facts.tried.contains(&EndpointId::new(id)));
         let id = (0..2).find(|id| !tried(*id)).unwrap_or(0);
         let [first, second] = endpoints;
         let chosen = if id == 0 { first } else { second };
-        let mut answer = chosen.oneshot(request).await?;
-        answer.extensions_mut().insert(EndpointId::new(id));
-        Ok(answer)
+        request.facts().inspect(|facts| facts.chose(EndpointId::new(id)));
+        chosen.oneshot(request).await
     }
 
     #[tokio::test(start_paused = true)]
@@ -183,6 +182,35 @@ mod in_order {
         assert_eq!(counted.counts().refused, 5);
         assert_eq!((retries.snapshot().retries, retries.snapshot().budget_left), (8, 7));
         assert_eq!(Clock::tokio().now(), opened, "and at once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_endpoint_that_fails_with_an_error_or_hangs_is_tried_no_more() {
+        let endpoints = || {
+            let ((bad, of_bad), (good, of_good)) = (upstream(|_| 503), upstream(|_| 200));
+            let endpoint = |service| endpoint(breaker().0.on_reject(reject::respond()), service);
+            ([endpoint(bad), endpoint(good)], of_bad, of_good)
+        };
+
+        let (both, of_bad, of_good) = endpoints();
+        of_bad.fail("connection reset".into());
+        let chooser = service_fn(move |request| choose(both.clone(), request));
+        let stack = ServiceBuilder::new().layer(retry().elsewhere()).service(chooser);
+        assert_eq!(get(&stack).await.unwrap().status(), 200);
+        assert_eq!((of_bad.calls(), of_good.calls()), (1, 1));
+
+        let (both, of_bad, of_good) = endpoints();
+        of_bad.hold();
+        let chooser = service_fn(move |request| choose(both.clone(), request));
+        let stack = retry().elsewhere().per_try_timeout(SECOND);
+        let stack = ServiceBuilder::new().layer(stack).service(chooser.clone());
+        assert_eq!(get(&stack).await.unwrap().status(), 200);
+        assert_eq!((of_bad.calls(), of_good.calls()), (1, 1), "by time");
+
+        let hedge = HedgeLayer::after(SECOND).budget(Budget::unlimited()).clock(Clock::tokio()).elsewhere();
+        let stack = ServiceBuilder::new().layer(hedge).service(chooser);
+        assert_eq!(get(&stack).await.unwrap().status(), 200);
+        assert_eq!((of_bad.calls(), of_good.calls()), (2, 2), "a hedge goes elsewhere while the first hangs");
     }
 
     #[tokio::test(start_paused = true)]

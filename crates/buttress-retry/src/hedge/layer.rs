@@ -49,6 +49,7 @@ use crate::{Answers, Budget, Cloning, Hedge, HedgeEvent, HedgeHandle, Http, Repl
 /// |---|---|---|
 /// | `at_most` | 1 hedge for a call | what the second attempt does not help, a third seldom does |
 /// | `budget` | 5 % of the calls and 1 per second | what a quantile of 0.95 asks for |
+/// | `elsewhere` | no | most often nothing below chooses among endpoints |
 /// | `min_samples` | 100 in the last 10 s | fewer say little of a high quantile |
 /// | `until_known` | no hedge | what a call takes is known to you alone |
 /// | `classify` | [`Answers`] for HTTP, [`ByCause`] for others | as a retry layer |
@@ -73,6 +74,7 @@ pub(crate) struct Settings {
     pub(crate) at_most: u32,
     pub(crate) delay: Arc<Delay>,
     pub(crate) budget: Budget,
+    pub(crate) elsewhere: bool,
     pub(crate) tally: Arc<Tally>,
     pub(crate) watch: Watch,
 }
@@ -161,6 +163,7 @@ impl<R, C> HedgeLayer<R, C> {
             at_most: 1,
             delay: Arc::new(delay),
             budget: Budget::ratio(0.05).min_per_second(1),
+            elsewhere: false,
             tally: Arc::default(),
             watch: Watch { clock: Clock::default(), name: None, observer: None },
         };
@@ -254,6 +257,16 @@ impl<R, C> HedgeLayer<R, C> {
     /// Judges by `classify` which results are failures, and so not the answer while other attempts go on.
     pub fn classify<C2>(self, classify: C2) -> HedgeLayer<R, C2> {
         HedgeLayer { settings: self.settings, repeat: self.repeat, classify }
+    }
+
+    /// Says that something below chooses among several endpoints, a balancer say. Each attempt then says where it goes
+    /// ([`Facts::chose`](buttress_core::Facts::chose)), while it is under way, and a hedge is told where the ones before it
+    /// went ([`Facts::tried`](buttress_core::Facts)).
+    ///
+    /// That costs each call that may be hedged a few allocations, so it is not the default.
+    pub fn elsewhere(mut self) -> Self {
+        self.settings.elsewhere = true;
+        self
     }
 
     /// Names the layer, in events. The default is no name.
@@ -356,6 +369,7 @@ impl fmt::Debug for Settings {
             .field("at_most", &self.at_most)
             .field("delay", &self.delay)
             .field("budget", &self.budget)
+            .field("elsewhere", &self.elsewhere)
             .field("clock", &self.watch.clock)
             .field("observed", &self.watch.observer.is_some())
             .finish_non_exhaustive()

@@ -77,9 +77,9 @@ where
     }
 
     fn call(&mut self, req: Req) -> Self::Future {
-        let Settings { budget, tally, watch, .. } = &self.core.settings;
+        let Settings { budget, tally, watch, elsewhere, .. } = &self.core.settings;
         let now = watch.clock.now();
-        let (req, terms) = self.core.repeat.begin(req, true);
+        let (req, terms) = self.core.repeat.begin(req, true, *elsewhere);
         count(&tally.calls);
         // What a layer above tries again is no original.
         if terms.attempt <= 1 {

@@ -76,7 +76,7 @@ where
     type Sent = Req;
     type Spare = Req;
 
-    fn begin(&self, req: Req, retries: bool) -> (Req, Terms<Req>) {
+    fn begin(&self, req: Req, retries: bool, _: bool) -> (Req, Terms<Req>) {
         let repeatable = (self.is_idempotent)(&req);
         let spare = if retries { Ok(req.clone()) } else { Err(Skip::Attempts) };
         (req, Terms { spare, repeatable, attempt: 1, deadline: Timestamp::MAX })
@@ -105,7 +105,7 @@ impl<Req: Replay> Again<Req> for Replaying {
     type Sent = Req;
     type Spare = Req;
 
-    fn begin(&self, req: Req, retries: bool) -> (Req, Terms<Req>) {
+    fn begin(&self, mut req: Req, retries: bool, trail: bool) -> (Req, Terms<Req>) {
         let repeatable = req.is_idempotent();
         let facts = req.facts();
         let (attempt, marked) = facts.map_or((1, false), |facts| (facts.attempt, facts.no_retry));
@@ -115,6 +115,9 @@ impl<Req: Replay> Again<Req> for Replaying {
         } else if marked {
             Err(Skip::Marked)
         } else {
+            if trail && let Some(facts) = req.facts_mut() {
+                facts.trail.get_or_insert_default();
+            }
             req.replay().ok_or(Skip::BodyTooLarge)
         };
         (req, Terms { spare, repeatable, attempt, deadline })

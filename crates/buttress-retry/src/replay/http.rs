@@ -101,7 +101,7 @@ mod over_http {
         type Sent = Request<ReplayBody<B>>;
         type Spare = Spare<B>;
 
-        fn begin(&self, req: Request<B>, retries: bool) -> (Self::Sent, Terms<Spare<B>>) {
+        fn begin(&self, mut req: Request<B>, retries: bool, trail: bool) -> (Self::Sent, Terms<Spare<B>>) {
             let (attempt, deadline, marked) = match req.facts() {
                 None => (1, Timestamp::MAX, false),
                 Some(facts) => (facts.attempt, facts.deadline.unwrap_or(Timestamp::MAX), facts.no_retry),
@@ -122,7 +122,12 @@ mod over_http {
             };
             let (sent, spare) = match never {
                 Some(skip) => (req.map(ReplayBody::once), Err(skip)),
-                None => self.keep(req),
+                None => {
+                    if trail {
+                        req.extensions_mut().get_or_insert_default::<Facts>().trail.get_or_insert_default();
+                    }
+                    self.keep(req)
+                }
             };
             (sent, Terms { spare, repeatable, attempt, deadline })
         }

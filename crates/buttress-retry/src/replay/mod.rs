@@ -86,7 +86,9 @@ pub(crate) mod sealed {
             facts.attempt = self.attempt;
             // One layer of a stack retries: attempts of two would multiply.
             facts.no_retry = true;
-            facts.tried.extend(self.tried);
+            // What attempts before said when they chose, and what an answer says.
+            facts.follow_trail();
+            facts.tried.extend(self.tried.filter(|endpoint| !facts.tried.contains(endpoint)));
             if self.deadline != Timestamp::MAX {
                 facts.limit_deadline(self.deadline);
             }
@@ -98,8 +100,9 @@ pub(crate) mod sealed {
         type Sent;
         type Spare;
 
-        /// Begins a call. With `retries` not set, there is one attempt for each.
-        fn begin(&self, req: Req, retries: bool) -> (Self::Sent, Terms<Self::Spare>);
+        /// Begins a call. With `retries` not set, there is one attempt for each; with `trail` set, attempts tell where
+        /// they go.
+        fn begin(&self, req: Req, retries: bool, trail: bool) -> (Self::Sent, Terms<Self::Spare>);
 
         /// How far the body of the present attempt got.
         fn sent(&self, spare: &Self::Spare) -> Sent;
