@@ -348,7 +348,7 @@ mod http {
     use super::*;
 
     use ::http::{Request, Response};
-    use buttress_core::{Clock, Facts, HasFacts, Rejection, RejectionKind, Timestamp};
+    use buttress_core::{Clock, EndpointId, Facts, HasFacts, Rejection, RejectionKind, Timestamp};
     use buttress_http::field::NoRetry;
     use buttress_retry::RetrySafe;
     use buttress_timeout::TimeoutLayer;
@@ -401,6 +401,10 @@ mod http {
         let mut upgrade = get();
         upgrade.headers_mut().insert("upgrade", "websocket".parse().unwrap());
         assert_eq!(attempts(upgrade).await, 1);
+        assert_eq!(attempts(Request::connect("upstream.test:443").body(Full::default()).unwrap()).await, 1);
+        let mut expecting = put("x");
+        expecting.headers_mut().insert("expect", "100-continue".parse().unwrap());
+        assert_eq!(attempts(expecting).await, 2, "once its body has gone out");
         let mut retried = get();
         retried.facts_mut().unwrap().no_retry = true;
         assert_eq!(attempts(retried).await, 1, "a layer above tries it again already");
@@ -417,6 +421,27 @@ mod http {
         let facts = seen[1].facts.as_ref().expect("they are written");
         assert_eq!((facts.attempt, facts.no_retry), (2, true));
         assert!(seen.iter().all(|seen| seen.body.as_deref() == Ok(b"a body")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hedge_knows_where_the_attempts_before_it_went_while_they_are_under_way() {
+        let tried = async |layer: HedgeLayer| {
+            let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+            let note = seen.clone();
+            let below =
+                tower::service_fn(move |request: Request<buttress_retry::ReplayBody<Full<Bytes>>>| {
+                    let facts = request.facts().cloned().unwrap_or_default();
+                    facts.chose(EndpointId::new(facts.attempt.into()));
+                    note.lock().unwrap().push(facts.tried);
+                    async { Ok::<_, BoxError>(std::future::pending::<Response<Full<Bytes>>>().await) }
+                });
+            patience().layer(layer.at_most(2).layer(below)).oneshot(get()).await.unwrap_err();
+            let seen = seen.lock().unwrap();
+            seen.iter().map(|tried| tried.iter().map(|id| id.get()).collect()).collect::<Vec<Vec<_>>>()
+        };
+
+        assert_eq!(tried(layer().elsewhere()).await, [vec![], vec![1], vec![1, 2]]);
+        assert_eq!(tried(layer()).await, vec![Vec::<u64>::new(); 3], "nobody asks");
     }
 
     #[tokio::test(start_paused = true)]
@@ -448,6 +473,142 @@ mod http {
         assert_eq!(layer.handle().snapshot().fired, 0);
         slow(true).oneshot(put("abc")).await.unwrap();
         assert_eq!(layer.handle().snapshot().fired, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hedge_that_still_has_the_trailers_to_send_is_not_cut_short_by_the_next() {
+        use buttress_retry::ReplayBody;
+        use buttress_testkit::ScriptedBody;
+        use http_body_util::BodyExt;
+
+        let turn = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let below = tower::service_fn(move |request: Request<ReplayBody<ScriptedBody>>| {
+            let number = turn.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1;
+            async move {
+                let mut body = request.into_body();
+                body.frame().await.unwrap()?;
+                if number == 2 {
+                    // There is no room for the trailers at first.
+                    Clock::tokio().sleep(ms(15)).await;
+                }
+                let trailers = body.frame().await.unwrap()?;
+                assert!(trailers.is_trailers());
+                if number != 2 {
+                    std::future::pending::<()>().await;
+                }
+                Ok::<_, BoxError>(answer(200))
+            }
+        });
+        let mut trailers = ::http::HeaderMap::new();
+        trailers.insert("x-checksum", "abc".parse().unwrap());
+        let body = ScriptedBody::new().data("a body").trailers(trailers);
+        let told = Told::default();
+        let layer = layer().at_most(2).observe(told.observer());
+
+        let answer =
+            patience().layer(layer.layer(below)).oneshot(Request::put("/").body(body).unwrap()).await;
+
+        assert_eq!(answer.unwrap().status(), 200);
+        assert_eq!(told.lines(), ["attempt 2 after 10ms", "body_unfinished after 2", "attempt 2 won"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_a_lost_attempt_still_has_is_waited_for_a_moment() {
+        for (held, attempts) in [(99, 2), (101, 1)] {
+            let log = Log::new([]);
+            let upstream = log.upstream();
+            let first = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+            let below =
+                tower::service_fn(move |request: Request<buttress_retry::ReplayBody<Full<Bytes>>>| {
+                    let lost = first.swap(false, std::sync::atomic::Ordering::SeqCst);
+                    let upstream = upstream.clone();
+                    async move {
+                        if !lost {
+                            return upstream.oneshot(request).await;
+                        }
+                        // As the task of a connection does.
+                        tokio::spawn(async move {
+                            let _body = request.into_body();
+                            Clock::tokio().sleep(ms(held)).await;
+                        });
+                        Err("the connection broke".into())
+                    }
+                });
+
+            let result = layer().layer(below).oneshot(put("a body")).await;
+
+            assert_eq!((result.is_ok(), 1 + log.attempts()), (attempts == 2, attempts), "held for {held} ms");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hedge_that_gets_ready_after_the_deadline_is_not_made() {
+        let (inner, handle) = StrictService::<_, _, BoxError>::new(|_: Request<_>| answer(200));
+        let clock = Clock::tokio();
+        let told = Told::default();
+        let mut request = get();
+        request.facts_mut().unwrap().limit_deadline(clock.now() + ms(100));
+        handle.hold();
+        let mut service = layer().clock(clock).at_most(2).observe(told.observer()).strict().layer(inner);
+        let mut call = Task::new(service.ready().await.unwrap().call(request));
+        assert!(call.run().is_pending());
+
+        handle.not_ready();
+        buttress_testkit::advance(ms(10)).await;
+        assert!(call.run().is_pending());
+        buttress_testkit::advance(ms(90)).await;
+        handle.ready();
+        assert!(call.run().is_pending(), "the first attempt goes on");
+
+        assert_eq!(handle.calls(), 1);
+        assert_eq!(told.lines(), ["attempt 2 after 10ms", "deadline after 2"]);
+        handle.release();
+        assert!(call.run().is_ready());
+    }
+
+    /// When attempts begin, with a first that fails after 15 ms and a hedge that fails after 9, each with its fields; and
+    /// what is told.
+    async fn after_failures(first: &[(&str, &str)], second: &[(&str, &str)]) -> (Vec<u64>, Vec<String>) {
+        let answers = [(15, answer_with(503, first)), (9, answer_with(503, second))];
+        let answers = std::sync::Arc::new(std::sync::Mutex::new(std::collections::VecDeque::from(answers)));
+        let starts = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let (clock, note) = (Clock::tokio(), starts.clone());
+        let below = tower::service_fn(move |_: Request<buttress_retry::ReplayBody<Full<Bytes>>>| {
+            note.lock().unwrap().push(clock.now().as_nanos() / 1_000_000);
+            let (takes, answer) = answers.lock().unwrap().pop_front().unwrap_or_else(|| (0, answer(200)));
+            async move {
+                Clock::tokio().sleep(ms(takes)).await;
+                Ok::<_, BoxError>(answer)
+            }
+        });
+        let told = Told::default();
+        let layer = layer().at_most(2).observe(told.observer());
+        let _ = layer.layer(below).oneshot(get()).await;
+        let starts = starts.lock().unwrap().clone();
+        (starts, told.lines())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_one_attempt_asks_for_is_not_overridden_by_the_failure_of_the_next() {
+        const NEVER: &[(&str, &str)] = &[("grpc-retry-pushback-ms", "-1")];
+        const LATER: &[(&str, &str)] = &[("grpc-retry-pushback-ms", "500")];
+        const SOON: &[(&str, &str)] = &[("grpc-retry-pushback-ms", "50")];
+
+        assert_eq!(after_failures(&[], &[]).await.0, [0, 10, 15], "a failure brings the next one forward");
+        assert_eq!(after_failures(LATER, &[]).await.0, [0, 10, 515]);
+        assert_eq!(after_failures(LATER, SOON).await.0, [0, 10, 515]);
+        assert_eq!(after_failures(SOON, LATER).await.0, [0, 10, 519]);
+        for second in [&[], SOON, NEVER] {
+            let (starts, told) = after_failures(NEVER, second).await;
+            assert_eq!(starts, [0, 10], "{second:?}");
+            assert_eq!(told, ["attempt 2 after 10ms", "marked after 2"], "and it is told once");
+        }
+        let late = &[("retry-after", "3600")];
+        assert_eq!(
+            after_failures(late, &[]).await.0,
+            [0, 10],
+            "what is too late for it is no sooner for another"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::task::Context;
 use std::time::Duration;
 
 use buttress_core::{
@@ -6,6 +7,7 @@ use buttress_core::{
 };
 
 use super::service::Core;
+use crate::future::GRACE;
 use crate::handle::count;
 use crate::policy::{Asked, Elsewhere, Failed, Pace, Sent, Skip};
 use crate::replay::sealed::{Again, Note, Stamp, Terms};
@@ -27,6 +29,12 @@ pub(crate) struct Call<S, R, C, K> {
     /// How many attempts were begun.
     attempts: u32,
     next: Next,
+    /// What a failed attempt asked to wait for: no other one makes it earlier.
+    not_before: Timestamp,
+    /// Whether a failed attempt ruled out further ones: no other one allows them again.
+    settled: bool,
+    /// Until when a body that a lost attempt still has is waited for.
+    patience: Option<Timestamp>,
     tried: Option<EndpointId>,
 }
 
@@ -54,7 +62,20 @@ impl<S, R, C, K> Call<S, R, C, K> {
         let before = attempt.saturating_sub(1);
         // What cannot be sent again, or must not, is not waited for.
         let next = if spare.is_ok() && repeatable { Next::Unset } else { Next::Never };
-        Self { core, spare, repeatable, start, deadline, before, attempts: 1, next, tried: None }
+        Self {
+            core,
+            spare,
+            repeatable,
+            start,
+            deadline,
+            before,
+            attempts: 1,
+            next,
+            not_before: Timestamp::ZERO,
+            settled: false,
+            patience: None,
+            tried: None,
+        }
     }
 
     pub(crate) fn clock(&self) -> &buttress_core::Clock {
@@ -77,6 +98,7 @@ impl<S, R, C, K> Call<S, R, C, K> {
 
     /// No attempt begins when the caller has stopped waiting.
     fn at(&self, due: Timestamp) -> Next {
+        let due = due.max(self.not_before);
         if due < self.deadline { Next::At(due) } else { Next::Never }
     }
 
@@ -158,12 +180,21 @@ impl<S, R, C, K> Call<S, R, C, K> {
             Err(skip) => Err(*skip),
             Ok(_) => failed.rule().and_then(|()| pace.delay(asked)),
         };
-        self.tried = note.tried;
+        self.tried = note.tried.or(self.tried);
         match next {
-            Ok(wait) => self.next = Next::At(now + wait),
+            _ if self.settled => {}
+            Ok(wait) => {
+                if asked != Asked::Nothing {
+                    self.not_before = self.not_before.max(now + wait);
+                }
+                self.next = Next::At(self.not_before.max(now + wait));
+            }
             // It is told when the others have failed as well.
             Err(Skip::Attempts) => self.next = Next::Never,
-            Err(reason) => self.skip(reason),
+            Err(reason) => {
+                self.settled = true;
+                self.skip(reason);
+            }
         }
         Judged::Failure { refused: note.refusal.is_some() }
     }
@@ -199,6 +230,7 @@ impl<S, R, C, K> Call<S, R, C, K> {
             }
         };
         self.attempts += 1;
+        self.patience = None;
         let more = self.spare.is_ok() && self.repeatable;
         self.next = match settings.delay.at(now) {
             Some(delay) if more => self.at(now + delay),
@@ -215,7 +247,7 @@ impl<S, R, C, K> Call<S, R, C, K> {
         R: Again<Req, Spare = K>,
     {
         let spare = self.spare.as_ref().map_err(|skip| *skip)?;
-        if now >= self.deadline && self.deadline != Timestamp::MAX {
+        if self.is_late() {
             return Err(Skip::Deadline);
         }
         match self.core.repeat.sent(spare) {
@@ -227,6 +259,41 @@ impl<S, R, C, K> Call<S, R, C, K> {
             Sent::Part | Sent::InUse => return Err(Skip::BodyUnfinished),
         }
         if self.core.settings.budget.withdraw(now) { Ok(()) } else { Err(Skip::Budget) }
+    }
+
+    /// Until when to wait for what a lost attempt still has of the body: the connection's task drops that a moment after it
+    /// has told of the loss.
+    pub(crate) fn missing<Req>(&mut self, cx: &Context<'_>) -> Option<Timestamp>
+    where
+        R: Again<Req, Spare = K>,
+    {
+        let spare = self.spare.as_ref().ok()?;
+        if self.core.repeat.poll_back(spare, cx).is_ready() {
+            return None;
+        }
+        let until = self.patience.unwrap_or_else(|| (self.clock().now() + GRACE).min(self.deadline));
+        self.patience = Some(until);
+        Some(until)
+    }
+
+    /// Whether the next attempt is due, and only the body is missing.
+    pub(crate) const fn is_waiting_for_the_body(&self) -> bool {
+        self.patience.is_some()
+    }
+
+    /// Whether the caller has stopped waiting.
+    fn is_late(&self) -> bool {
+        self.deadline != Timestamp::MAX && self.clock().now() >= self.deadline
+    }
+
+    /// Whether it is too late for an attempt whose instance got ready; tells so.
+    pub(crate) fn gives_up_ready(&mut self) -> bool {
+        let late = self.is_late();
+        if late {
+            self.settled = true;
+            self.skip(Skip::Deadline);
+        }
+        late
     }
 
     /// There will be no further attempt.

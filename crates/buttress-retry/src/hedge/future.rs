@@ -58,12 +58,22 @@ impl<S: Service<Sent>, Sent> Attempt<S, Sent> {
         Self { number, state: Box::pin(State::Readying { service, req: Some(req) }) }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<S::Response, S::Error>> {
+    /// Polls it to its result, or to `None` where its instance gets ready when it is too late.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut is_late: impl FnMut() -> bool,
+    ) -> Poll<Option<Result<S::Response, S::Error>>> {
         loop {
             match self.state.as_mut().project() {
-                StateProj::Called { future } => return future.poll(cx),
+                StateProj::Called { future } => return future.poll(cx).map(Some),
                 StateProj::Readying { service, req } => {
-                    std::task::ready!(service.poll_ready(cx))?;
+                    if let Err(error) = std::task::ready!(service.poll_ready(cx)) {
+                        return Poll::Ready(Some(Err(error)));
+                    }
+                    if is_late() {
+                        return Poll::Ready(None);
+                    }
                     let future = service.call(req.take().expect(DONE));
                     self.state.set(State::Called { future });
                 }
@@ -93,10 +103,16 @@ where
             this.first.set(None);
             return Poll::Ready((1, result));
         }
-        for at in 0..this.hedges.len() {
-            if let Poll::Ready(result) = this.hedges[at].poll(cx) {
-                let over = this.hedges.remove(at);
-                return Poll::Ready((over.number, result));
+        let mut at = 0;
+        while let Some(hedge) = this.hedges.get_mut(at) {
+            let is_late = || this.call.as_mut().is_some_and(Call::gives_up_ready);
+            match hedge.poll(cx, is_late) {
+                Poll::Pending => at += 1,
+                Poll::Ready(None) => drop(this.hedges.remove(at)),
+                Poll::Ready(Some(result)) => {
+                    let over = this.hedges.remove(at);
+                    return Poll::Ready((over.number, result));
+                }
             }
         }
         Poll::Pending
@@ -147,7 +163,14 @@ where
             let under_way = usize::from(this.first.is_some()) + this.hedges.len();
             match call.due() {
                 Some(due) => {
-                    if poll_alarm(this.alarm.as_mut(), call.clock(), due, cx).is_pending() {
+                    let waited = call.is_waiting_for_the_body();
+                    if !waited && poll_alarm(this.alarm.as_mut(), call.clock(), due, cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                    if under_way == 0
+                        && let Some(until) = call.missing::<Req>(cx)
+                        && poll_alarm(this.alarm.as_mut(), call.clock(), until, cx).is_pending()
+                    {
                         return Poll::Pending;
                     }
                     if let Some((number, service, req)) = call.fire::<Req>(under_way) {

@@ -286,13 +286,14 @@ impl<B: Body + Unpin> Player<B> {
             let last = tape.played == tape.frames.len();
             self.ended = last && matches!(tape.rest, Rest::None) && tape.trailers.is_none();
             tape.all_sent |= self.ended || self.kept.length == Some(self.handed);
+            tape.left |= self.ended;
             return Found::Data(data);
         }
         match mem::replace(&mut tape.rest, Rest::InUse) {
             Rest::Here(body) => Found::Rest(body),
             Rest::None => {
                 tape.rest = Rest::None;
-                tape.all_sent = true;
+                (tape.all_sent, tape.left) = (true, true);
                 self.ended = true;
                 tape.played_trailers = true;
                 let trailers = if tape.keep {
@@ -368,6 +369,7 @@ impl<B: Body + Unpin> Player<B> {
         let trailers = trailers.cloned();
         let mut tape = self.kept.tape();
         tape.all_sent |= matches!(rest, Rest::None);
+        tape.left = true;
         tape.rest = rest;
         let dropped =
             trailers.map(|trailers| self.kept.record_trailers(&mut tape, trailers)).unwrap_or_default();
@@ -407,8 +409,12 @@ const GONE: &str = "the request was given up and is being sent again";
 
 impl<B> Drop for Player<B> {
     fn drop(&mut self) {
-        let Some(body) = self.rest.take() else { return };
+        if self.ended {
+            return;
+        }
         let mut tape = self.kept.tape();
+        tape.left |= tape.turn == self.turn;
+        let Some(body) = self.rest.take() else { return };
         let back = if tape.keep && !tape.too_much { Rest::Here(body) } else { Rest::None };
         let former = mem::replace(&mut tape.rest, back);
         let waker = tape.waker.take();
