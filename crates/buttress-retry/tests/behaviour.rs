@@ -388,3 +388,13 @@ async fn attempts_without_a_wait_let_other_tasks_run() {
     assert_eq!(upstream.calls(), 1000);
     assert!(before > 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn layers_over_requests_that_say_nothing_multiply() {
+    let (inner, upstream) = upstream();
+    fail(&upstream, 27);
+
+    at_once().layer(at_once().layer(at_once().layer(inner))).oneshot(1).await.unwrap_err();
+
+    assert_eq!(upstream.calls(), 27, "as the documents say");
+}
