@@ -194,9 +194,11 @@ impl<K, J, C, F> CircuitBreakerLayer<K, J, C, F> {
         self.set(|settings| settings.probes(calls))
     }
 
-    /// Gives the probes so long, which should be longer than a good call takes, and longer than the threshold of
-    /// [`slow_calls`](Self::slow_calls): no probe is slow that is overdue before. What is then known decides; if nothing is, or a probe has not come back, the breaker opens
+    /// Gives the probes so long. What is then known decides; if nothing is, or a probe has not come back, the breaker opens
     /// again, for longer. The default is the open time.
+    ///
+    /// It should be longer than a good call takes, and than the threshold of [`slow_calls`](Self::slow_calls): no probe is
+    /// slow that is overdue before.
     ///
     /// # Panics
     ///

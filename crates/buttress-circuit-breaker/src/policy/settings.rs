@@ -170,8 +170,8 @@ impl Settings {
     }
 
     /// Stays open for `first`, a millisecond at least, and for longer from one opening to the next, until it has been
-    /// closed: `longest` at most. Nobody who asks to be left alone is left alone for longer either. An open
-    /// time of `Duration::MAX` is for ever: only a hand ends it.
+    /// closed: `longest` at most. Nobody who asks to be left alone is left alone for longer either. An open time of
+    /// `Duration::MAX` is for ever: only a hand ends it.
     ///
     /// A clock that goes back is noticed by the next call: the breaker is open for `longest` at most from then on.
     #[must_use]
