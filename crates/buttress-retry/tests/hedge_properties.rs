@@ -183,3 +183,28 @@ fn the_quantile_of_many_calls_is_within_a_twentieth_as_well() {
         }
     }
 }
+
+/// More calls in a second than are kept one by one, and then none: the first half of them has left the window.
+#[test]
+fn the_quantile_forgets_the_first_half_of_a_busy_second_before_the_second() {
+    for (before, after) in [(100, 1), (1, 100)] {
+        let time = ManualClock::new();
+        let layer = hedged(&time).delay_quantile(0.95);
+        let start = Timestamp::ZERO + ms(100_000);
+        for call in 0..10_000 {
+            let end = start + Duration::from_micros(call * 100);
+            time.set(end - ms(if call < 5_000 { before } else { after }));
+            let ending = time.clone();
+            let inner = tower::service_fn(move |request: u32| {
+                ending.set(end);
+                std::future::ready(Ok::<_, BoxError>(request))
+            });
+            assert!(Task::new(layer.layer(inner).call(1)).run().is_ready());
+        }
+
+        time.set(start + ms(10_500));
+
+        let off = layer.handle().delay().unwrap().as_secs_f64() / ms(after).as_secs_f64() - 1.0;
+        assert!(off.abs() <= 0.05, "{off} from {after} ms");
+    }
+}

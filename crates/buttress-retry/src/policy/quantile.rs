@@ -7,9 +7,9 @@ use buttress_core::{Timestamp, nanos};
 /// How far back samples count.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// Steps of a second each: those of a window, and the one that leaves it as the present one comes in.
-const STEPS: u64 = 11;
-const STEP: u64 = 1_000_000_000;
+/// Steps of a quarter of a second each: those of a window, and the one that leaves it as the present one comes in.
+const STEPS: u64 = 41;
+const STEP: u64 = 250_000_000;
 
 /// One sample, where a part of one may count.
 const WHOLE: u64 = 1024;
@@ -34,10 +34,11 @@ const _: () = assert!(BUCKETS <= 1 << MOMENT);
 /// its lower end wide, and stands for its middle, so that what is told is within 1.6 % of a sample.
 ///
 /// Up to 4096 samples are kept one by one, with their moment, and leave when they are ten seconds old: with few samples
-/// one more or less moves a high quantile far. When there are more than that, counts per second are used, of the second
-/// that is going on, the nine before it, and of the tenth before it that part which is not ten seconds old.
+/// one more or less moves a high quantile far. When there are more than that, counts per quarter of a second are used: of the
+/// one that is going on, the 39 before it, and of the fortieth before it that part which is not ten seconds old, as if its
+/// samples had come evenly.
 ///
-/// A sample takes a few writes, and the first one of a second clears the counts of the oldest.
+/// A sample takes a few writes, and the first one of a quarter clears the counts of the oldest.
 #[derive(Debug)]
 pub(crate) struct Latencies {
     /// Moment and bucket of each, in a ring.
@@ -48,6 +49,8 @@ pub(crate) struct Latencies {
     /// The moment of the last sample that made way before its time.
     missing: Option<u64>,
     of_steps: Box<[u32]>,
+    /// Of all steps together.
+    of_all: Box<[u32]>,
     step: u64,
     latest: Timestamp,
 }
@@ -61,6 +64,7 @@ impl Latencies {
             of_recent: vec![0; BUCKETS].into(),
             missing: None,
             of_steps: vec![0; STEPS as usize * BUCKETS].into(),
+            of_all: vec![0; BUCKETS].into(),
             step: 0,
             latest: Timestamp::ZERO,
         }
@@ -70,7 +74,9 @@ impl Latencies {
     pub(crate) fn record(&mut self, latency: Duration, now: Timestamp) {
         let moment = self.advance(now);
         let bucket = bucket(nanos(latency));
-        self.step_mut(self.step)[bucket] += 1;
+        let step = counts(self.step);
+        self.of_steps[step][bucket] += 1;
+        self.of_all[bucket] += 1;
 
         // Two leave for one that comes, at most: after a pause that is enough to catch up.
         let _ = self.expire(moment) && self.expire(moment);
@@ -93,12 +99,8 @@ impl Latencies {
             return nearest(quantile, enough, WHOLE * self.len as u64, of);
         }
         let left = WHOLE - self.latest.as_nanos() % STEP * WHOLE / STEP;
-        let oldest = ((self.step + 1) % STEPS) as usize;
-        let of = |bucket| {
-            let weight = |step| if step == oldest { left } else { WHOLE };
-            let steps = 0..STEPS as usize;
-            steps.map(|step| weight(step) * u64::from(self.of_steps[step * BUCKETS + bucket])).sum()
-        };
+        let oldest = &self.of_steps[counts(self.step + 1)];
+        let of = |bucket| WHOLE * u64::from(self.of_all[bucket]) - (WHOLE - left) * u64::from(oldest[bucket]);
         nearest(quantile, enough, (0..BUCKETS).map(of).sum(), of)
     }
 
@@ -107,15 +109,13 @@ impl Latencies {
         self.latest = self.latest.max(now);
         let step = self.latest.as_nanos() / STEP;
         for begun in (self.step + 1).max((step + 1).saturating_sub(STEPS))..=step {
-            self.step_mut(begun).fill(0);
+            let step = &mut self.of_steps[counts(begun)];
+            for (all, gone) in self.of_all.iter_mut().zip(&mut *step) {
+                *all -= std::mem::take(gone);
+            }
         }
         self.step = step;
         self.latest.as_nanos() >> MOMENT
-    }
-
-    fn step_mut(&mut self, step: u64) -> &mut [u32] {
-        let from = (step % STEPS) as usize * BUCKETS;
-        &mut self.of_steps[from..from + BUCKETS]
     }
 
     /// Forgets the oldest sample if its time is over, and says whether it was.
@@ -135,6 +135,12 @@ impl Latencies {
         self.of_recent[sample as usize % (1 << MOMENT)] -= 1;
         sample >> MOMENT
     }
+}
+
+/// Where the counts of a step are.
+const fn counts(step: u64) -> std::ops::Range<usize> {
+    let from = (step % STEPS) as usize * BUCKETS;
+    from..from + BUCKETS
 }
 
 const fn is_over(sample: u64, now: u64) -> bool {
