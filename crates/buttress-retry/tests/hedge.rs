@@ -312,6 +312,24 @@ mod quantile {
     }
 
     #[test]
+    fn a_clock_that_is_set_on_and_back_does_not_keep_an_old_quantile() {
+        let time = ManualClock::new();
+        let layer = moving(&time).min_samples(10);
+        (0..20).for_each(|_| answer_after(&time, &layer, 5));
+        let back = time.now();
+        time.advance(ms(86_400_000));
+        (0..20).for_each(|_| answer_after(&time, &layer, 5));
+        time.set(back);
+        for _ in 0..1000 {
+            assert!(Call::new(&time, &layer, 1, [(9, Answer), (100, Answer)]).end().0.is_ok());
+        }
+        time.advance(ms(10));
+
+        let mut call = Call::new(&time, &layer, 1, [(100, Answer), (5, Answer)]);
+        assert_eq!(call.end(), (Ok(2), 9 + 1 + 5), "9 ms is told as a little more");
+    }
+
+    #[test]
     fn what_is_counted_is_the_time_to_the_answer_and_neither_losers_nor_failures() {
         let time = ManualClock::new();
         let layer = moving(&time).min_samples(1).until_known(ms(10));

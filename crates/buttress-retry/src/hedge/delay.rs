@@ -84,7 +84,9 @@ impl Moving {
     }
 
     fn at(&self, now: Timestamp) -> Option<Duration> {
-        if now.as_nanos() >= self.fresh_until.load(Ordering::Acquire)
+        // A clock that was set back finds a moment that is further off than any was set.
+        let left = self.fresh_until.load(Ordering::Acquire).checked_sub(now.as_nanos());
+        if left.is_none_or(|left| left == 0 || left > nanos(FRESH))
             && let Some(mut latencies) = self.try_lock()
         {
             let delay = self.measure(&mut latencies, now);
