@@ -234,7 +234,7 @@ impl Breaker {
         let word = self.load();
         let counted = matches!(judged, Judged::Success | Judged::Failure | Judged::Soft);
         if !(counted && word.generation() == admission.generation && word.counts()) {
-            return self.record_some(rules, &admission, judged, slow, &now, &mut draw, &mut tell);
+            return self.record_some(rules, admission.generation, judged, slow, &now, &mut draw, &mut tell);
         }
         let marks = Marks { failed: judged != Judged::Success, slow };
         let (at, counted) = self.count(rules, word, marks, &now);
@@ -428,7 +428,7 @@ impl Breaker {
     fn record_some(
         &self,
         rules: &Rules,
-        admission: &Admission,
+        generation: u32,
         judged: Judged,
         slow: bool,
         now: &dyn Fn() -> Timestamp,
@@ -437,7 +437,7 @@ impl Breaker {
     ) -> Recorded {
         let word = self.load();
         let marks = rules.marks(judged, slow);
-        if word.generation() != admission.generation {
+        if word.generation() != generation {
             return self.too_late(marks);
         }
         match (word.state(), marks) {
@@ -446,7 +446,7 @@ impl Breaker {
                 self.judge(rules, word, judged, counted, at.unwrap_or_else(now), draw, tell)
             }
             (State::HalfOpen | State::Ramping, marks) => {
-                self.record_trial(rules, admission.generation, judged, marks, now(), draw, tell)
+                self.record_trial(rules, generation, judged, marks, now(), draw, tell)
             }
             _ => Recorded::InTime,
         }
