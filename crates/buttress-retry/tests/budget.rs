@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::ready;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -187,6 +188,47 @@ fn at_64_threads_the_load_is_at_most_the_ratio_more() {
     let (originals, extras) = (64 * CALLS, extras.into_inner());
     assert!(5 * extras <= originals, "{extras} extra attempts for {originals} calls");
     assert!(6 * extras >= originals, "{extras} extra attempts: the budget is there to be used");
+}
+
+/// 64 threads race at each moment, and the window that ends with it is looked at before the next.
+#[test]
+fn at_64_threads_no_window_has_more_extra_attempts_than_its_originals_pay_for() {
+    const MOMENTS: u64 = 60;
+    let budget = Budget::ratio(0.25).min_per_second(3).window(SECOND);
+    let [originals, extras] = [(); 2].map(|()| (0..MOMENTS).map(|_| AtomicU64::new(0)).collect::<Vec<_>>());
+    let all_done = Barrier::new(64);
+
+    thread::scope(|scope| {
+        for thread in 0..64 {
+            let (budget, originals, extras, all_done) = (&budget, &originals, &extras, &all_done);
+            scope.spawn(move || {
+                for moment in 0..MOMENTS {
+                    let (now, at) = (Timestamp::from_nanos(moment * 150_000_000), moment as usize);
+                    // Bursts, calm, and moments at which only a few threads call.
+                    for _ in 0..(moment * 7 + thread) % 5 * u64::from(moment % 11 < 6) {
+                        originals[at].fetch_add(1, Ordering::SeqCst);
+                        budget.deposit(now);
+                        let again = (0..2).take_while(|_| budget.withdraw(now)).count();
+                        extras[at].fetch_add(again as u64, Ordering::SeqCst);
+                    }
+                    extras[at].fetch_add(u64::from(budget.withdraw(now)), Ordering::SeqCst);
+                    all_done.wait();
+                }
+            });
+        }
+    });
+
+    let sum = |of: &[AtomicU64]| of.iter().map(|count| count.load(Ordering::SeqCst)).sum::<u64>();
+    for last in 0..MOMENTS as usize {
+        // Those of the last second: 0, 150, ... 900 ms ago.
+        let window = last.saturating_sub(6)..=last;
+        if extras[last].load(Ordering::SeqCst) == 0 {
+            continue;
+        }
+        let (originals, extras) = (sum(&originals[window.clone()]), sum(&extras[window]));
+        assert!(4 * extras <= originals + 4 * 3, "{extras} for {originals} at moment {last}");
+    }
+    assert!(sum(&extras) > MOMENTS, "it is there to be used");
 }
 
 /// The same through layers: half of the threads retry and half of them hedge, on one budget.
