@@ -82,7 +82,13 @@ pub(crate) fn stack(config: &Config, route: &Route, breaker: Option<Breaker>, pr
         None => RetryLayer::default().attempts(1),
         Some(retry) => {
             let layer = RetryLayer::default().attempts(retry.attempts());
-            let layer = layer.backoff(retry.backoff()).budget(retry.budget());
+            let mut layer = layer.backoff(retry.backoff()).budget(retry.budget());
+            if let Some(name) = retry.attempt_header() {
+                layer = layer.attempt_header(name);
+            }
+            if let Some(name) = retry.no_retry_header() {
+                layer = layer.no_retry_header(name);
+            }
             match retry.statuses() {
                 Some(statuses) => layer.on_status(statuses),
                 None => layer,

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use buttress::retry::{Backoff, Budget};
+use http::HeaderName;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -21,6 +22,8 @@ pub(crate) struct Retry {
     longest_backoff: Option<Spanned<Text<Duration>>>,
     budget: Option<f64>,
     min_per_second: Option<Count>,
+    attempt_header: Option<Text<HeaderName>>,
+    no_retry_header: Option<Text<HeaderName>>,
 }
 
 impl Retry {
@@ -44,6 +47,16 @@ impl Retry {
         Budget::try_ratio(self.ratio())
             .expect("checked when the configuration was read")
             .min_per_second(least)
+    }
+
+    /// The field that tells the upstream which attempt it sees.
+    pub(crate) fn attempt_header(&self) -> Option<&HeaderName> {
+        self.attempt_header.as_ref().map(|name| &name.0)
+    }
+
+    /// The field by which an answer says, and is told, not to be asked for again.
+    pub(crate) fn no_retry_header(&self) -> Option<&HeaderName> {
+        self.no_retry_header.as_ref().map(|name| &name.0)
     }
 
     fn ratio(&self) -> f64 {

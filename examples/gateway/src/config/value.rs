@@ -148,6 +148,14 @@ impl FromText for Key {
     }
 }
 
+impl FromText for HeaderName {
+    const EXPECTED: &'static str = "the name of a field such as \"x-retry-attempt\"";
+
+    fn from_text(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
 /// How many: units at once, calls that wait, parts of a window.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Count(pub(crate) u64);

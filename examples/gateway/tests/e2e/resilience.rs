@@ -130,6 +130,32 @@ async fn only_the_statuses_that_the_route_names_are_tried_again() {
 }
 
 #[tokio::test]
+async fn attempts_are_told_to_the_upstream_and_their_end_to_the_client() {
+    let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = told.clone();
+    let serve = any(move |request: http::Request<axum::body::Body>| {
+        let attempt =
+            request.headers().get("x-retry-attempt").map(|value| value.to_str().unwrap().to_owned());
+        seen.lock().unwrap().push(attempt);
+        let stops = request.uri().path() == "/stops";
+        let mark = [(if stops { "x-no-retry" } else { "x-other" }, "1")];
+        std::future::ready((StatusCode::SERVICE_UNAVAILABLE, mark).into_response())
+    });
+    let upstream = upstream(Router::new().fallback(serve)).await;
+    let retry =
+        "retry = { backoff = '1ms', attempt_header = 'x-retry-attempt', no_retry_header = 'x-no-retry' }";
+    let gateway = Gateway::in_front_of("told", upstream, retry).await;
+
+    let last = reqwest::get(gateway.url("/")).await.unwrap();
+    assert_eq!(last.headers()["x-no-retry"], "1", "three attempts are all that there are");
+    assert_eq!(*told.lock().unwrap(), [None, Some("2".to_owned()), Some("3".to_owned())]);
+
+    told.lock().unwrap().clear();
+    assert_eq!(status(&gateway, "/stops").await, 503);
+    assert_eq!(told.lock().unwrap().len(), 1, "the upstream said not to");
+}
+
+#[tokio::test]
 async fn an_upstream_that_is_down_gets_a_share_of_retries_and_no_more() {
     let flaky = Flaky::down();
     // The least is 10 within the window of 10 s.
