@@ -60,6 +60,11 @@ pub use buttress_balance as balance;
 #[doc(inline)]
 pub use buttress_circuit_breaker::{self as circuit_breaker, CircuitBreaker, CircuitBreakerLayer};
 
+#[cfg(feature = "health")]
+#[cfg_attr(docsrs, doc(cfg(feature = "health")))]
+#[doc(inline)]
+pub use buttress_health as health;
+
 #[cfg(feature = "rate-limit")]
 #[cfg_attr(docsrs, doc(cfg(feature = "rate-limit")))]
 #[doc(inline)]

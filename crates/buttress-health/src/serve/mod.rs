@@ -1,0 +1,5 @@
+//! The service's own health, for those who ask.
+
+mod phase;
+
+pub use phase::Phase;
