@@ -16,6 +16,8 @@ pub struct Facts {
     pub attempt: u32,
     /// The endpoints that were tried before, in order, each once.
     pub tried: Vec<EndpointId>,
+    /// The endpoint that the call is bound to, as a session is: a balancer takes it where it can serve.
+    pub prefer: Option<EndpointId>,
     /// Whether no layer may retry the call, so that retries do not multiply.
     pub no_retry: bool,
     /// Where a layer above wants to be told which endpoint this attempt goes to: see [`chose`](Self::chose).
@@ -24,7 +26,7 @@ pub struct Facts {
 
 impl Default for Facts {
     fn default() -> Self {
-        Self { deadline: None, attempt: 1, tried: Vec::new(), no_retry: false, trail: None }
+        Self { deadline: None, attempt: 1, tried: Vec::new(), prefer: None, no_retry: false, trail: None }
     }
 }
 

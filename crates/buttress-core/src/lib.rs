@@ -4,6 +4,8 @@
 mod alarm;
 mod clock;
 mod counters;
+mod endpoint;
+mod endpoints;
 mod error;
 mod facts;
 mod key;
@@ -19,6 +21,8 @@ mod time;
 
 pub use clock::{Clock, ManualClock, Sleep};
 pub use counters::Counters;
+pub use endpoint::{Changed, Condition, Endpoint, Health};
+pub use endpoints::{Endpoints, EndpointsError, Following};
 pub use error::{BoxError, Cause, Error, FromRejection, MaybeSent, NothingSent};
 pub use facts::{EndpointId, Facts, HasFacts, Trail};
 pub use key::{Costed, Global, HashSeeds, HashSink, Key, KeyPart, KeySink};
