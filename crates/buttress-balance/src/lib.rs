@@ -4,17 +4,22 @@
 mod consistent_hash;
 mod error;
 mod hash;
+mod load;
 mod node;
 mod order;
+mod pick;
 mod policy;
 mod sync;
 
 pub use consistent_hash::{ConsistentHash, MaglevRules, RendezvousRules, RingRules};
 pub use error::PolicyError;
 pub use hash::{Hashing, KeyHasher};
+pub use load::Load;
 pub use node::Node;
 pub use order::{Candidates, Order};
+pub use pick::{Among, ByHash, ByTurn, Ended, NoKey, Picker, Policy};
 pub use policy::{
-    BoundedLoad, HashRing, Loads, Maglev, MaglevWalk, Modulo, ModuloWalk, Random, RandomWalk, Rendezvous,
-    RendezvousWalk, Ring, RingWalk, RoundRobin, RoundRobinWalk, jump,
+    BoundedLoad, HashRing, Loads, Maglev, MaglevWalk, Modulo, ModuloRules, ModuloWalk, Random, RandomRules,
+    RandomWalk, Rendezvous, RendezvousWalk, Ring, RingWalk, RoundRobin, RoundRobinRules, RoundRobinWalk,
+    Static, jump,
 };

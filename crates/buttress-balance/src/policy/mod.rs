@@ -3,6 +3,7 @@
 mod bounded;
 mod cycle;
 mod draws;
+mod fixed;
 mod jump;
 mod maglev;
 mod modulo;
@@ -14,6 +15,7 @@ mod ring;
 mod round_robin;
 
 pub use bounded::{BoundedLoad, Loads};
+pub use fixed::{ModuloRules, RandomRules, RoundRobinRules, Static};
 pub use jump::jump;
 pub use maglev::{Maglev, MaglevWalk};
 pub use modulo::{Modulo, ModuloWalk};
