@@ -36,16 +36,21 @@ pub trait Policy: Send + Sync + 'static {
         Hashing::default()
     }
 
-    /// Whether [`ended`](Self::ended) has to be told when calls end, and how long they took. It costs each call two looks at the
-    /// clock.
+    /// Whether [`ended`](Self::ended) and [`received`](Self::received) have to be told of calls. It costs each call two looks
+    /// at the clock.
     fn is_timed(&self) -> bool {
         false
     }
 
-    /// A call has ended: notes in `load`, that of its endpoint, what later picks go by. Asked for by
-    /// [`is_timed`](Self::is_timed).
+    /// A call has been answered, as far as its classifier has to see, or dropped: notes in `load`, that of its endpoint, what
+    /// later picks go by. Asked for by [`is_timed`](Self::is_timed).
     fn ended(&self, load: &Load, call: &Ended<'_>) {
         let _ = (load, call);
+    }
+
+    /// So many bytes of a response's body have come, where the body is followed. Asked for by [`is_timed`](Self::is_timed).
+    fn received(&self, load: &Load, bytes: u64, now: Timestamp) {
+        let _ = (load, bytes, now);
     }
 }
 
@@ -79,12 +84,10 @@ pub trait Among {
 pub struct Ended<'a> {
     /// When the call was admitted.
     pub started: Timestamp,
-    /// When it ended.
+    /// When it was answered.
     pub now: Timestamp,
     /// How it ended; `None` where it was dropped before that was known.
     pub outcome: Option<&'a Outcome>,
-    /// The bytes of the response's body, where the body is followed.
-    pub bytes: u64,
 }
 
 /// A picker over an [`Order`]: the first of a hash's candidates that takes the call.
