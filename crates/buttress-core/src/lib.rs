@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod access;
 mod alarm;
 mod clock;
 mod counters;
@@ -19,6 +20,7 @@ mod sleepers;
 mod store;
 mod time;
 
+pub use access::{Access, AccessOf, BySafety};
 pub use clock::{Clock, ManualClock, Sleep};
 pub use counters::Counters;
 pub use endpoint::{Changed, Condition, Endpoint, Health};

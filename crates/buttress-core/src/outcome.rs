@@ -74,8 +74,8 @@ impl Outcome {
     /// One of our layers refused the call; the rejection's wait is taken over.
     ///
     /// The service did not see the call, except where the refusal may have come while it worked: after a timeout, a
-    /// deadline, or a call made together with another. A call that costs more than its limit ever allows is not to be
-    /// made again.
+    /// deadline, or a call made together with another. A call that costs more than its limit ever allows, or whose key no
+    /// shard holds, is not to be made again.
     #[must_use]
     pub fn rejected(rejection: Rejection) -> Self {
         let retry_after = rejection.retry_after;
@@ -83,7 +83,7 @@ impl Outcome {
             rejection.kind,
             RejectionKind::Timeout | RejectionKind::DeadlineExceeded | RejectionKind::Collapsed
         );
-        let no_retry = rejection.kind == RejectionKind::CostTooHigh;
+        let no_retry = matches!(rejection.kind, RejectionKind::CostTooHigh | RejectionKind::NoShard);
         Self { kind: OutcomeKind::Rejected(rejection), retry_after, unprocessed, no_retry }
     }
 

@@ -54,6 +54,8 @@ pub enum RejectionKind {
     DeadlineExceeded,
     /// No endpoint can take the call.
     NoEndpoint,
+    /// No shard holds the key of the call, or it has none: waiting does not help.
+    NoShard,
     /// The service is starting or shutting down.
     NotReady,
     /// The call waited for another's result, and that failed.
@@ -73,6 +75,7 @@ impl RejectionKind {
             Self::Timeout => "timed out",
             Self::DeadlineExceeded => "deadline exceeded",
             Self::NoEndpoint => "no endpoint",
+            Self::NoShard => "no shard for the key",
             Self::NotReady => "not ready",
             Self::Collapsed => "collapsed call failed",
         }

@@ -13,7 +13,8 @@ const fn at(seconds: u64) -> Timestamp {
 
 #[test]
 fn a_new_endpoint_is_usable_and_always_was() {
-    let endpoint = Endpoint::new("a:1").with_weight(3).with_zone("z").with_priority(2).with_metadata("k", "v");
+    let endpoint =
+        Endpoint::new("a:1").with_weight(3).with_zone("z").with_priority(2).with_metadata("k", "v");
 
     assert!(endpoint.condition().is_usable());
     assert_eq!(endpoint.condition().health(), Health::Unknown);

@@ -235,8 +235,9 @@ fn an_outcome_of_our_own_rejection_is_unprocessed_and_keeps_the_wait() {
 }
 
 #[test]
-fn an_outcome_of_a_cost_above_the_limit_is_not_to_be_retried() {
+fn an_outcome_of_a_cost_above_the_limit_or_of_a_key_without_a_shard_is_not_to_be_retried() {
     assert!(Outcome::rejected(Rejection::new(RejectionKind::CostTooHigh)).no_retry);
+    assert!(Outcome::rejected(Rejection::new(RejectionKind::NoShard)).no_retry);
     assert!(!Outcome::rejected(limited()).no_retry);
     assert!(!Outcome::failure().no_retry && Outcome::failure().with_no_retry().no_retry);
 }

@@ -9,6 +9,7 @@
 //! | `CostTooHigh` | 413 | RESOURCE_EXHAUSTED, and not to try again |
 //! | `Denied` | 403 | PERMISSION_DENIED |
 //! | `CircuitOpen`, `Overloaded`, `NoEndpoint`, `NotReady` | 503 | UNAVAILABLE |
+//! | `NoShard` | 503 | UNAVAILABLE, and not to try again |
 //! | `Timeout`, `DeadlineExceeded` | 504 | DEADLINE_EXCEEDED |
 //! | `Collapsed` | 502 | UNAVAILABLE |
 //!
@@ -133,7 +134,7 @@ where
 /// The response to a refused request.
 pub(crate) fn reply<B: ReplyBody>(form: Form, rejection: Rejection) -> Response<B> {
     let wait = match rejection.kind {
-        RejectionKind::CostTooHigh => Pushback::Never,
+        RejectionKind::CostTooHigh | RejectionKind::NoShard => Pushback::Never,
         RejectionKind::Denied => Pushback::Unknown,
         _ => rejection.retry_after.map_or(Pushback::Unknown, Pushback::After),
     };
@@ -193,7 +194,7 @@ fn status(kind: RejectionKind) -> StatusCode {
         RejectionKind::Denied => StatusCode::FORBIDDEN,
         RejectionKind::Timeout | RejectionKind::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
         RejectionKind::Collapsed => StatusCode::BAD_GATEWAY,
-        // CircuitOpen, Overloaded, NoEndpoint, NotReady, and what is to come.
+        // CircuitOpen, Overloaded, NoEndpoint, NoShard, NotReady, and what is to come.
         _ => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

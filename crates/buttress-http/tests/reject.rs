@@ -46,13 +46,14 @@ fn field<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).map(|value| value.to_str().unwrap())
 }
 
-const KINDS: [(RejectionKind, u16, &str); 10] = [
+const KINDS: [(RejectionKind, u16, &str); 11] = [
     (RejectionKind::RateLimited, 429, "8"),
     (RejectionKind::CostTooHigh, 413, "8"),
     (RejectionKind::Denied, 403, "7"),
     (RejectionKind::CircuitOpen, 503, "14"),
     (RejectionKind::Overloaded, 503, "14"),
     (RejectionKind::NoEndpoint, 503, "14"),
+    (RejectionKind::NoShard, 503, "14"),
     (RejectionKind::NotReady, 503, "14"),
     (RejectionKind::Timeout, 504, "4"),
     (RejectionKind::DeadlineExceeded, 504, "4"),
