@@ -19,7 +19,7 @@ pub use node::Node;
 pub use order::{Candidates, Order};
 pub use pick::{Among, ByHash, ByTurn, Ended, NoKey, Picker, Policy};
 pub use policy::{
-    BoundedLoad, HashRing, Loads, Maglev, MaglevWalk, Modulo, ModuloRules, ModuloWalk, Random, RandomRules,
-    RandomWalk, Rendezvous, RendezvousWalk, Ring, RingWalk, RoundRobin, RoundRobinRules, RoundRobinWalk,
-    Static, jump,
+    BoundedLoad, HashRing, Level, Levels, Loads, Maglev, MaglevWalk, Modulo, ModuloRules, ModuloWalk,
+    Outlook, Part, Place, Priorities, Ramp, Random, RandomRules, RandomWalk, Rendezvous, RendezvousWalk,
+    Ring, RingWalk, RoundRobin, RoundRobinRules, RoundRobinWalk, SlowStart, Static, Subset, Tier, jump,
 };
