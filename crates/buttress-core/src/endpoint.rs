@@ -49,6 +49,15 @@ struct Configured {
 struct Live {
     condition: AtomicU64,
     usable_since: AtomicU64,
+    activity: Noted,
+}
+
+/// Written by calls, so apart from what each pick reads. Zero is never.
+#[derive(Default)]
+#[repr(align(64))]
+struct Noted {
+    used: AtomicU64,
+    succeeded: AtomicU64,
 }
 
 impl Endpoint {
@@ -74,6 +83,7 @@ impl Endpoint {
             live: Arc::new(Live {
                 condition: AtomicU64::new(Condition::NEW.0),
                 usable_since: AtomicU64::new(0),
+                activity: Noted::default(),
             }),
         }
     }
@@ -188,6 +198,52 @@ impl Endpoint {
     #[must_use]
     pub fn usable_since(&self) -> Timestamp {
         Timestamp::from_nanos(self.live.usable_since.load(Ordering::Acquire))
+    }
+}
+
+impl Endpoint {
+    /// Notes that a call was sent to it. Cheap enough for each call: it is written down ten times a second at most.
+    #[inline]
+    pub fn note_use(&self, now: Timestamp) {
+        note(&self.live.activity.used, now);
+    }
+
+    /// Notes that it served a call well, as [`note_use`](Self::note_use) does.
+    #[inline]
+    pub fn note_success(&self, now: Timestamp) {
+        note(&self.live.activity.succeeded, now);
+    }
+
+    /// What calls have noted of it: health checks need not ask what traffic shows.
+    #[must_use]
+    pub fn activity(&self) -> Activity {
+        let read = |at: &AtomicU64| Some(at.load(Ordering::Relaxed)).filter(|&at| at > 0);
+        let Noted { used, succeeded } = &self.live.activity;
+        Activity {
+            used: read(used).map(Timestamp::from_nanos),
+            succeeded: read(succeeded).map(Timestamp::from_nanos),
+        }
+    }
+}
+
+/// When an endpoint was last used, to a tenth of a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Activity {
+    /// When a call was last sent to it; `None` when nobody has noted one.
+    pub used: Option<Timestamp>,
+    /// When it last served a call well; `None` when nobody has noted one.
+    pub succeeded: Option<Timestamp>,
+}
+
+#[inline]
+fn note(at: &AtomicU64, now: Timestamp) {
+    const TENTH: u64 = 100_000_000;
+    let now = now.as_nanos().max(1);
+    let noted = at.load(Ordering::Relaxed);
+    // A clock that was set back is noted too.
+    if noted == 0 || now.abs_diff(noted) >= TENTH {
+        at.store(now, Ordering::Relaxed);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use buttress_core::{Endpoint, Endpoints, EndpointsError, Health, Timestamp};
 use tokio::task;
@@ -175,4 +176,23 @@ async fn who_waits_for_a_newer_list_gets_the_newest() {
     let (version, list) = waiting.await.unwrap();
     assert_eq!((version, list.len()), (1, 1));
     assert_eq!(endpoints.newer_than(0).await.0, 1, "who comes late has not missed it");
+}
+
+#[test]
+fn what_calls_note_of_an_endpoint_is_known_to_a_tenth_of_a_second_and_stays_with_it() {
+    let endpoint = Endpoint::new("a");
+    assert_eq!(endpoint.activity().used, None);
+    assert_eq!(endpoint.activity().succeeded, None);
+
+    let second = Timestamp::from_nanos(1_000_000_000);
+    endpoint.note_use(second);
+    endpoint.note_use(second + Duration::from_millis(99));
+    assert_eq!(endpoint.activity().used, Some(second));
+    assert_eq!(endpoint.activity().succeeded, None);
+
+    endpoint.note_success(second + Duration::from_millis(100));
+    endpoint.note_use(Timestamp::from_nanos(5));
+    let again = Endpoint::new("a").with_weight(2).in_place_of(&endpoint);
+    assert_eq!(again.activity().used, Some(Timestamp::from_nanos(5)), "a clock may go back");
+    assert_eq!(again.activity().succeeded, Some(second + Duration::from_millis(100)));
 }
