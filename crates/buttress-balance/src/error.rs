@@ -91,4 +91,7 @@ pub enum PolicyError {
         /// The largest that would do.
         most: f64,
     },
+    /// The list of endpoints cannot be.
+    #[error(transparent)]
+    Endpoints(#[from] buttress_core::EndpointsError),
 }

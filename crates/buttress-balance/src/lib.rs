@@ -1,8 +1,10 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod balancer;
 mod consistent_hash;
 mod error;
+mod event;
 mod hash;
 mod load;
 mod node;
@@ -11,13 +13,15 @@ mod pick;
 mod policy;
 mod sync;
 
+pub use balancer::{BalanceFuture, BalanceLayer, Balancer, Flight, Handle, Members, Settings, View};
 pub use consistent_hash::{ConsistentHash, MaglevRules, RendezvousRules, RingRules};
 pub use error::PolicyError;
+pub use event::BalanceEvent;
 pub use hash::{Hashing, KeyHasher};
 pub use load::Load;
 pub use node::Node;
 pub use order::{Candidates, Order};
-pub use pick::{Among, ByHash, ByTurn, Ended, NoKey, Picker, Policy};
+pub use pick::{Among, ByHash, ByTurn, DefaultPolicy, Ended, NoKey, Picker, Policy};
 pub use policy::{
     BoundedLoad, HashRing, Level, Levels, Loads, Maglev, MaglevWalk, Modulo, ModuloRules, ModuloWalk,
     Outlook, Part, Place, Priorities, Ramp, Random, RandomRules, RandomWalk, Rendezvous, RendezvousWalk,

@@ -6,14 +6,14 @@ use crate::sync::{AtomicU32, Ordering};
 #[repr(align(64))]
 pub struct Load {
     in_flight: AtomicU32,
-    weight: u32,
+    weight: AtomicU32,
 }
 
 impl Load {
     /// That of an endpoint of this weight, which has no calls.
     #[must_use]
     pub fn new(weight: u32) -> Self {
-        Self { in_flight: AtomicU32::new(0), weight }
+        Self { in_flight: AtomicU32::new(0), weight: AtomicU32::new(weight) }
     }
 
     /// How many calls are in flight.
@@ -26,8 +26,13 @@ impl Load {
     /// The endpoint's weight.
     #[inline]
     #[must_use]
-    pub const fn weight(&self) -> u32 {
-        self.weight
+    pub fn weight(&self) -> u32 {
+        self.weight.load(Ordering::Relaxed)
+    }
+
+    /// The endpoint was configured anew.
+    pub(crate) fn set_weight(&self, weight: u32) {
+        self.weight.store(weight, Ordering::Relaxed);
     }
 
     /// The count of the calls in flight.

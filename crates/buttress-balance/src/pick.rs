@@ -145,6 +145,9 @@ impl<O: fmt::Debug> fmt::Debug for ByTurn<O> {
     }
 }
 
+/// The policy of a balancer that is given none.
+pub type DefaultPolicy = crate::RandomRules;
+
 /// The key of calls that have none: each goes where chance, turns or load say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "a word: there is nothing to add to it")]

@@ -141,7 +141,12 @@ impl EndpointId {
 /// A request that may carry [`Facts`].
 ///
 /// `http::Request` carries them in its extensions. For a request type of your own the provided methods mean
-/// "none"; keep them in a field to take part.
+/// "none"; keep them in a field to take part. Text, bytes and numbers carry none.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say whether it carries facts about a call",
+    label = "this layer reads them from the request",
+    note = "for a request type that carries none write `impl buttress_core::HasFacts for {Self} {{}}`"
+)]
 pub trait HasFacts {
     /// The facts, if any were written.
     fn facts(&self) -> Option<&Facts> {
@@ -153,6 +158,33 @@ pub trait HasFacts {
         None
     }
 }
+
+macro_rules! none {
+    ($($request:ty),*) => { $(impl HasFacts for $request {})* };
+}
+
+none!(
+    (),
+    &str,
+    String,
+    &[u8],
+    Vec<u8>,
+    bytes::Bytes,
+    bool,
+    char,
+    u8,
+    u16,
+    u32,
+    u64,
+    u128,
+    usize,
+    i8,
+    i16,
+    i32,
+    i64,
+    i128,
+    isize
+);
 
 impl<B> HasFacts for http::Request<B> {
     #[inline]

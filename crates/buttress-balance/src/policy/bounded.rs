@@ -128,7 +128,7 @@ impl BoundedLoad {
         for _ in 0..PASSES {
             let mut weighed = 0;
             for endpoint in order.candidates(hash).filter(|&endpoint| usable(endpoint)) {
-                if self.reserve(endpoint, loads, weight) {
+                if self.reserve(endpoint, loads.load(endpoint), loads.total(), weight, u32::MAX) {
                     arrival.stay();
                     return Some(endpoint);
                 }
@@ -150,19 +150,26 @@ impl BoundedLoad {
         loads.total().fetch_sub(1, Ordering::SeqCst);
     }
 
-    fn reserve(&self, endpoint: usize, loads: &impl Loads, weight: u64) -> bool {
-        let load = loads.load(endpoint);
-        let total = || loads.total().load(Ordering::SeqCst);
+    /// Takes a place at `endpoint` for a call that is in the total, unless it has `most` or is at its bound.
+    pub(crate) fn reserve(
+        &self,
+        endpoint: usize,
+        load: &AtomicU32,
+        total: &AtomicUsize,
+        weight: u64,
+        most: u32,
+    ) -> bool {
+        let has_room =
+            |load: u32| load < most && self.has_room(endpoint, load, total.load(Ordering::SeqCst), weight);
         // A look first, so that a full endpoint costs others nothing.
-        if !self.has_room(endpoint, load.load(Ordering::SeqCst), total(), weight) {
+        if !has_room(load.load(Ordering::SeqCst)) {
             return false;
         }
-        let before = load.fetch_add(1, Ordering::SeqCst);
-        let room = self.has_room(endpoint, before, total(), weight);
-        if !room {
+        let has_room = has_room(load.fetch_add(1, Ordering::SeqCst));
+        if !has_room {
             load.fetch_sub(1, Ordering::SeqCst);
         }
-        room
+        has_room
     }
 
     /// Whether a call more than `load` is within `max(1, ceil(factor · total · own / weight))`, without a division.

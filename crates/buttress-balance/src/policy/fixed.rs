@@ -62,7 +62,7 @@ impl Policy for RoundRobinRules {
 }
 
 /// What a [`Random`] policy is built by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use = "rules do nothing until a balancer takes them"]
 pub struct RandomRules(());
 

@@ -121,6 +121,13 @@ impl Ramp {
         self.0 as f64 / WHOLE as f64
     }
 
+    /// This share of it, up to all.
+    #[must_use]
+    pub const fn percent(self, percent: u8) -> Self {
+        let share = self.0 * percent as u64 / 100;
+        Self(if share < WHOLE { share } else { WHOLE })
+    }
+
     /// Whether the endpoint takes a call of this hash now. What is taken with a share is taken with every larger one, and
     /// endpoints take different hashes.
     #[inline]

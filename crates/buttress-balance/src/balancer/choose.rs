@@ -1,0 +1,220 @@
+//! Which endpoint gets a call.
+
+use std::cell::Cell;
+
+use buttress_core::{EndpointId, Facts, Timestamp};
+
+use super::snapshot::{Snapshot, Table};
+use super::station::{Member, Rules};
+use crate::sync::Ordering;
+use crate::{Among, Load, Picker, Policy, Tier};
+
+/// Why there is no endpoint for a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Without {
+    /// None can serve.
+    Usable,
+    /// Those that can have all the calls that they may have.
+    Place,
+}
+
+/// One choice, as far as it has come.
+struct Choice<'a, 'b, S, P: Policy, C> {
+    snapshot: &'a Snapshot<S, P, C>,
+    rules: &'b Rules<P, C>,
+    hash: u64,
+    tried: &'b [EndpointId],
+    now: Cell<Option<Timestamp>>,
+    was_full: Cell<bool>,
+}
+
+/// The endpoints of one tier, for one call.
+struct View<'a, 'b, S, P: Policy, C> {
+    choice: &'b Choice<'a, 'b, S, P, C>,
+    table: &'a Table<P::Picker>,
+    tier: Tier,
+    /// Whether endpoints that start slowly refuse some calls.
+    is_ramped: bool,
+    /// What bounds are reckoned by; 0 where there are none.
+    weight: u64,
+    /// The weight of the endpoints that were usable and full.
+    full: Cell<u64>,
+}
+
+/// Nobody loses so many races in a row.
+const PASSES: u32 = 100;
+
+impl<S, P: Policy, C> Snapshot<S, P, C> {
+    /// Chooses an endpoint for a call of this hash, and takes a place there.
+    #[inline]
+    pub(crate) fn choose<'a>(
+        &'a self,
+        rules: &Rules<P, C>,
+        hash: u64,
+        facts: Option<&Facts>,
+    ) -> Result<&'a Member<S, P, C>, Without> {
+        let is_bounded = rules.settings.bounded_load.is_some();
+        if is_bounded {
+            rules.total.fetch_add(1, Ordering::SeqCst);
+        }
+        let counted = Counted(is_bounded.then_some(rules));
+        let (tried, prefer) = facts.map_or((&[][..], None), |facts| (&facts.tried[..], facts.prefer));
+        let choice =
+            Choice { snapshot: self, rules, hash, tried, now: Cell::new(None), was_full: Cell::new(false) };
+        let member = prefer.and_then(|id| choice.preferred(id)).or_else(|| choice.any());
+        match member {
+            Some(member) => {
+                std::mem::forget(counted);
+                Ok(member)
+            }
+            None if choice.was_full.get() => Err(Without::Place),
+            None => Err(Without::Usable),
+        }
+    }
+}
+
+impl<'a, S, P: Policy, C> Choice<'a, '_, S, P, C> {
+    /// The endpoint that the call is bound to, if that is well: it may drain.
+    #[cold]
+    fn preferred(&self, id: EndpointId) -> Option<&'a Member<S, P, C>> {
+        let tables = &self.snapshot.tables;
+        let present = tables.by_id.get(&id).map(|&at| &tables.members[at as usize]);
+        let leaving = || {
+            self.snapshot.leaving.iter().map(|(member, _)| member).find(|member| member.endpoint.id() == id)
+        };
+        let member = present.or_else(leaving)?;
+        let condition = member.endpoint.condition();
+        let takes = condition.is_well() && !condition.is_in_maintenance() && !self.tried.contains(&id);
+        (takes && member.station.enter()).then_some(member)
+    }
+
+    #[inline]
+    fn any(&self) -> Option<&'a Member<S, P, C>> {
+        if let Some(tier) = self.snapshot.outlook.pick(self.hash)
+            && let Some(member) = self.of(tier, self.is_ramped())
+        {
+            return Some(member);
+        }
+        self.other()
+    }
+
+    /// None of those that come first takes it.
+    #[cold]
+    fn other(&self) -> Option<&'a Member<S, P, C>> {
+        let outlook = &self.snapshot.outlook;
+        let again = |choice: &Self| outlook.order(self.hash).find_map(|tier| choice.of(tier, false));
+        again(self).or_else(|| {
+            // Each of them was tried: once more there is better than not at all.
+            let anew = Choice { tried: &[], now: self.now.clone(), was_full: self.was_full.clone(), ..*self };
+            let found = if self.tried.is_empty() { None } else { again(&anew) };
+            self.was_full.set(anew.was_full.get());
+            found
+        })
+    }
+
+    #[inline]
+    fn is_ramped(&self) -> bool {
+        let Snapshot { is_partial, slow_until, .. } = *self.snapshot;
+        is_partial || slow_until > Timestamp::ZERO && slow_until > self.now()
+    }
+
+    #[inline]
+    fn now(&self) -> Timestamp {
+        if let Some(now) = self.now.get() {
+            return now;
+        }
+        let now = self.rules.settings.clock.now();
+        self.now.set(Some(now));
+        now
+    }
+
+    #[inline]
+    fn of(&self, tier: Tier, is_ramped: bool) -> Option<&'a Member<S, P, C>> {
+        let tables = &*self.snapshot.tables;
+        let table = &tables.pickers[tier.level()];
+        let weight =
+            if table.bound.is_some() { self.snapshot.outlook.usable_weight(tier.level()) as u64 } else { 0 };
+        let mut view = View { choice: self, table, tier, is_ramped, weight, full: Cell::new(0) };
+        for _ in 0..PASSES {
+            if let Some(position) = table.picker.pick(self.hash, &view) {
+                return Some(&tables.members[table.member(position)]);
+            }
+            // All bounds together have room for one call more: unless the weight was wrong, or another call took it.
+            if table.bound.is_none() || view.full.get() == 0 || view.full.get() == view.weight {
+                break;
+            }
+            view.weight = view.full.replace(0);
+        }
+        None
+    }
+}
+
+impl<'a, S, P: Policy, C> View<'a, '_, S, P, C> {
+    #[inline]
+    fn member(&self, position: usize) -> &'a Member<S, P, C> {
+        &self.choice.snapshot.tables.members[self.table.member(position)]
+    }
+
+    /// Whether a slow start, or a weight that it asked for, lets the endpoint have this call.
+    #[cold]
+    fn is_accepted(&self, member: &Member<S, P, C>) -> bool {
+        let settings = &self.choice.rules.settings;
+        let endpoint = &member.endpoint;
+        let ramp = settings.slow_start.ramp(endpoint.usable_since(), self.choice.now());
+        let ramp = ramp.percent(endpoint.condition().weight_percent());
+        ramp.accepts(self.choice.hash, endpoint.id())
+    }
+}
+
+impl<S, P: Policy, C> Among for View<'_, '_, S, P, C> {
+    #[inline]
+    fn is_usable(&self, position: usize) -> bool {
+        let member = self.member(position);
+        self.tier.takes(member.endpoint.condition())
+            && (self.choice.tried.is_empty() || !self.choice.tried.contains(&member.endpoint.id()))
+            && (!self.is_ramped || self.is_accepted(member))
+    }
+
+    #[inline]
+    fn admit(&self, position: usize) -> bool {
+        if !self.is_usable(position) {
+            return false;
+        }
+        let station = &self.member(position).station;
+        let is_admitted = match &self.table.bound {
+            None => station.enter(),
+            Some(bound) => {
+                let load = station.load.count();
+                let most = station.rules.settings.max_in_flight;
+                bound.reserve(position, load, &self.choice.rules.total, self.weight, most)
+            }
+        };
+        if !is_admitted {
+            self.choice.was_full.set(true);
+            let weight = u64::from(self.member(position).endpoint.weight());
+            self.full.set(self.full.get().saturating_add(weight));
+        }
+        is_admitted
+    }
+
+    #[inline]
+    fn load(&self, position: usize) -> &Load {
+        &self.member(position).station.load
+    }
+
+    #[inline]
+    fn now(&self) -> Timestamp {
+        self.choice.now()
+    }
+}
+
+/// A call that is being placed: it is in the total, and leaves it again unless it stays.
+struct Counted<'a, P, C>(Option<&'a Rules<P, C>>);
+
+impl<P, C> Drop for Counted<'_, P, C> {
+    fn drop(&mut self) {
+        if let Some(rules) = self.0 {
+            rules.total.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}

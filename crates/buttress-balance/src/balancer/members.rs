@@ -1,0 +1,89 @@
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use buttress_core::{Endpoint, EndpointId, Endpoints, EndpointsError};
+
+type Make<S> = Arc<dyn Fn(&Endpoint) -> Option<S> + Send + Sync>;
+
+/// The endpoints of a balancer, and how a service is made of each.
+///
+/// A list of pairs is one, of endpoints that never change; so is an [`Endpoints`] that discovery feeds, with a closure:
+///
+/// ```
+/// use buttress_balance::Members;
+/// use buttress_core::{Endpoint, Endpoints};
+/// use tower::service_fn;
+///
+/// # fn main() -> Result<(), buttress_core::EndpointsError> {
+/// let connect = |endpoint: &Endpoint| {
+///     let address = endpoint.address().clone();
+///     service_fn(move |query: String| {
+///         let address = address.clone();
+///         async move { Ok::<_, std::convert::Infallible>(format!("{address} answers {query}")) }
+///     })
+/// };
+/// let fixed = Members::from([("10.0.0.1:80", "one"), ("10.0.0.2:80", "two")]);
+/// let discovered = Members::new(Endpoints::new([])?, connect);
+/// # let _ = (fixed, discovered);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Members<S> {
+    pub(crate) endpoints: Result<Endpoints, EndpointsError>,
+    pub(crate) make: Make<S>,
+    /// Whether the list is meant to stay as it is, so that an empty one is a mistake.
+    pub(crate) is_fixed: bool,
+}
+
+impl<S> Members<S> {
+    /// These endpoints, as they come and go, each with the service that `make` makes of it.
+    ///
+    /// `make` is called once for an endpoint that joins, and again when its configuration changes; now and then once more, when two
+    /// changes meet. It runs on the thread that changes the list, so it should not block: make services that
+    /// connect when they are first called.
+    pub fn new(endpoints: Endpoints, make: impl Fn(&Endpoint) -> S + Send + Sync + 'static) -> Self {
+        Self::looked_up(endpoints, move |endpoint| Some(make(endpoint)))
+    }
+
+    /// The same, where an endpoint without a service is left out.
+    pub(crate) fn looked_up(
+        endpoints: Endpoints,
+        make: impl Fn(&Endpoint) -> Option<S> + Send + Sync + 'static,
+    ) -> Self {
+        Self { endpoints: Ok(endpoints), make: Arc::new(make), is_fixed: false }
+    }
+}
+
+impl<S, E> From<Vec<(E, S)>> for Members<S>
+where
+    S: Clone + Send + Sync + 'static,
+    E: Into<Endpoint>,
+{
+    fn from(list: Vec<(E, S)>) -> Self {
+        let list: Vec<(Endpoint, S)> =
+            list.into_iter().map(|(endpoint, service)| (endpoint.into(), service)).collect();
+        let endpoints = Endpoints::new(list.iter().map(|(endpoint, _)| endpoint.clone()));
+        let services: HashMap<EndpointId, S> =
+            list.into_iter().map(|(endpoint, service)| (endpoint.id(), service)).collect();
+        let make = move |endpoint: &Endpoint| services.get(&endpoint.id()).cloned();
+        Self { endpoints, make: Arc::new(make), is_fixed: true }
+    }
+}
+
+impl<S, E, const N: usize> From<[(E, S); N]> for Members<S>
+where
+    S: Clone + Send + Sync + 'static,
+    E: Into<Endpoint>,
+{
+    fn from(list: [(E, S); N]) -> Self {
+        Vec::from(list).into()
+    }
+}
+
+impl<S> fmt::Debug for Members<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Members").field("endpoints", &self.endpoints).finish_non_exhaustive()
+    }
+}

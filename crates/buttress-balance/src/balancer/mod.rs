@@ -1,0 +1,31 @@
+//! The balancer: a service over many.
+
+mod choose;
+mod future;
+mod handle;
+mod layer;
+mod members;
+mod service;
+mod settings;
+mod shared;
+mod snapshot;
+mod station;
+
+use std::sync::Arc;
+
+use choose::Without;
+use station::Station;
+
+pub use future::BalanceFuture;
+pub use handle::{Handle, View};
+pub use layer::BalanceLayer;
+pub use members::Members;
+pub use service::Balancer;
+pub use settings::Settings;
+pub use station::Flight;
+
+/// An endpoint that was chosen, at which a place is taken for the call.
+pub(crate) struct Placed<S, P, C> {
+    station: Arc<Station<P, C>>,
+    service: S,
+}

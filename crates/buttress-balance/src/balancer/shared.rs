@@ -1,0 +1,291 @@
+//! The state of a balancer, which all its clones share.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::{Arc, OnceLock, Weak};
+
+use arc_swap::{ArcSwap, Guard};
+use buttress_core::{Endpoint, EndpointId, Endpoints, Following, HasFacts, Key, Timestamp, draw};
+
+use super::members::Members;
+use super::snapshot::{Snapshot, Tables};
+use super::station::{Member, Rules, Station, Sweep};
+use super::{Placed, Without};
+use crate::sync::{AtomicBool, Ordering};
+use crate::{BalanceEvent, Hashing, Policy, PolicyError};
+
+pub(crate) struct Shared<S, P: Policy, C> {
+    pub(crate) rules: Arc<Rules<P, C>>,
+    pub(crate) endpoints: Endpoints,
+    make: Arc<dyn Fn(&Endpoint) -> Option<S> + Send + Sync>,
+    snapshot: ArcSwap<Snapshot<S, P, C>>,
+    hashing: Hashing,
+    /// Someone is working out what follows from the newest conditions.
+    is_refreshing: AtomicBool,
+    following: OnceLock<Following>,
+}
+
+impl<S, P, C> Shared<S, P, C>
+where
+    S: Clone + Send + Sync + 'static,
+    P: Policy,
+    C: Send + Sync + 'static,
+{
+    pub(crate) fn new(members: &Members<S>, rules: Rules<P, C>) -> Result<Arc<Self>, PolicyError> {
+        let endpoints = members.endpoints.clone().map_err(PolicyError::from)?;
+        let (rules, make) = (Arc::new(rules), Arc::clone(&members.make));
+        let (version, list) = endpoints.numbered();
+        if members.is_fixed && list.is_empty() {
+            return Err(PolicyError::NoEndpoints);
+        }
+        let changes = Endpoint::changes();
+        let joined = join(&list, None, &rules, &make, &mut HashMap::new());
+        let tables = Tables::new(version, joined, &rules, None)?;
+        let snapshot = Snapshot::new(Arc::new(tables), Arc::new([]), changes, &rules);
+        let shared = Arc::new(Self {
+            hashing: rules.policy.hashing(),
+            rules,
+            make,
+            snapshot: ArcSwap::from_pointee(snapshot),
+            is_refreshing: AtomicBool::new(false),
+            following: OnceLock::new(),
+            endpoints,
+        });
+        let (follower, sweeper) = (Arc::downgrade(&shared), Arc::downgrade(&shared));
+        let follow = move |version, list: &Arc<[Endpoint]>| {
+            if let Some(shared) = follower.upgrade() {
+                shared.follow(version, list);
+            }
+        };
+        let _ = shared.following.set(shared.endpoints.follow(follow));
+        let _ = shared.rules.sweeper.set(sweeper);
+        // The list may have changed before it was followed.
+        let (version, list) = shared.endpoints.numbered();
+        shared.follow(version, &list);
+        Ok(shared)
+    }
+
+    /// What the choice for a request depends on.
+    #[inline]
+    pub(crate) fn hash<Req>(&self, key: &impl Key<Req>, request: &Req) -> u64 {
+        let mut sink = self.hashing.sink();
+        if key.key(request, &mut sink) { sink.finish() } else { draw() }
+    }
+
+    /// Chooses an endpoint for `request`, and takes a place there.
+    #[inline]
+    pub(crate) fn place<Req: HasFacts>(&self, hash: u64, request: &Req) -> Result<Placed<S, P, C>, Without> {
+        let snapshot = self.fresh();
+        let facts = request.facts();
+        let member = snapshot.choose(&self.rules, hash, facts)?;
+        if let Some(facts) = facts {
+            facts.chose(member.endpoint.id());
+        }
+        Ok(Placed { station: Arc::clone(&member.station), service: member.service.clone() })
+    }
+
+    /// The snapshot, in which all that followed from conditions is true now; or nearly so, while another thread works it out.
+    #[inline]
+    fn fresh(&self) -> Guard<Arc<Snapshot<S, P, C>>> {
+        let snapshot = self.snapshot.load();
+        if snapshot.changes == Endpoint::changes() { snapshot } else { self.refreshed(snapshot) }
+    }
+
+    #[cold]
+    fn refreshed(&self, old: Guard<Arc<Snapshot<S, P, C>>>) -> Guard<Arc<Snapshot<S, P, C>>> {
+        if self.is_refreshing.swap(true, Ordering::AcqRel) {
+            return old;
+        }
+        drop(old);
+        self.refresh();
+        self.is_refreshing.store(false, Ordering::Release);
+        self.snapshot.load()
+    }
+
+    /// Works out what follows from the newest conditions.
+    fn refresh(&self) {
+        self.change(|present| {
+            let changes = Endpoint::changes();
+            let (tables, leaving) = (Arc::clone(&present.tables), Arc::clone(&present.leaving));
+            Some(Snapshot::new(tables, leaving, changes, &self.rules))
+        });
+    }
+
+    /// Replaces the snapshot by what `next` makes of it, unless that is nothing, and tells what has changed in it.
+    fn change(&self, mut next: impl FnMut(&Snapshot<S, P, C>) -> Option<Snapshot<S, P, C>>) {
+        loop {
+            let present = self.snapshot.load_full();
+            let Some(next) = next(&present) else { return };
+            let next = Arc::new(next);
+            let before = self.snapshot.compare_and_swap(&present, Arc::clone(&next));
+            if Arc::ptr_eq(&before, &present) {
+                return self.tell(&present, &next);
+            }
+        }
+    }
+
+    fn tell(&self, before: &Snapshot<S, P, C>, after: &Snapshot<S, P, C>) {
+        if self.rules.settings.observer.is_none() {
+            return;
+        }
+        let panics = |snapshot: &Snapshot<S, P, C>, priority: u32| {
+            let levels = snapshot.tables.levels.all().iter().enumerate();
+            levels.into_iter().any(|(at, level)| level.priority == priority && snapshot.outlook.panics(at))
+        };
+        let mut told = None;
+        for &crate::Level { priority, .. } in after.tables.levels.all() {
+            if told == Some(priority) {
+                continue;
+            }
+            told = Some(priority);
+            match (panics(before, priority), panics(after, priority)) {
+                (false, true) => self.rules.settings.tell(&BalanceEvent::Panic { priority }),
+                (true, false) => self.rules.settings.tell(&BalanceEvent::Calm { priority }),
+                _ => {}
+            }
+        }
+    }
+
+    /// Takes over a new list of endpoints.
+    fn follow(self: &Arc<Self>, version: u64, list: &Arc<[Endpoint]>) {
+        let (mut made, mut refused, mut counts) = (HashMap::new(), None, None);
+        let now = self.rules.settings.clock.now();
+        self.change(|present| {
+            counts = None;
+            let tables = &*present.tables;
+            if tables.version >= version {
+                return None;
+            }
+            let changes = Endpoint::changes();
+            let members = join(list, Some(present), &self.rules, &self.make, &mut made);
+            let stays: HashSet<EndpointId> = members.iter().map(|member| member.endpoint.id()).collect();
+            let left: Vec<&Member<S, P, C>> =
+                tables.members.iter().filter(|member| !stays.contains(&member.endpoint.id())).collect();
+            let joined = members.len() + left.len() - tables.members.len();
+            counts = Some((members.len(), joined, left.len()));
+            let until = now + self.rules.settings.drain;
+            let before = present.leaving.iter().filter(|(member, _)| !stays.contains(&member.endpoint.id()));
+            let leaving = before.cloned().chain(left.into_iter().map(|member| (member.clone(), until)));
+            let leaving = leaving.collect();
+            match Tables::new(version, members, &self.rules, Some(tables)) {
+                Ok(tables) => Some(Snapshot::new(Arc::new(tables), leaving, changes, &self.rules)),
+                Err(error) => {
+                    refused = Some(error);
+                    None
+                }
+            }
+        });
+        let settings = &self.rules.settings;
+        if let Some(error) = &refused {
+            settings.tell(&BalanceEvent::Refused { error });
+        } else if let Some((endpoints, joined, left)) = counts {
+            settings.tell(&BalanceEvent::Changed { endpoints, joined, left });
+            if left > 0 {
+                self.let_go();
+            }
+        }
+    }
+
+    /// Marks those that have left, drops those among them that have no calls, and looks again when their time is over.
+    fn let_go(self: &Arc<Self>) {
+        let mark = |leaving: &[(Member<S, P, C>, Timestamp)]| {
+            leaving.iter().for_each(|(member, _)| member.station.has_left.store(true, Ordering::SeqCst));
+        };
+        mark(&self.snapshot.load().leaving);
+        self.sweep();
+        let (clock, shared) = (self.rules.settings.clock.clone(), Arc::downgrade(self));
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let time_up = clock.sleep(self.rules.settings.drain);
+            runtime.spawn(async move {
+                time_up.await;
+                if let Some(shared) = Weak::upgrade(&shared) {
+                    shared.sweep();
+                }
+            });
+        }
+    }
+
+    pub(crate) fn snapshot(&self) -> Guard<Arc<Snapshot<S, P, C>>> {
+        self.fresh()
+    }
+}
+
+impl<S, P, C> Sweep for Shared<S, P, C>
+where
+    S: Clone + Send + Sync + 'static,
+    P: Policy,
+    C: Send + Sync + 'static,
+{
+    /// Drops the endpoints that have left and have no calls any more, or whose time is over.
+    fn sweep(&self) {
+        let now = self.rules.settings.clock.now();
+        let mut drained: Vec<(EndpointId, u32)> = Vec::new();
+        self.change(|present| {
+            drained.clear();
+            let is_over = |(member, until): &&(Member<S, P, C>, Timestamp)| {
+                member.station.load.in_flight() == 0 || *until <= now
+            };
+            let over = present.leaving.iter().filter(is_over);
+            drained.extend(over.map(|(member, _)| (member.endpoint.id(), member.station.load.in_flight())));
+            if drained.is_empty() {
+                return None;
+            }
+            let leaving = present.leaving.iter().filter(|entry| !is_over(entry)).cloned().collect();
+            Some(present.with_leaving(leaving))
+        });
+        for &(endpoint, in_flight) in &drained {
+            self.rules.settings.tell(&BalanceEvent::Drained { endpoint, in_flight });
+        }
+    }
+}
+
+/// The members of `list`: those of `present` that stay, in their order, and then those that have joined.
+fn join<S, P: Policy, C>(
+    list: &[Endpoint],
+    present: Option<&Snapshot<S, P, C>>,
+    rules: &Arc<Rules<P, C>>,
+    make: &Arc<dyn Fn(&Endpoint) -> Option<S> + Send + Sync>,
+    made: &mut HashMap<EndpointId, Option<S>>,
+) -> Box<[Member<S, P, C>]>
+where
+    S: Clone,
+{
+    let listed: HashMap<EndpointId, &Endpoint> =
+        list.iter().map(|endpoint| (endpoint.id(), endpoint)).collect();
+    let mut service =
+        |endpoint: &Endpoint| made.entry(endpoint.id()).or_insert_with(|| make(endpoint)).clone();
+    let mut members = Vec::with_capacity(list.len());
+    for member in present.map_or(&[][..], |present| &present.tables.members) {
+        let Some(&endpoint) = listed.get(&member.endpoint.id()) else { continue };
+        if endpoint.is_configured_as(&member.endpoint) {
+            members.push(Member { endpoint: endpoint.clone(), ..member.clone() });
+        } else if let Some(service) = service(endpoint) {
+            let station = Arc::clone(&member.station);
+            station.load.set_weight(endpoint.weight());
+            members.push(Member { endpoint: endpoint.clone(), station, service });
+        }
+    }
+    for endpoint in list {
+        if present.is_some_and(|present| present.tables.by_id.contains_key(&endpoint.id())) {
+            continue;
+        }
+        if let Some(service) = service(endpoint) {
+            // One that comes back while its calls drain goes on counting them.
+            let leaving = present.map_or(&[][..], |present| &present.leaving);
+            let same = leaving.iter().find(|(member, _)| member.endpoint.id() == endpoint.id());
+            let station = match same {
+                Some((member, _)) => Arc::clone(&member.station),
+                None => Arc::new(Station::new(endpoint.weight(), Arc::clone(rules))),
+            };
+            station.has_left.store(false, Ordering::SeqCst);
+            members.push(Member { endpoint: endpoint.clone(), station, service });
+        }
+    }
+    members.into()
+}
+
+impl<S, P: Policy, C> fmt::Debug for Shared<S, P, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("endpoints", &self.endpoints).finish_non_exhaustive()
+    }
+}

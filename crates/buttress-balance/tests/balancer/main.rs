@@ -1,0 +1,7 @@
+//! The balancer as its users see it.
+
+mod changes;
+mod choice;
+mod contract;
+mod support;
+mod waiting;
