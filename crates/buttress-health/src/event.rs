@@ -1,6 +1,8 @@
-use buttress_core::Name;
+use std::time::Duration;
 
-use crate::{DependencyState, Phase};
+use buttress_core::{Endpoint, Name};
+
+use crate::{DependencyState, EjectionReason, Phase, SkipReason, UnejectionReason};
 
 /// What an observer is told. All events are told outside every lock.
 #[derive(Clone, Copy, Debug)]
@@ -51,5 +53,41 @@ pub enum HealthEvent<'a> {
         name: &'a Name,
         /// The phase it is in.
         phase: Phase,
+    },
+    /// An endpoint was ejected, since its calls fail.
+    #[non_exhaustive]
+    Ejected {
+        /// The name of the outlier detection.
+        policy: &'a Name,
+        /// The endpoint.
+        endpoint: &'a Endpoint,
+        /// Why.
+        reason: EjectionReason,
+        /// For how long.
+        time: Duration,
+        /// How often in a row.
+        times: u32,
+    },
+    /// An ejection has ended: the endpoint gets calls again, few at first where its balancer starts slowly.
+    #[non_exhaustive]
+    Unejected {
+        /// The name of the outlier detection.
+        policy: &'a Name,
+        /// The endpoint.
+        endpoint: &'a Endpoint,
+        /// Why.
+        reason: UnejectionReason,
+    },
+    /// An endpoint was to be ejected, and was not.
+    #[non_exhaustive]
+    EjectionSkipped {
+        /// The name of the outlier detection.
+        policy: &'a Name,
+        /// The endpoint.
+        endpoint: &'a Endpoint,
+        /// Why it was to be ejected.
+        reason: EjectionReason,
+        /// Why it was not.
+        skipped: SkipReason,
     },
 }

@@ -12,14 +12,22 @@ mod call;
 mod event;
 mod future;
 mod layer;
+mod outlier;
+mod policy;
 mod serve;
 mod service;
 mod shutdown;
+mod sync;
 
 pub use call::HealthCall;
 pub use event::HealthEvent;
 pub use future::HealthFuture;
 pub use layer::HealthLayer;
+pub use outlier::{
+    ByResult, Ejected, FindFault, Outlier, OutlierCall, OutlierCounts, OutlierDetection, OutlierFuture,
+    OutlierHandle, OutlierLayer, OutlierSettingsError, OutlierView, Outliers, SkipReason, UnejectionReason,
+};
+pub use policy::outlier::{EjectionReason, Fault};
 pub use serve::{
     Dependency, DependencyReport, DependencyState, Phase, Readiness, Report, Status, Traffic, TrafficReport,
 };
@@ -28,6 +36,9 @@ pub use shutdown::{
     Aborted, Aborting, Connection, ConnectionGuard, Ended, Finished, Shutdown, Stage, Stopping,
 };
 
+#[cfg(feature = "http")]
+#[cfg_attr(docsrs, doc(cfg(feature = "http")))]
+pub use outlier::ByStatus;
 #[cfg(feature = "http")]
 #[cfg_attr(docsrs, doc(cfg(feature = "http")))]
 pub use serve::{

@@ -1,0 +1,3 @@
+//! The algorithms: pure, with `now` and randomness as values.
+
+pub(crate) mod outlier;
