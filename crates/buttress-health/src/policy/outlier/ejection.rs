@@ -81,8 +81,7 @@ mod tests {
     fn each_ejection_is_longer_up_to_the_longest_and_each_good_interval_takes_one_back() {
         let rules = Rules { max_ejection_time_jitter: Duration::ZERO, ..Rules::default() };
         let mut term = Term::default();
-        let mut eject =
-            |term: &mut Term| term.eject(&rules, Timestamp::ZERO, u64::MAX).since(Timestamp::ZERO);
+        let eject = |term: &mut Term| term.eject(&rules, Timestamp::ZERO, u64::MAX).since(Timestamp::ZERO);
 
         let times: Vec<_> = (0..12).map(|_| eject(&mut term).as_secs()).collect();
         assert_eq!(times, [30, 60, 90, 120, 150, 180, 210, 240, 270, 300, 300, 300]);

@@ -69,6 +69,8 @@ fn worst_first(mut judged: Vec<(usize, Tally)>, stands_out: impl Fn(Tally) -> bo
 mod tests {
     use super::*;
 
+    const NONE: [usize; 0] = [];
+
     /// Of a thousand calls each, so many succeed.
     fn tallies(succeeded: &[u64]) -> Vec<(usize, Tally)> {
         let tally = |succeeded| Tally { succeeded, failed: 1000 - succeeded };
@@ -83,19 +85,19 @@ mod tests {
     fn the_one_that_is_far_below_the_others_stands_out() {
         // Mean 0.98, deviation 0.04: 1.9 of these below it is 0.904.
         assert_eq!(outliers(&[1000, 1000, 1000, 1000, 900]), [4]);
-        assert_eq!(outliers(&[1000, 1000, 1000, 900, 900]), [], "two of five are no outliers: 0.867");
+        assert_eq!(outliers(&[1000, 1000, 1000, 900, 900]), NONE, "two of five are no outliers: 0.867");
     }
 
     #[test]
     fn where_all_fail_alike_none_stands_out() {
-        assert_eq!(outliers(&[0; 10]), []);
-        assert_eq!(outliers(&[500; 10]), []);
+        assert_eq!(outliers(&[0; 10]), NONE);
+        assert_eq!(outliers(&[500; 10]), NONE);
     }
 
     #[test]
     fn nobody_above_the_floor_stands_out_however_alike_the_others_are() {
-        assert_eq!(outliers(&[1000, 1000, 1000, 1000, 1000, 999]), []);
-        assert_eq!(outliers(&[1000, 1000, 1000, 1000, 1000, 950]), [], "at the floor");
+        assert_eq!(outliers(&[1000, 1000, 1000, 1000, 1000, 999]), NONE);
+        assert_eq!(outliers(&[1000, 1000, 1000, 1000, 1000, 950]), NONE, "at the floor");
         assert_eq!(outliers(&[1000, 1000, 1000, 1000, 1000, 949]), [5]);
 
         let as_envoy = Rules { success_rate_floor: 100, ..Rules::default() };
@@ -105,16 +107,16 @@ mod tests {
 
     #[test]
     fn few_endpoints_and_few_calls_make_no_rate() {
-        assert_eq!(outliers(&[1000, 1000, 1000, 0]), [], "four endpoints");
+        assert_eq!(outliers(&[1000, 1000, 1000, 0]), NONE, "four endpoints");
 
         let few = |calls| {
             let mut tallies = tallies(&[1000; 5]);
             tallies.push((5, Tally { succeeded: 0, failed: calls }));
             tallies
         };
-        assert_eq!(below_success_rate(&Rules::default(), &few(99)), []);
+        assert_eq!(below_success_rate(&Rules::default(), &few(99)), NONE);
         assert_eq!(below_success_rate(&Rules::default(), &few(100)), [5]);
-        assert_eq!(above_failure_percentage(&Rules::default(), &few(49)), []);
+        assert_eq!(above_failure_percentage(&Rules::default(), &few(49)), NONE);
         assert_eq!(above_failure_percentage(&Rules::default(), &few(50)), [5]);
     }
 
@@ -130,7 +132,7 @@ mod tests {
     #[test]
     fn no_count_is_too_large() {
         let large = vec![(0, Tally { succeeded: u64::MAX, failed: u64::MAX }); 5];
-        assert_eq!(below_success_rate(&Rules::default(), &large), []);
+        assert_eq!(below_success_rate(&Rules::default(), &large), NONE);
         assert_eq!(above_failure_percentage(&Rules::default(), &large).len(), 5);
     }
 }

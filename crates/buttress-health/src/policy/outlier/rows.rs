@@ -113,6 +113,7 @@ mod tests {
     use super::*;
     use EjectionReason::{Consecutive5xx, ConsecutiveGatewayFailure, ConsecutiveLocalOriginFailure};
 
+    const NONE: [EjectionReason; 0] = [];
     const SERVICE: Seen = Seen::Failure(Fault::Service);
     const GATEWAY: Seen = Seen::Failure(Fault::Gateway);
     const LOCAL: Seen = Seen::Failure(Fault::Local);
@@ -142,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_row_is_full_at_its_limit_and_then_begins_anew() {
-        assert_eq!(full(&rules(false), &[SERVICE; 2]), []);
+        assert_eq!(full(&rules(false), &[SERVICE; 2]), NONE);
         assert_eq!(full(&rules(false), &[SERVICE; 3]), [Consecutive5xx]);
         assert_eq!(full(&rules(false), &[SERVICE; 5]), [Consecutive5xx]);
         assert_eq!(full(&rules(false), &[SERVICE; 6]), [Consecutive5xx; 2]);
@@ -150,12 +151,12 @@ mod tests {
 
     #[test]
     fn a_success_ends_every_row_and_what_is_soft_ends_none() {
-        assert_eq!(full(&rules(false), &[SERVICE, SERVICE, Seen::Success, SERVICE, SERVICE]), []);
+        assert_eq!(full(&rules(false), &[SERVICE, SERVICE, Seen::Success, SERVICE, SERVICE]), NONE);
         assert_eq!(
             full(&rules(false), &[SERVICE, SERVICE, Seen::Soft, Seen::Soft, SERVICE]),
             [Consecutive5xx]
         );
-        assert_eq!(full(&rules(false), &[Seen::Soft; 20]), []);
+        assert_eq!(full(&rules(false), &[Seen::Soft; 20]), NONE);
     }
 
     #[test]
@@ -178,7 +179,7 @@ mod tests {
             [Consecutive5xx],
             "rows of their own"
         );
-        assert_eq!(full(&rules(true), &[LOCAL, SERVICE, LOCAL]), [], "a response ends the row of none");
+        assert_eq!(full(&rules(true), &[LOCAL, SERVICE, LOCAL]), NONE, "a response ends the row of none");
     }
 
     #[test]
