@@ -41,8 +41,14 @@ use crate::{Aborted, Aborting, Shutdown, Stopping};
 #[derive(Debug)]
 pub struct ConnectionGuard {
     shutdown: Shutdown,
-    /// Counted by the channel.
+    /// Counted by the channel. It goes after `drop` has said how.
     _alive: watch::Receiver<()>,
+}
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        self.shutdown.guard_drops();
+    }
 }
 
 impl ConnectionGuard {
@@ -69,8 +75,8 @@ impl ConnectionGuard {
         C: Future,
         G: FnOnce(Pin<&mut C>),
     {
-        let Self { shutdown, _alive: alive } = self;
-        Connection { alive: Some(alive), ..Connection::new(connection, Some(graceful), &shutdown) }
+        let connection = Connection::new(connection, Some(graceful), &self.shutdown);
+        Connection { guard: Some(self), ..connection }
     }
 }
 
@@ -89,13 +95,13 @@ pub struct Connection<C, G> {
     stopping: Stopping,
     aborting: Aborting,
     /// Dropped last, and so after the connection: then no one waits for it any more.
-    alive: Option<watch::Receiver<()>>,
+    guard: Option<ConnectionGuard>,
 }
 
 impl<C, G> Connection<C, G> {
     pub(crate) fn new(connection: C, graceful: Option<G>, shutdown: &Shutdown) -> Self {
         let (stopping, aborting) = (shutdown.stopping(), shutdown.aborting());
-        Self { connection: Some(connection), graceful, stopping, aborting, alive: None }
+        Self { connection: Some(connection), graceful, stopping, aborting, guard: None }
     }
 }
 
@@ -125,7 +131,7 @@ where
             }
         };
         this.connection.set(None);
-        *this.alive = None;
+        *this.guard = None;
         Poll::Ready(ended)
     }
 }

@@ -36,7 +36,7 @@ pub enum Ended {
 /// The shutdown was aborted before it was over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the shutdown was aborted with work left to do")]
-#[non_exhaustive]
+#[expect(clippy::exhaustive_structs, reason = "a word: there is nothing to add to it")]
 pub struct Aborted;
 
 impl Stopping {
@@ -58,9 +58,9 @@ impl Finished {
         let shutdown = shutdown.clone();
         Self(Box::pin(async move {
             shutdown.until(Schedule::stop_accepting_at).await;
-            match select(pin!(shutdown.unguarded()), Aborting::new(&shutdown)).await {
-                Either::Left(_) => Ended::Drained,
-                Either::Right(_) => Ended::Aborted,
+            match select(pin!(shutdown.drained()), Aborting::new(&shutdown)).await {
+                Either::Left((true, _)) => Ended::Drained,
+                _ => Ended::Aborted,
             }
         }))
     }

@@ -62,6 +62,8 @@ struct Inner {
     signalled: AtomicBool,
     /// Its receivers are the guards.
     guards: watch::Sender<()>,
+    /// Whether a guard was there until the abort.
+    cut_off: AtomicBool,
 }
 
 impl Shutdown {
@@ -78,6 +80,7 @@ impl Shutdown {
             schedule: watch::Sender::new(schedule),
             signalled: AtomicBool::new(false),
             guards: watch::Sender::new(()),
+            cut_off: AtomicBool::new(false),
         }))
     }
 
@@ -211,9 +214,17 @@ impl Shutdown {
         }
     }
 
-    /// Until all guards are gone.
-    pub(crate) async fn unguarded(&self) {
+    /// Until all guards are gone: whether none was there until the abort.
+    pub(crate) async fn drained(&self) -> bool {
         self.0.guards.closed().await;
+        !self.0.cut_off.load(Ordering::Acquire)
+    }
+
+    /// A guard is about to go.
+    pub(crate) fn guard_drops(&self) {
+        if self.stage() == Stage::Aborting {
+            self.0.cut_off.store(true, Ordering::Release);
+        }
     }
 }
 
