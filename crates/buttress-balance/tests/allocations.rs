@@ -1,12 +1,18 @@
 //! Picks and walks allocate nothing.
 
+use std::future::ready;
+use std::num::NonZeroU32;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU32, AtomicUsize};
+use std::task::Poll;
 
 use buttress_balance::{
-    BoundedLoad, ConsistentHash, Hashing, Loads, Modulo, Node, Order, Random, Ring, RoundRobin,
+    Balancer, BoundedLoad, ConsistentHash, Hashing, Loads, Modulo, Node, Order, Random, Ring, RoundRobin,
+    Settings,
 };
-use buttress_core::KeyPart;
-use buttress_testkit::allocations;
+use buttress_core::{BoxError, KeyPart};
+use buttress_testkit::{allocations, poll_once};
+use tower::{Service, service_fn};
 
 fn nodes() -> Vec<Node> {
     (0..50).map(|at| Node::new(format!("10.0.0.{at}:443")).weight(1 + at % 3)).collect()
@@ -77,4 +83,21 @@ fn a_bound_allocates_nothing() {
     };
     assert_eq!(place(), 64);
     assert_eq!(allocations(place), 0);
+}
+
+#[test]
+fn a_call_through_a_balancer_allocates_nothing() {
+    let echo = service_fn(|request: u64| ready(Ok::<_, BoxError>(request)));
+    let members: Vec<_> = (0..50).map(|at| (format!("10.0.0.{at}:443"), echo)).collect();
+    let settings = Settings::default().max_in_flight(NonZeroU32::MAX).bounded_load(1.25);
+    let mut plain = Balancer::new(members.clone());
+    let mut bounded =
+        Balancer::new(members).policy(ConsistentHash::ring()).settings(settings).by(|n: &u64| Some(*n));
+    let calls = |balancer: &mut dyn FnMut(u64) -> bool| (0..100).filter(|&n| balancer(n)).count();
+    let mut by_chance = |n| matches!(poll_once(&mut pin!(plain.call(n))), Poll::Ready(Ok(_)));
+    let mut by_key = |n| matches!(poll_once(&mut pin!(bounded.call(n))), Poll::Ready(Ok(_)));
+    assert_eq!(calls(&mut by_chance) + calls(&mut by_key), 200);
+
+    assert_eq!(allocations(|| calls(&mut by_chance)), 0);
+    assert_eq!(allocations(|| calls(&mut by_key)), 0);
 }

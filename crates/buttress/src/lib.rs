@@ -53,7 +53,7 @@ pub use buttress_http::client;
 #[cfg(feature = "balance")]
 #[cfg_attr(docsrs, doc(cfg(feature = "balance")))]
 #[doc(inline)]
-pub use buttress_balance as balance;
+pub use buttress_balance::{self as balance, BalanceLayer, Balancer};
 
 #[cfg(feature = "circuit-breaker")]
 #[cfg_attr(docsrs, doc(cfg(feature = "circuit-breaker")))]

@@ -7,7 +7,7 @@ use buttress_core::{EndpointId, Facts, Timestamp};
 use super::snapshot::{Snapshot, Table};
 use super::station::{Member, Rules};
 use crate::sync::Ordering;
-use crate::{Among, Load, Picker, Policy, Tier};
+use crate::{Among, Load, Part, Picker, Policy, Tier};
 
 /// Why there is no endpoint for a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub(crate) enum Without {
 /// One choice, as far as it has come.
 struct Choice<'a, 'b, S, P: Policy, C> {
     snapshot: &'a Snapshot<S, P, C>,
+    /// Whether no condition has changed since the snapshot was made.
+    is_exact: bool,
     rules: &'b Rules<P, C>,
     hash: u64,
     tried: &'b [EndpointId],
@@ -52,6 +54,7 @@ impl<S, P: Policy, C> Snapshot<S, P, C> {
         rules: &Rules<P, C>,
         hash: u64,
         facts: Option<&Facts>,
+        is_exact: bool,
     ) -> Result<&'a Member<S, P, C>, Without> {
         let is_bounded = rules.settings.bounded_load.is_some();
         if is_bounded {
@@ -59,8 +62,15 @@ impl<S, P: Policy, C> Snapshot<S, P, C> {
         }
         let counted = Counted(is_bounded.then_some(rules));
         let (tried, prefer) = facts.map_or((&[][..], None), |facts| (&facts.tried[..], facts.prefer));
-        let choice =
-            Choice { snapshot: self, rules, hash, tried, now: Cell::new(None), was_full: Cell::new(false) };
+        let choice = Choice {
+            snapshot: self,
+            is_exact,
+            rules,
+            hash,
+            tried,
+            now: Cell::new(None),
+            was_full: Cell::new(false),
+        };
         let member = prefer.and_then(|id| choice.preferred(id)).or_else(|| choice.any());
         match member {
             Some(member) => {
@@ -169,8 +179,13 @@ impl<'a, S, P: Policy, C> View<'a, '_, S, P, C> {
 impl<S, P: Policy, C> Among for View<'_, '_, S, P, C> {
     #[inline]
     fn is_usable(&self, position: usize) -> bool {
-        let member = self.member(position);
-        self.tier.takes(member.endpoint.condition())
+        let (Choice { snapshot, is_exact, .. }, at) = (self.choice, self.table.member(position));
+        let member = &snapshot.tables.members[at];
+        let is_of_tier = match self.tier.part() {
+            Part::Healthy if *is_exact => snapshot.was_healthy(at),
+            _ => self.tier.takes(member.endpoint.condition()),
+        };
+        is_of_tier
             && (self.choice.tried.is_empty() || !self.choice.tried.contains(&member.endpoint.id()))
             && (!self.is_ramped || self.is_accepted(member))
     }

@@ -75,31 +75,35 @@ where
     /// Chooses an endpoint for `request`, and takes a place there.
     #[inline]
     pub(crate) fn place<Req: HasFacts>(&self, hash: u64, request: &Req) -> Result<Placed<S, P, C>, Without> {
-        let snapshot = self.fresh();
+        let (snapshot, is_exact) = self.fresh();
         let facts = request.facts();
-        let member = snapshot.choose(&self.rules, hash, facts)?;
+        let member = snapshot.choose(&self.rules, hash, facts, is_exact)?;
         if let Some(facts) = facts {
             facts.chose(member.endpoint.id());
         }
         Ok(Placed { station: Arc::clone(&member.station), service: member.service.clone() })
     }
 
-    /// The snapshot, in which all that followed from conditions is true now; or nearly so, while another thread works it out.
+    /// The snapshot, and whether all that followed from conditions is true now: it may not be, while another thread works
+    /// that out.
     #[inline]
-    fn fresh(&self) -> Guard<Arc<Snapshot<S, P, C>>> {
+    fn fresh(&self) -> (Guard<Arc<Snapshot<S, P, C>>>, bool) {
         let snapshot = self.snapshot.load();
-        if snapshot.changes == Endpoint::changes() { snapshot } else { self.refreshed(snapshot) }
+        if snapshot.changes == Endpoint::changes() { (snapshot, true) } else { self.refreshed(snapshot) }
     }
 
     #[cold]
-    fn refreshed(&self, old: Guard<Arc<Snapshot<S, P, C>>>) -> Guard<Arc<Snapshot<S, P, C>>> {
+    fn refreshed(&self, old: Guard<Arc<Snapshot<S, P, C>>>) -> (Guard<Arc<Snapshot<S, P, C>>>, bool) {
         if self.is_refreshing.swap(true, Ordering::AcqRel) {
-            return old;
+            return (old, false);
         }
         drop(old);
+        let refreshing = Refreshing(&self.is_refreshing);
         self.refresh();
-        self.is_refreshing.store(false, Ordering::Release);
-        self.snapshot.load()
+        drop(refreshing);
+        let snapshot = self.snapshot.load();
+        let is_exact = snapshot.changes == Endpoint::changes();
+        (snapshot, is_exact)
     }
 
     /// Works out what follows from the newest conditions.
@@ -206,7 +210,7 @@ where
     }
 
     pub(crate) fn snapshot(&self) -> Guard<Arc<Snapshot<S, P, C>>> {
-        self.fresh()
+        self.fresh().0
     }
 }
 
@@ -236,6 +240,15 @@ where
         for &(endpoint, in_flight) in &drained {
             self.rules.settings.tell(&BalanceEvent::Drained { endpoint, in_flight });
         }
+    }
+}
+
+/// Someone works out what follows from the newest conditions, until this is dropped: an observer may panic.
+struct Refreshing<'a>(&'a AtomicBool);
+
+impl Drop for Refreshing<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 

@@ -8,6 +8,8 @@ use buttress_core::{EndpointId, Timestamp};
 use super::station::{Member, Rules};
 use crate::{BoundedLoad, Levels, Node, Outlook, Policy, PolicyError};
 
+const BITS: usize = u64::BITS as usize;
+
 /// What follows from the list of endpoints.
 pub(crate) struct Tables<S, P: Policy, C> {
     /// The number of the list.
@@ -46,6 +48,9 @@ pub(crate) struct Snapshot<S, P: Policy, C> {
     /// How many changes of conditions had been made when this was made.
     pub(crate) changes: u64,
     pub(crate) outlook: Outlook,
+    /// Of each member one bit: it is usable, and not degraded. As long as no condition has changed since, it says what the
+    /// conditions do, which lie far apart.
+    healthy: Box<[u64]>,
     /// Whether an endpoint gets less than its share: it asks for less, or starts slowly until then.
     pub(crate) is_partial: bool,
     pub(crate) slow_until: Timestamp,
@@ -101,18 +106,29 @@ impl<S, P: Policy, C> Snapshot<S, P, C> {
     ) -> Self {
         let members = &tables.members;
         let outlook = tables.levels.outlook(|at| members[at].endpoint.condition());
+        let mut healthy = vec![0; members.len().div_ceil(BITS)];
+        for (at, member) in members.iter().enumerate() {
+            let condition = member.endpoint.condition();
+            healthy[at / BITS] |= u64::from(condition.is_usable() && !condition.is_degraded()) << (at % BITS);
+        }
         let is_partial = members.iter().any(|member| member.endpoint.condition().weight_percent() < 100);
         let window = rules.settings.slow_start.window();
         let starts = members.iter().map(|member| member.endpoint.usable_since());
         let last = starts.max().unwrap_or(Timestamp::ZERO);
         let slow_until = if last > Timestamp::ZERO { last + window } else { last };
-        Self { tables, leaving, changes, outlook, is_partial, slow_until }
+        Self { tables, leaving, changes, outlook, healthy: healthy.into(), is_partial, slow_until }
+    }
+
+    /// Whether the member was usable and not degraded when this was made.
+    #[inline]
+    pub(crate) fn was_healthy(&self, member: usize) -> bool {
+        self.healthy[member / BITS] >> (member % BITS) & 1 == 1
     }
 
     /// The same with others that have left.
     pub(crate) fn with_leaving(&self, leaving: Leaving<S, P, C>) -> Self {
         let Self { changes, is_partial, slow_until, .. } = *self;
         let (tables, outlook) = (Arc::clone(&self.tables), self.outlook.clone());
-        Self { tables, leaving, changes, outlook, is_partial, slow_until }
+        Self { tables, leaving, changes, outlook, healthy: self.healthy.clone(), is_partial, slow_until }
     }
 }

@@ -1,5 +1,6 @@
 //! Endpoints that come and go.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
@@ -135,6 +136,25 @@ async fn panic_and_its_end_are_told() {
 
     let events = events.lock().unwrap();
     assert_eq!(*events, ["Panic { priority: 0 }", "Calm { priority: 0 }"]);
+}
+
+#[tokio::test]
+async fn an_observer_that_panics_takes_nothing_along_but_its_call() {
+    let rig = Rig::of(&["a", "b", "c"]);
+    let observe = |event: &BalanceEvent<'_>| assert!(!matches!(event, BalanceEvent::Panic { .. }));
+    let settings = Settings::default().clock(rig.clock()).observe(observe);
+    let mut balancer = Balancer::new(rig.members()).settings(settings);
+    for name in ["a", "b"] {
+        rig.get(name).set_health(Health::Unhealthy, rig.now());
+    }
+    assert!(catch_unwind(AssertUnwindSafe(|| balancer.call(query(1)))).is_err());
+    assert_eq!(in_flight(&balancer.handle()), 0);
+
+    let all = owners(&balancer, 0..100).await;
+    assert_eq!(tally(&all).len(), 3, "it has seen the panic of endpoints");
+    rig.get("c").maintain(rig.now());
+    let rest = owners(&balancer, 0..100).await;
+    assert_eq!(tally(&rest).len(), 2, "and goes on to see changes");
 }
 
 #[test]
