@@ -21,6 +21,9 @@ struct RetriesAndHedging;
 #[doc = include_str!("../../../docs/circuit-breaker.md")]
 struct CircuitBreaker;
 
+#[doc = include_str!("../../../docs/health-checks.md")]
+struct HealthChecks;
+
 #[doc = include_str!("../../../docs/order-of-layers.md")]
 struct OrderOfLayers;
 

@@ -63,7 +63,7 @@ pub use buttress_circuit_breaker::{self as circuit_breaker, CircuitBreaker, Circ
 #[cfg(feature = "health")]
 #[cfg_attr(docsrs, doc(cfg(feature = "health")))]
 #[doc(inline)]
-pub use buttress_health as health;
+pub use buttress_health::{self as health, Health, HealthLayer};
 
 #[cfg(feature = "rate-limit")]
 #[cfg_attr(docsrs, doc(cfg(feature = "rate-limit")))]
