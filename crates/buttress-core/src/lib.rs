@@ -12,6 +12,7 @@ mod error;
 mod facts;
 mod key;
 mod lift;
+mod load_report;
 mod name;
 mod on_call;
 mod outcome;
@@ -31,6 +32,7 @@ pub use error::{BoxError, Cause, Error, FromRejection, MaybeSent, NothingSent};
 pub use facts::{EndpointId, Facts, HasFacts, Trail};
 pub use key::{Costed, Global, HashSeeds, HashSink, Key, KeyPart, KeySink};
 pub use lift::{LiftErrors, LiftErrorsFuture, LiftErrorsLayer};
+pub use load_report::LoadReport;
 pub use name::Name;
 pub use on_call::{OnCall, OnCallFuture, Strict, Wrap};
 pub use outcome::{

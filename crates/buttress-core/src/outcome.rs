@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-use crate::{Cause, Rejection, RejectionKind};
+use crate::{Cause, LoadReport, Rejection, RejectionKind};
 
 /// How a call ended, as breakers, retries, balancers, caches and metrics judge it.
 ///
@@ -23,6 +23,8 @@ pub struct Outcome {
     pub unprocessed: bool,
     /// Whether the service asked not to be sent the request again, whatever else would speak for it.
     pub no_retry: bool,
+    /// What the server said of its load with the answer.
+    pub load: Option<LoadReport>,
 }
 
 /// The judgements of an [`Outcome`].
@@ -44,7 +46,7 @@ pub enum OutcomeKind {
 
 impl Outcome {
     const fn new(kind: OutcomeKind) -> Self {
-        Self { kind, retry_after: None, unprocessed: false, no_retry: false }
+        Self { kind, retry_after: None, unprocessed: false, no_retry: false, load: None }
     }
 
     /// The service did its work.
@@ -84,7 +86,7 @@ impl Outcome {
             RejectionKind::Timeout | RejectionKind::DeadlineExceeded | RejectionKind::Collapsed
         );
         let no_retry = matches!(rejection.kind, RejectionKind::CostTooHigh | RejectionKind::NoShard);
-        Self { kind: OutcomeKind::Rejected(rejection), retry_after, unprocessed, no_retry }
+        Self { kind: OutcomeKind::Rejected(rejection), retry_after, unprocessed, no_retry, load: None }
     }
 
     /// Judges a refusal by one of our layers further down: it says nothing of the service, except that a timeout of ours
@@ -165,6 +167,13 @@ pub trait Classify<Res, Err> {
         let _ = response;
         false
     }
+
+    /// What the head of the response tells of its server's load, for calls that are judged [`AtEnd`](Verdict::AtEnd), when the head is
+    /// no longer there. Outcomes that are given at the head have it already.
+    fn load(&self, response: &Res) -> Option<LoadReport> {
+        let _ = response;
+        None
+    }
 }
 
 /// What a [`Classify`] says at the head of the response.
@@ -234,6 +243,12 @@ where
 /// It is told once how the call ended and then dropped. Dropped untold, the call was aborted. What it holds it
 /// gives back in `Drop`, so that nothing leaks in any state a future can be dropped in.
 pub trait Guard {
+    /// So many bytes of the response's body have been handed out, where the body is followed. Told for each frame of data, before
+    /// [`end`](Self::end).
+    fn data(&mut self, bytes: u64) {
+        let _ = bytes;
+    }
+
     /// The call has ended.
     fn end(&mut self, end: &End<'_>) {
         let _ = end;
@@ -243,6 +258,12 @@ pub trait Guard {
 impl Guard for () {}
 
 impl<G: Guard> Guard for Option<G> {
+    fn data(&mut self, bytes: u64) {
+        if let Some(guard) = self {
+            guard.data(bytes);
+        }
+    }
+
     fn end(&mut self, end: &End<'_>) {
         if let Some(guard) = self {
             guard.end(end);

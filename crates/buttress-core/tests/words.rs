@@ -10,7 +10,7 @@ use std::time::Duration;
 use buttress_core::{
     AtHead, BoxError, ByCause, Cause, Classify, Clock, Costed, Decided, End, EndpointId, ErrIsFailure, Error,
     Facts, Fail, Finish, FromRejection, Global, Guard, HasFacts, HashSink, Key, KeyPart, LiftErrors,
-    ManualClock, MaybeSent, Name, NothingSent, OnCall, Outcome, OutcomeKind, Reject, Rejection,
+    LoadReport, ManualClock, MaybeSent, Name, NothingSent, OnCall, Outcome, OutcomeKind, Reject, Rejection,
     RejectionKind, Sleep, Strict, Timestamp, Trail, Verdict, reject,
 };
 use proptest::prelude::*;
@@ -267,6 +267,17 @@ fn at_the_head_the_guard_is_told_once_and_the_response_left_alone() {
     let log = RefCell::new(Vec::new());
     let response = Finish::<(), u32, Told<'_>>::finish(&AtHead, (), 7, Told(&log));
     assert_eq!((response, log.into_inner()), (7, vec!["end", "drop"]));
+}
+
+#[test]
+fn a_report_of_load_has_sound_numbers_whatever_it_is_given() {
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -1.0] {
+        let report = LoadReport::new().with_cpu(bad).with_application(bad).with_rate(bad).with_errors(bad);
+        assert_eq!(report, LoadReport::new());
+    }
+    let report = LoadReport::new().with_cpu(1.5).with_rate(7.0).with_errors(0.5);
+    assert_eq!((report.utilization(), report.rate(), report.errors()), (1.5, 7.0, 0.5));
+    assert_eq!(report.with_application(0.5).utilization(), 0.5);
 }
 
 #[test]

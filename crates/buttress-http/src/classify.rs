@@ -19,10 +19,12 @@
 //!
 //! The wait that a service asks for (`Retry-After`, `grpc-retry-pushback-ms`) goes into the outcome. A pushback that is
 //! negative or no number says not to try again, and so does the outcome. An error under which nothing was sent makes the
-//! outcome unprocessed. A response marked [`NoRetry`](field::NoRetry) says not to try again.
+//! outcome unprocessed. [`orca()`] adds what a server reports of its load. A response marked [`NoRetry`](field::NoRetry) says not to try again.
 
 use buttress_core::{Cause, Classify, End, Outcome, Rejection, Verdict};
 use http::{HeaderMap, Response, StatusCode};
+
+pub use crate::orca::{Orca, orca};
 
 use crate::field;
 use crate::grpc::{self, Code, Pushback};

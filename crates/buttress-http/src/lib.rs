@@ -12,6 +12,7 @@ pub mod field;
 mod grpc;
 pub mod key;
 mod lift;
+mod orca;
 mod peer;
 mod problem;
 mod ratelimit;

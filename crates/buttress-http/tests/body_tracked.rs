@@ -4,6 +4,7 @@ mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use buttress_core::{End, Finish, Guard};
@@ -354,6 +355,31 @@ fn a_guard_that_panics_is_told_once_and_dropped() {
 
     assert_eq!(panicked.downcast_ref::<String>().unwrap(), "told 1 times");
     assert_eq!(record.so_far(), Some(vec![Told::Dropped]));
+}
+
+#[test]
+fn a_guard_is_told_of_the_bytes_as_they_are_handed_out_and_then_of_the_end() {
+    #[derive(Default)]
+    struct Counted(Arc<Mutex<Vec<u64>>>);
+    impl Guard for Counted {
+        fn data(&mut self, bytes: u64) {
+            self.0.lock().unwrap().push(bytes);
+        }
+        fn end(&mut self, _: &End<'_>) {
+            self.0.lock().unwrap().push(u64::MAX);
+        }
+    }
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let steps = [Step::Data("abc"), Step::Data(""), Step::Data("de")];
+    let mut body = Tracked::new(body(steps).exact(5), Some(Counted(told.clone())));
+    let read = || told.lock().unwrap().clone();
+
+    assert!(read().is_empty());
+    data(&mut body);
+    assert_eq!(read(), [3]);
+    data(&mut body);
+    data(&mut body);
+    assert_eq!(read(), [3, 0, 2, u64::MAX]);
 }
 
 #[test]

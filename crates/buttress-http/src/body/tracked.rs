@@ -16,7 +16,7 @@ use crate::field;
 
 /// A body that holds a guard until it has ended, and tells it how.
 ///
-/// The guard is told exactly once and dropped at once, on the frame that completes the body; the [module](super) says
+/// The guard is told of each frame's bytes, then exactly once of the end, and dropped at once, on the frame that completes the body; the [module](super) says
 /// which one that is. Frames, `size_hint`, `is_end_stream` and trailers pass through unchanged. Nothing is allocated,
 /// and after the guard has gone a poll is a poll of the inner body.
 ///
@@ -99,7 +99,11 @@ impl<B: Body, G: Guard> Body for Tracked<B, G> {
             Poll::Ready(Some(Err(_))) => Some(End::Failed),
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
-                    this.left.hand_out(data.remaining());
+                    let bytes = data.remaining() as u64;
+                    this.left.hand_out(bytes);
+                    if let Some(guard) = armed.0 {
+                        guard.data(bytes);
+                    }
                     (this.left.settles() || this.inner.is_end_stream())
                         .then_some(End::Complete { trailers: None })
                 } else {
@@ -195,9 +199,9 @@ impl Trailers {
 }
 
 impl Left {
-    fn hand_out(&mut self, bytes: usize) {
+    fn hand_out(&mut self, bytes: u64) {
         if let Some(left) = &mut self.bytes {
-            *left = left.saturating_sub(bytes as u64);
+            *left = left.saturating_sub(bytes);
         }
     }
 
