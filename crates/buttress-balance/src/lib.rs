@@ -11,6 +11,7 @@ mod node;
 mod order;
 mod pick;
 mod policy;
+mod shard;
 mod sync;
 
 pub use balancer::{BalanceFuture, BalanceLayer, Balancer, Flight, Handle, Members, Settings, View};
@@ -26,4 +27,9 @@ pub use policy::{
     BoundedLoad, HashRing, Level, Levels, Loads, Maglev, MaglevWalk, Modulo, ModuloRules, ModuloWalk,
     Outlook, Part, Place, Priorities, Ramp, Random, RandomRules, RandomWalk, Rendezvous, RendezvousWalk,
     Ring, RingWalk, RoundRobin, RoundRobinRules, RoundRobinWalk, SlowStart, Static, Subset, Tier, jump,
+};
+pub use shard::{
+    Directory, DirectoryHandle, HashMod, Hashed, Jump, Locate, Located, Lookup, LookupCounts, Lookups,
+    Mapped, Movable, MoveError, Mover, Moves, Moving, Never, Places, RangeError, Ranges, Settled, ShardBy,
+    ShardLayout, ShardMap, Shards, ShardsCounts, ShardsError, ShardsEvent, ShardsFuture, ShardsHandle, Still,
 };
