@@ -26,6 +26,8 @@ struct Choice<'a, 'b, S, P: Policy, C> {
     rules: &'b Rules<P, C>,
     hash: u64,
     tried: &'b [EndpointId],
+    /// Whether gates are asked.
+    is_gated: bool,
     now: Cell<Option<Timestamp>>,
     was_full: Cell<bool>,
 }
@@ -68,6 +70,7 @@ impl<S, P: Policy, C> Snapshot<S, P, C> {
             rules,
             hash,
             tried,
+            is_gated: true,
             now: Cell::new(None),
             was_full: Cell::new(false),
         };
@@ -113,13 +116,22 @@ impl<'a, S, P: Policy, C> Choice<'a, '_, S, P, C> {
     fn other(&self) -> Option<&'a Member<S, P, C>> {
         let outlook = &self.snapshot.outlook;
         let again = |choice: &Self| outlook.order(self.hash).find_map(|tier| choice.of(tier, false));
-        again(self).or_else(|| {
-            // Each of them was tried: once more there is better than not at all.
-            let anew = Choice { tried: &[], now: self.now.clone(), was_full: self.was_full.clone(), ..*self };
-            let found = if self.tried.is_empty() { None } else { again(&anew) };
-            self.was_full.set(anew.was_full.get());
+        let with = |tried, is_gated| {
+            let choice =
+                Choice { tried, is_gated, now: self.now.clone(), was_full: Cell::new(false), ..*self };
+            let found = again(&choice);
+            self.was_full.set(self.was_full.get() || choice.was_full.get());
             found
-        })
+        };
+        // Each of them was tried: once more there is better than not at all. And where no gate is open, who is behind one
+        // says why.
+        again(self)
+            .or_else(|| if self.tried.is_empty() { None } else { with(&[], true) })
+            .or_else(|| if self.has_gates() { with(&[], false) } else { None })
+    }
+
+    fn has_gates(&self) -> bool {
+        self.snapshot.tables.members.iter().any(|member| member.gate.is_some())
     }
 
     #[inline]
@@ -188,6 +200,7 @@ impl<S, P: Policy, C> Among for View<'_, '_, S, P, C> {
         is_of_tier
             && (self.choice.tried.is_empty() || !self.choice.tried.contains(&member.endpoint.id()))
             && (!self.is_ramped || self.is_accepted(member))
+            && (!self.choice.is_gated || member.gate.as_ref().is_none_or(|gate| gate()))
     }
 
     #[inline]

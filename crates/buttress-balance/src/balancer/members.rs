@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use buttress_core::{Endpoint, EndpointId, Endpoints, EndpointsError};
 
-type Make<S> = Arc<dyn Fn(&Endpoint) -> Option<S> + Send + Sync>;
+pub(crate) type Make<S> = Arc<dyn Fn(&Endpoint) -> Option<(S, Option<Gate>)> + Send + Sync>;
+/// Whether an endpoint would take a call now.
+pub(crate) type Gate = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// The endpoints of a balancer, and how a service is made of each.
 ///
@@ -47,11 +49,28 @@ impl<S> Members<S> {
         Self::looked_up(endpoints, move |endpoint| Some(make(endpoint)))
     }
 
+    /// The same, where `make` gives a gate as well, which says whether the endpoint would take a call now: a circuit breaker that is
+    /// open would not.
+    ///
+    /// A balancer asks it last, and goes on to the next endpoint where it says no. Where all say no the call goes to the one
+    /// that it would have gone to, which refuses it and says why. It runs at each pick, so it should only look.
+    pub fn gated<G>(endpoints: Endpoints, make: impl Fn(&Endpoint) -> (S, G) + Send + Sync + 'static) -> Self
+    where
+        G: Fn() -> bool + Send + Sync + 'static,
+    {
+        let make = move |endpoint: &Endpoint| {
+            let (service, gate) = make(endpoint);
+            Some((service, Some(Arc::new(gate) as Gate)))
+        };
+        Self { endpoints: Ok(endpoints), make: Arc::new(make), is_fixed: false }
+    }
+
     /// The same, where an endpoint without a service is left out.
     pub(crate) fn looked_up(
         endpoints: Endpoints,
         make: impl Fn(&Endpoint) -> Option<S> + Send + Sync + 'static,
     ) -> Self {
+        let make = move |endpoint: &Endpoint| Some((make(endpoint)?, None));
         Self { endpoints: Ok(endpoints), make: Arc::new(make), is_fixed: false }
     }
 }
@@ -67,7 +86,7 @@ where
         let endpoints = Endpoints::new(list.iter().map(|(endpoint, _)| endpoint.clone()));
         let services: HashMap<EndpointId, S> =
             list.into_iter().map(|(endpoint, service)| (endpoint.id(), service)).collect();
-        let make = move |endpoint: &Endpoint| services.get(&endpoint.id()).cloned();
+        let make = move |endpoint: &Endpoint| Some((services.get(&endpoint.id())?.clone(), None));
         Self { endpoints, make: Arc::new(make), is_fixed: true }
     }
 }

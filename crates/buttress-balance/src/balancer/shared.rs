@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use arc_swap::{ArcSwap, Guard};
 use buttress_core::{Endpoint, EndpointId, Endpoints, Following, HasFacts, Key, Timestamp, draw};
 
-use super::members::Members;
+use super::members::{Gate, Make, Members};
 use super::snapshot::{Snapshot, Tables};
 use super::station::{Member, Rules, Station, Sweep};
 use super::{Placed, Without};
@@ -17,7 +17,7 @@ use crate::{BalanceEvent, Hashing, Policy, PolicyError};
 pub(crate) struct Shared<S, P: Policy, C> {
     pub(crate) rules: Arc<Rules<P, C>>,
     pub(crate) endpoints: Endpoints,
-    make: Arc<dyn Fn(&Endpoint) -> Option<S> + Send + Sync>,
+    make: Make<S>,
     snapshot: ArcSwap<Snapshot<S, P, C>>,
     hashing: Hashing,
     /// Someone is working out what follows from the newest conditions.
@@ -257,8 +257,8 @@ fn join<S, P: Policy, C>(
     list: &[Endpoint],
     present: Option<&Snapshot<S, P, C>>,
     rules: &Arc<Rules<P, C>>,
-    make: &Arc<dyn Fn(&Endpoint) -> Option<S> + Send + Sync>,
-    made: &mut HashMap<EndpointId, Option<S>>,
+    make: &Make<S>,
+    made: &mut HashMap<EndpointId, Option<(S, Option<Gate>)>>,
 ) -> Box<[Member<S, P, C>]>
 where
     S: Clone,
@@ -272,17 +272,17 @@ where
         let Some(&endpoint) = listed.get(&member.endpoint.id()) else { continue };
         if endpoint.is_configured_as(&member.endpoint) {
             members.push(Member { endpoint: endpoint.clone(), ..member.clone() });
-        } else if let Some(service) = service(endpoint) {
+        } else if let Some((service, gate)) = service(endpoint) {
             let station = Arc::clone(&member.station);
             station.load.set_weight(endpoint.weight());
-            members.push(Member { endpoint: endpoint.clone(), station, service });
+            members.push(Member { endpoint: endpoint.clone(), station, service, gate });
         }
     }
     for endpoint in list {
         if present.is_some_and(|present| present.tables.by_id.contains_key(&endpoint.id())) {
             continue;
         }
-        if let Some(service) = service(endpoint) {
+        if let Some((service, gate)) = service(endpoint) {
             // One that comes back while its calls drain goes on counting them.
             let leaving = present.map_or(&[][..], |present| &present.leaving);
             let same = leaving.iter().find(|(member, _)| member.endpoint.id() == endpoint.id());
@@ -291,7 +291,7 @@ where
                 None => Arc::new(Station::new(endpoint.weight(), Arc::clone(rules))),
             };
             station.has_left.store(false, Ordering::SeqCst);
-            members.push(Member { endpoint: endpoint.clone(), station, service });
+            members.push(Member { endpoint: endpoint.clone(), station, service, gate });
         }
     }
     members.into()

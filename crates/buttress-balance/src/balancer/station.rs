@@ -8,6 +8,7 @@ use buttress_core::{ByCause, Classify, End, Endpoint, Guard, Outcome, Timestamp,
 use tokio::sync::Notify;
 
 use super::Settings;
+use super::members::Gate;
 use crate::sync::{AtomicBool, AtomicUsize, Ordering};
 use crate::{DefaultPolicy, Ended, Load, Policy};
 
@@ -43,6 +44,7 @@ pub(crate) struct Member<S, P, C> {
     pub(crate) endpoint: Endpoint,
     pub(crate) station: Arc<Station<P, C>>,
     pub(crate) service: S,
+    pub(crate) gate: Option<Gate>,
 }
 
 impl<S: Clone, P, C> Clone for Member<S, P, C> {
@@ -51,6 +53,7 @@ impl<S: Clone, P, C> Clone for Member<S, P, C> {
             endpoint: self.endpoint.clone(),
             station: Arc::clone(&self.station),
             service: self.service.clone(),
+            gate: self.gate.clone(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The policies: plain values that order endpoints for a hash.
 
+mod any;
 mod bounded;
 mod cycle;
 mod draws;
@@ -17,6 +18,7 @@ mod round_robin;
 mod slow_start;
 mod subset;
 
+pub use any::{AnyPicker, AnyPolicy};
 pub use bounded::{BoundedLoad, Loads};
 pub use fixed::{ModuloRules, RandomRules, RoundRobinRules, Static};
 pub use jump::jump;

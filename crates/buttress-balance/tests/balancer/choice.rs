@@ -1,9 +1,14 @@
 //! Which endpoint gets a call.
 
+use std::future::ready;
 use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use buttress_balance::{Balancer, ConsistentHash, PolicyError, Priorities, Settings, SlowStart, Static};
-use buttress_core::{BoxError, Endpoint, Facts, Health, Trail};
+use buttress_balance::{
+    Balancer, ConsistentHash, Members, PolicyError, Priorities, Settings, SlowStart, Static,
+};
+use buttress_core::{BoxError, Endpoint, Endpoints, Facts, Health, Trail};
 use tower::{Service, ServiceExt, service_fn};
 
 use crate::support::{Named, Query, Rig, SECOND, assert_shared, by_key, in_flight, owners, query, tally};
@@ -183,7 +188,7 @@ async fn an_endpoint_that_asks_for_less_gets_less() {
 #[tokio::test]
 async fn no_endpoint_gets_more_calls_at_a_time_than_it_may_have() {
     let rig = Rig::of(&["a", "b"]);
-    rig.hangs.store(true, std::sync::atomic::Ordering::SeqCst);
+    rig.hangs.store(true, Ordering::SeqCst);
     let settings = no_waiting(&rig).max_in_flight(NonZeroU32::new(3).unwrap());
     let mut balancer =
         Balancer::new(rig.members()).policy(ConsistentHash::ring()).settings(settings).by(by_key);
@@ -201,7 +206,7 @@ async fn no_endpoint_gets_more_calls_at_a_time_than_it_may_have() {
 #[tokio::test]
 async fn no_endpoint_gets_much_more_than_its_share_where_loads_are_bounded() {
     let rig = Rig::of(&["a", "b", "c", "d"]);
-    rig.hangs.store(true, std::sync::atomic::Ordering::SeqCst);
+    rig.hangs.store(true, Ordering::SeqCst);
     let mut balancer = Balancer::new(rig.members())
         .policy(ConsistentHash::maglev())
         .settings(no_waiting(&rig))
@@ -218,4 +223,32 @@ async fn no_endpoint_gets_much_more_than_its_share_where_loads_are_bounded() {
     assert_eq!(in_flight(&handle), 160, "those that are left bear it");
     drop((calls, more));
     assert_eq!(in_flight(&handle), 0);
+}
+
+#[tokio::test]
+async fn an_endpoint_whose_gate_is_shut_is_passed_over_unless_all_are() {
+    let gates: [Arc<AtomicBool>; 2] = [Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(true))];
+    let of = gates.clone();
+    let make = move |endpoint: &Endpoint| {
+        let (name, gate) =
+            (endpoint.name().to_string(), Arc::clone(&of[usize::from(&**endpoint.name() == "b")]));
+        let service = service_fn(move |_: u64| ready(Ok::<_, BoxError>(name.clone())));
+        (service, move || gate.load(Ordering::SeqCst))
+    };
+    let endpoints = Endpoints::new(["a", "b"].map(Endpoint::new)).unwrap();
+    let balancer =
+        Balancer::new(Members::gated(endpoints, make)).policy(ConsistentHash::ring()).by(|n: &u64| Some(*n));
+    let owners = async || {
+        let mut owners = Vec::new();
+        for key in 0..50 {
+            owners.push(balancer.clone().oneshot(key).await.unwrap());
+        }
+        owners
+    };
+    let before = owners().await;
+
+    gates[1].store(false, Ordering::SeqCst);
+    assert!(owners().await.iter().all(|owner| owner == "a"));
+    gates[0].store(false, Ordering::SeqCst);
+    assert_eq!(owners().await, before, "each goes to its owner, which says why it cannot");
 }
