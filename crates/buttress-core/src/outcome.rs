@@ -284,6 +284,14 @@ pub trait Finish<Req, Res, G> {
     /// Reads what following the response depends on, before the inner service takes the request.
     fn form(&self, req: &Req) -> Self::Form;
 
+    /// Whether the request is known to ask for what streams, so that nothing can be read from how long it takes. `false`
+    /// unless said otherwise.
+    #[inline]
+    fn streams(&self, form: Self::Form) -> bool {
+        let _ = form;
+        false
+    }
+
     /// Binds `guard` to the rest of the call.
     fn finish(&self, form: Self::Form, res: Res, guard: G) -> Self::Out;
 }

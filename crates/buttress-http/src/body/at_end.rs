@@ -20,6 +20,14 @@ pub struct AtEnd;
 #[derive(Clone, Copy, Debug)]
 pub struct EndForm(Asked);
 
+impl EndForm {
+    /// Whether an answer with this status opens a tunnel: a 101, and a 2xx to CONNECT (RFC 9110, sections 15.2.2 and 9.3.6).
+    #[must_use]
+    pub fn opens_tunnel(self, status: StatusCode) -> bool {
+        status == StatusCode::SWITCHING_PROTOCOLS || (self.0 == Asked::Tunnel && status.is_success())
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     Body,
@@ -45,7 +53,7 @@ where
 
     fn finish(&self, form: EndForm, res: Response<B>, mut guard: G) -> Self::Out {
         let (mut head, body) = res.into_parts();
-        let body = if opens_tunnel(form, head.status) {
+        let body = if form.opens_tunnel(head.status) {
             UntilUpgradeEnds::hold_in(&mut head.extensions, guard);
             Tracked::untracked(body)
         } else if form.0 == Asked::HeadOnly {
@@ -60,11 +68,6 @@ where
         };
         Response::from_parts(head, body)
     }
-}
-
-/// RFC 9110, sections 15.2.2 and 9.3.6.
-fn opens_tunnel(form: EndForm, status: StatusCode) -> bool {
-    status == StatusCode::SWITCHING_PROTOCOLS || (form.0 == Asked::Tunnel && status.is_success())
 }
 
 /// RFC 9112, section 6.3.
