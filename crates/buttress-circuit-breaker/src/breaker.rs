@@ -73,9 +73,16 @@ pub struct Breaker {
 pub struct Admission {
     generation: u32,
     state: State,
+    /// Of a probe: its permit is among those of the answered ones.
+    answered: bool,
 }
 
 impl Admission {
+    #[inline]
+    const fn new(word: Word) -> Self {
+        Self { generation: word.generation(), state: word.state(), answered: false }
+    }
+
     /// The generation it was let through in. In another, its result comes too late.
     #[must_use]
     pub const fn generation(&self) -> u32 {
@@ -144,6 +151,10 @@ pub struct View {
     pub stale: u32,
 }
 
+/// How far the clocks' readings of two calls may be apart, in nanoseconds: the one that has read first may be the one that
+/// has waited. A clock that has gone back by no more than this is noticed that much later.
+const SKEW: u64 = 1_000_000_000;
+
 /// Told of each transition.
 type Tell<'a> = &'a mut dyn FnMut(Transition);
 /// Draws a number.
@@ -180,7 +191,7 @@ impl Breaker {
     ) -> Result<Admission, Refused> {
         let word = self.load();
         if lets_all_through(word.state()) {
-            return Ok(Admission { generation: word.generation(), state: word.state() });
+            return Ok(Admission::new(word));
         }
         self.admit_some(rules, now, &mut draw, &mut tell)
     }
@@ -189,8 +200,7 @@ impl Breaker {
     #[inline]
     pub(crate) fn let_through(&self) -> Option<Admission> {
         let word = self.load();
-        let (generation, state) = (word.generation(), word.state());
-        word.counts().then_some(Admission { generation, state })
+        word.counts().then_some(Admission::new(word))
     }
 
     /// [`record`](Self::record) of a success that was not slow, where that is just counted. `false` where it is
@@ -208,6 +218,26 @@ impl Breaker {
         }
         let marks = Marks { failed: false, slow: false };
         self.count(rules, word, marks, now).1 != Counted::Stale
+    }
+
+    /// Takes a good answer whose end is still to come: the head of a response, say, whose body may last for long. For calls
+    /// that are recorded as soon as they are answered, there is nothing to say here.
+    ///
+    /// A probe keeps its permit until it is recorded, and is judged by that. Where the time for the probes is over before,
+    /// it went well; one that is not answered is overdue then. `slow_at` is when the call will have been slow, where its time
+    /// is taken to its end: a probe that would be slow by the end of that time has to be back by then.
+    pub fn answered(&self, admission: &mut Admission, now: Timestamp, slow_at: Option<Timestamp>) {
+        while admission.is_probe() && !admission.answered {
+            let word = self.load();
+            if word.generation() != admission.generation || !word.holds(false) {
+                return;
+            }
+            let until = Until(self.until.load(SeqCst)).of(word).unwrap_or(Timestamp::MAX);
+            if is_over(until, now) || slow_at.is_some_and(|slow_at| slow_at <= until) {
+                return;
+            }
+            admission.answered = self.swap(word, word.answered());
+        }
     }
 
     /// Takes the result of a call that was let through.
@@ -234,7 +264,7 @@ impl Breaker {
         let word = self.load();
         let counted = matches!(judged, Judged::Success | Judged::Failure | Judged::Soft);
         if !(counted && word.generation() == admission.generation && word.counts()) {
-            return self.record_some(rules, admission.generation, judged, slow, &now, &mut draw, &mut tell);
+            return self.record_some(rules, &admission, judged, slow, &now, &mut draw, &mut tell);
         }
         let marks = Marks { failed: judged != Judged::Success, slow };
         let (at, counted) = self.count(rules, word, marks, &now);
@@ -289,7 +319,7 @@ impl Breaker {
             if !is_over(until, now) {
                 return;
             }
-            self.lapse(rules, word, until, &mut draw, &mut tell);
+            self.lapse(rules, word, until, now, &mut draw, &mut tell);
         }
     }
 
@@ -338,8 +368,9 @@ impl Breaker {
             state => {
                 let until = Until(self.until.load(SeqCst)).of(word).unwrap_or(Timestamp::MAX);
                 let left = until.as_nanos().saturating_sub(now.as_nanos());
+                let most = rules.lasts_at_most(word).saturating_add(SKEW);
                 // Its time is over, or was over before the clock has gone back.
-                if left == 0 || until != Timestamp::MAX && left > rules.lasts_at_most(word) {
+                if left == 0 || until != Timestamp::MAX && left > most {
                     Worth::Little
                 } else if state == State::Open {
                     Worth::All
@@ -381,7 +412,7 @@ impl Breaker {
         loop {
             let state = word.state();
             if lets_all_through(state) {
-                return Ok(Admission { generation: word.generation(), state });
+                return Ok(Admission::new(word));
             }
             if matches!(state, State::ForcedOpen | State::Isolated) {
                 return Err(Refused { state, retry_after: None });
@@ -395,15 +426,15 @@ impl Breaker {
                         let lasts = rules.lasts(next);
                         let how = Next { to: State::HalfOpen, reason: Reason::WaitOver, at: now, sums: None };
                         if self.go(rules, word, next, how, lasts, tell) {
-                            return Ok(Admission { generation: next.generation(), state: State::HalfOpen });
+                            return Ok(Admission::new(next));
                         }
                     }
                     State::Open => return Err(Refused { state, retry_after: left(until, now) }),
-                    _ if is_over(until, now) => self.lapse(rules, word, until, draw, tell),
+                    _ if is_over(until, now) => self.lapse(rules, word, until, now, draw, tell),
                     State::HalfOpen => match word.probe(rules.probes()) {
                         Some(next) => {
                             if self.swap(word, next) {
-                                return Ok(Admission { generation: word.generation(), state });
+                                return Ok(Admission::new(word));
                             }
                         }
                         None => return Err(Refused { state, retry_after: left(until, now) }),
@@ -411,7 +442,7 @@ impl Breaker {
                     _ => {
                         let step = rules.step(word, now, until);
                         return if Rules::lets_through(step, draw()) {
-                            Ok(Admission { generation: word.generation(), state })
+                            Ok(Admission::new(word))
                         } else {
                             Err(Refused { state, retry_after: None })
                         };
@@ -428,7 +459,7 @@ impl Breaker {
     fn record_some(
         &self,
         rules: &Rules,
-        generation: u32,
+        admission: &Admission,
         judged: Judged,
         slow: bool,
         now: &dyn Fn() -> Timestamp,
@@ -437,7 +468,7 @@ impl Breaker {
     ) -> Recorded {
         let word = self.load();
         let marks = rules.marks(judged, slow);
-        if word.generation() != generation {
+        if word.generation() != admission.generation {
             return self.too_late(marks);
         }
         match (word.state(), marks) {
@@ -446,7 +477,7 @@ impl Breaker {
                 self.judge(rules, word, judged, counted, at.unwrap_or_else(now), draw, tell)
             }
             (State::HalfOpen | State::Ramping, marks) => {
-                self.record_trial(rules, generation, judged, marks, now(), draw, tell)
+                self.record_trial(rules, admission, judged, marks, now(), draw, tell)
             }
             _ => Recorded::InTime,
         }
@@ -510,7 +541,7 @@ impl Breaker {
     fn record_trial(
         &self,
         rules: &Rules,
-        generation: u32,
+        &Admission { generation, answered, .. }: &Admission,
         judged: Judged,
         marks: Option<Marks>,
         now: Timestamp,
@@ -518,20 +549,26 @@ impl Breaker {
         tell: Tell<'_>,
     ) -> Recorded {
         let asked = if let Judged::OpenFor(wait) = judged { Some(rules.asked(wait)) } else { None };
+        let mut row = None;
         loop {
             let word = self.load();
             // Where no probe is on its way, it is one of another breaker.
-            if word.generation() != generation || word.state() == State::HalfOpen && word.in_flight() == 0 {
+            if word.generation() != generation || word.state() == State::HalfOpen && !word.holds(answered) {
                 return self.too_late(marks);
             }
             let Some(until) = self.until(rules, word, now) else { continue };
             if is_over(until, now) {
-                self.lapse(rules, word, until, draw, tell);
+                self.lapse(rules, word, until, now, draw, tell);
                 continue;
             }
             let step = match (word.state(), marks) {
-                (State::HalfOpen, _) => word.probed(marks, rules),
-                (_, Some(marks)) => word.stepped(rules.step(word, now, until), marks, rules),
+                (State::HalfOpen, _) => word.probed(answered, marks, rules),
+                (_, Some(marks)) => {
+                    let count = || rules.consecutive() > 0 && self.count_in_row(rules, word, judged);
+                    // Once, however often the step is tried.
+                    let row = *row.get_or_insert_with(count);
+                    word.stepped(rules.step(word, now, until), marks, row, rules)
+                }
                 (_, None) => return Recorded::InTime,
             };
             let done = match (step, asked) {
@@ -556,7 +593,15 @@ impl Breaker {
     }
 
     /// The time of this half-open or ramping state was over at `until`.
-    fn lapse(&self, rules: &Rules, word: Word, until: Timestamp, draw: Draw<'_>, tell: Tell<'_>) {
+    fn lapse(
+        &self,
+        rules: &Rules,
+        word: Word,
+        until: Timestamp,
+        now: Timestamp,
+        draw: Draw<'_>,
+        tell: Tell<'_>,
+    ) {
         let (to, reason, sums) = if word.state() == State::HalfOpen {
             word.overdue(rules)
         } else {
@@ -567,7 +612,9 @@ impl Breaker {
             State::Open => Some(rules.open_time(next.growth(), draw())),
             _ => rules.lasts(next),
         };
-        self.go(rules, word, next, Next { to, reason, at: until, sums: Some(sums) }, lasts, tell);
+        // A service that comes back cold has had no calls meanwhile: its ramp is not over by then.
+        let at = if to == State::Ramping { now } else { until };
+        self.go(rules, word, next, Next { to, reason, at, sums: Some(sums) }, lasts, tell);
     }
 
     fn put(&self, rules: &Rules, to: State, now: Timestamp, tell: Tell<'_>) {

@@ -62,6 +62,13 @@ impl<C> Admitted<C> {
         Self(Some(Open { judge, held }))
     }
 
+    /// The request is known to ask for what streams.
+    pub(crate) const fn streams(&mut self) {
+        if let Some(Open { held, .. }) = &mut self.0 {
+            held.streams();
+        }
+    }
+
     /// It went without a breaker.
     pub(crate) const fn crowded() -> Self {
         Self(None)
@@ -125,6 +132,11 @@ impl<C> Admitted<C> {
     where
         C: Classify<Res, Err>,
     {
+        if let Some(Open { judge, held }) = &mut self.0
+            && judged.is_none_or(Weight::is_success)
+        {
+            judge.core.answered(held, timed);
+        }
         Some(Call { open: self.0.take(), at_end: C::at_end, judged, timed })
     }
 

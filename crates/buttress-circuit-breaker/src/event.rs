@@ -10,6 +10,10 @@ use crate::{State, Transition};
 /// every lock, in the task of the call that caused them; a transition may be told by another call that has one to tell
 /// at the same time. The observer may use the layer's [`Handle`](crate::Handle).
 ///
+/// A key that makes way for another takes its breaker with it, in whatever state that was, and nobody is told: it is no
+/// transition. [`Counts::evicted`](crate::Counts::evicted) has how often, and [`Handle::keys`](crate::Handle::keys) who is
+/// there: take a gauge of each key's state from there, and not from the last transition.
+///
 /// ```
 /// use buttress_circuit_breaker::{CircuitBreakerEvent, CircuitBreakerLayer};
 ///
@@ -28,7 +32,8 @@ pub enum CircuitBreakerEvent<'a> {
     Transition {
         /// The layer's name.
         policy: &'a Name,
-        /// The key that the breaker is for; `None` for that of all calls without one.
+        /// The key that the breaker is for; `None` for that of all calls without one, and where the key has made way for
+        /// another since.
         key: Option<&'a Name>,
         /// From where to where, and why.
         transition: &'a Transition,
@@ -44,7 +49,8 @@ pub enum CircuitBreakerEvent<'a> {
         key: Option<&'a Name>,
         /// The state that refuses.
         state: State,
-        /// After how long a call may pass; `None` when a hand decides that.
+        /// After how long a call may pass; `None` when no time decides that: a hand does, or the next call may pass (on a
+        /// ramp), or the state lasts for ever.
         retry_after: Option<Duration>,
         /// What an operator gave as the reason, of a breaker that is [`Isolated`](State::Isolated).
         note: Option<&'a Name>,
@@ -54,7 +60,8 @@ pub enum CircuitBreakerEvent<'a> {
     Stale {
         /// The layer's name.
         policy: &'a Name,
-        /// The key that the breaker is for; `None` for that of all calls without one.
+        /// The key that the breaker is for; `None` for that of all calls without one, and where the key has made way for
+        /// another since.
         key: Option<&'a Name>,
     },
 }

@@ -67,8 +67,15 @@ struct Told {
 pub(crate) struct Held {
     slot: Slot,
     admission: Admission,
-    /// Zero where nobody asks how long calls take.
+    /// Zero where nobody asks how long calls take; the end of time for a call that is not to be slow.
     pub(crate) start: Timestamp,
+}
+
+impl Held {
+    /// The call is known to stream: it is never slow.
+    pub(crate) const fn streams(&mut self) {
+        self.start = Timestamp::MAX;
+    }
 }
 
 /// What an outcome counts as.
@@ -79,6 +86,10 @@ pub(crate) struct Weight {
 }
 
 impl Weight {
+    pub(crate) const fn is_success(self) -> bool {
+        matches!(self.judged, Judged::Success)
+    }
+
     pub(crate) const fn is_ignored(self) -> bool {
         matches!(self.judged, Judged::Ignored)
     }
@@ -258,6 +269,25 @@ impl Core {
     /// How long the service asks to be left alone, where that is heard.
     fn asked(&self, outcome: &Outcome) -> Option<Duration> {
         outcome.retry_after.filter(|wait| self.setup.open_when_asked && !wait.is_zero())
+    }
+
+    /// The head of a call is good, and the call is judged at its end.
+    #[inline]
+    pub(crate) fn answered(&self, held: &mut Held, timed: Timed) {
+        if held.admission.is_probe() {
+            self.probe_answered(held, timed);
+        }
+    }
+
+    #[cold]
+    fn probe_answered(&self, held: &mut Held, timed: Timed) {
+        let slow_at = match timed {
+            // Not so good.
+            Timed::AtHead(true) => return,
+            Timed::AtHead(false) | Timed::Never => None,
+            Timed::ThenAndThere => self.rules.slow_after().map(|threshold| held.start + threshold),
+        };
+        self.units.breaker(held.slot).answered(&mut held.admission, self.setup.clock.now(), slow_at);
     }
 
     /// A panic in our own frame.

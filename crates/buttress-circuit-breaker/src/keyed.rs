@@ -140,7 +140,7 @@ impl Keyed {
         name: impl FnOnce() -> Option<Name>,
     ) -> Result<Asked, Place> {
         let hash = hash.max(1);
-        let Some((place, slot)) = self.find(hash).or_else(|| self.make(rules, hash, now, name())) else {
+        let Some((place, slot)) = self.find(hash).or_else(|| self.make(rules, hash, now, name)) else {
             return Ok(Asked { place: None, answer: None });
         };
         // Written once in a while, so that the cores do not fight for it.
@@ -173,6 +173,17 @@ impl Keyed {
         tell: impl FnMut(Transition),
     ) -> Recorded {
         self.at(place).breaker.record(rules, admission, judged, slow, now, draw, tell)
+    }
+
+    /// Takes a good answer of a call whose end is still to come: see [`Breaker::answered`].
+    pub fn answered(
+        &self,
+        place: Place,
+        admission: &mut Admission,
+        now: Timestamp,
+        slow_at: Option<Timestamp>,
+    ) {
+        self.at(place).breaker.answered(admission, now, slow_at);
     }
 
     /// The breaker at this place, whosever it is by now.
@@ -307,9 +318,23 @@ impl Keyed {
         self.claim.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives a key that was not there a breaker.
+    /// Gives a key that was not there a breaker. It is named where there is room, and while no lock is held: to name it asks
+    /// what the user has given as the key.
     #[cold]
-    fn make(&self, rules: &Rules, hash: u64, now: Timestamp, name: Option<Name>) -> Option<(Place, &Slot)> {
+    fn make(
+        &self,
+        rules: &Rules,
+        hash: u64,
+        now: Timestamp,
+        name: impl FnOnce() -> Option<Name>,
+    ) -> Option<(Place, &Slot)> {
+        let claim = self.lock();
+        if self.find(hash).is_none() && self.room(rules, hash, now).is_none() {
+            self.crowded.fetch_add(1, Relaxed);
+            return None;
+        }
+        drop(claim);
+        let name = name();
         self.claim(&self.lock(), rules, hash, now, name)
     }
 
@@ -325,19 +350,8 @@ impl Keyed {
         if let Some(found) = self.find(hash) {
             return Some(found);
         }
-        // The emptier group first: with two to choose from, they fill alike.
-        let mut homes = self.homes(hash);
-        homes.sort_by_key(|index| self.held(*index));
         let (place, slot, order, since) = loop {
-            let slots = homes.into_iter().flat_map(|index| {
-                let group =
-                    self.groups[index].get_or_init(|| Box::new(std::array::from_fn(|_| Slot::new(rules))));
-                group.iter().enumerate().map(move |(at, slot)| (Place((index * SLOTS + at) as u32), slot))
-            });
-            let found = slots
-                .filter_map(|(place, slot)| Some((place, slot, slot.order(rules, now, self.idle)?)))
-                .reduce(|one, other| if other.2.0 > one.2.0 { other } else { one });
-            let Some((place, slot, (order, word))) = found else {
+            let Some((place, slot, (order, word))) = self.room(rules, hash, now) else {
                 self.crowded.fetch_add(1, Relaxed);
                 return None;
             };
@@ -359,6 +373,21 @@ impl Keyed {
         slot.asked.store(now.as_nanos(), Relaxed);
         slot.hash.store(hash, SeqCst);
         Some((place, slot))
+    }
+
+    /// The slot that is to be had for a new key.
+    fn room(&self, rules: &Rules, hash: u64, now: Timestamp) -> Option<(Place, &Slot, (Order, Word))> {
+        // The emptier group first: with two to choose from, they fill alike.
+        let mut homes = self.homes(hash);
+        homes.sort_by_key(|index| self.held(*index));
+        let slots = homes.into_iter().flat_map(|index| {
+            let group =
+                self.groups[index].get_or_init(|| Box::new(std::array::from_fn(|_| Slot::new(rules))));
+            group.iter().enumerate().map(move |(at, slot)| (Place((index * SLOTS + at) as u32), slot))
+        });
+        slots
+            .filter_map(|(place, slot)| Some((place, slot, slot.order(rules, now, self.idle)?)))
+            .reduce(|one, other| if other.2.0 > one.2.0 { other } else { one })
     }
 
     fn held(&self, group: usize) -> usize {

@@ -6,10 +6,7 @@ use buttress_core::{AtHead, ByCause, Clock, Fail, Global, Name, OnCall, Strict, 
 use tower_layer::Layer;
 
 #[cfg(feature = "http")]
-use buttress_http::body::AtEnd;
-
-#[cfg(feature = "http")]
-use crate::SlowToEnd;
+use crate::ToEnd;
 use crate::gate::{Core, Gate, Judge, Setup};
 use crate::{CircuitBreaker, CircuitBreakerEvent, Handle, OnDrop, Ramp, Settings, SettingsError, Window};
 
@@ -136,7 +133,8 @@ impl<K, J, C, F> CircuitBreakerLayer<K, J, C, F> {
     /// head, unless [`slow_to_end`](Self::slow_to_end) says otherwise.
     ///
     /// A response that streams never counts as slow, as far as the classifier can tell (`classify::status()` and
-    /// `classify::grpc()` look, a closure does not). It costs each call a second look at the clock.
+    /// `classify::grpc()` look, a closure does not); a request that is marked `Streaming` neither, in a layer that follows
+    /// bodies (`at_end`, [`slow_to_end`](Self::slow_to_end)). It costs each call a second look at the clock.
     ///
     /// # Panics
     ///
@@ -187,17 +185,18 @@ impl<K, J, C, F> CircuitBreakerLayer<K, J, C, F> {
     ///
     /// # Panics
     ///
-    /// When `calls` is 0, or above 63.
+    /// When `calls` is 0, or above 31.
     #[must_use]
     #[track_caller]
     pub fn probes(self, calls: u32) -> Self {
         self.set(|settings| settings.probes(calls))
     }
 
-    /// Gives the probes so long. What is then known decides; if nothing is, or a probe has not come back, the breaker opens
-    /// again, for longer. The default is the open time.
+    /// Gives the probes so long. What is then known decides; if nothing is, or a probe is not answered, the breaker opens
+    /// again, for longer. Where bodies are followed, a probe is answered when its head is there, good and not slow. The default
+    /// is the open time.
     ///
-    /// It should be longer than a good call takes, and than the threshold of [`slow_calls`](Self::slow_calls): no probe is
+    /// It should be longer than a good head takes, and than the threshold of [`slow_calls`](Self::slow_calls): no probe is
     /// slow that is overdue before.
     ///
     /// # Panics
@@ -295,33 +294,44 @@ impl<K, J, C, F> CircuitBreakerLayer<K, J, C, F> {
     /// Follows each response to the end of its body, where the classifier wants to see it: gRPC by trailers, a body that
     /// breaks off. The response's body becomes [`Tracked`](buttress_http::body::Tracked).
     ///
-    /// A call whose head is enough is judged there all the same. A body that the caller drops half read is ignored, and
-    /// a probe's permit goes back.
+    /// A call whose head is enough is judged there all the same, and so is one that may go on for as long as it likes: what is
+    /// known to stream (server-sent events, a 101, what is marked [`Streaming`](buttress_http::field::Streaming), be it the
+    /// request or the response), and a tunnel. A body that the caller drops half read is ignored, and a probe's permit goes
+    /// back.
+    ///
+    /// A probe whose head was good, and whose body is not over when the time for the probes is, went well.
     #[cfg(feature = "http")]
     #[cfg_attr(docsrs, doc(cfg(feature = "http")))]
     #[must_use]
-    pub fn at_end(self) -> CircuitBreakerLayer<K, J, C, AtEnd> {
-        self.finish(AtEnd)
+    pub fn at_end(self) -> CircuitBreakerLayer<K, J, C, ToEnd> {
+        self.finish(ToEnd)
     }
 
     /// Takes the time of a slow call from the call to the end of the response's body, and judges every call there. Follows
     /// bodies as [`at_end`](Self::at_end) does.
     ///
     /// What is known to stream (server-sent events, a 101, what is marked
-    /// [`Streaming`](buttress_http::field::Streaming), be it the request or the response) never counts as slow. Nothing
-    /// tells a gRPC stream from a single message: mark the methods that stream.
+    /// [`Streaming`](buttress_http::field::Streaming), be it the request or the response) never counts as slow, and neither
+    /// does a tunnel: they are judged at their head. Nothing tells a gRPC stream from a single message: mark the methods that
+    /// stream.
+    ///
+    /// A probe has to be back before it is slow: one whose body goes on when the time for the probes is over went well if its
+    /// head was good and it is not slow by then, and is overdue if it is.
     ///
     /// Begins a new state.
     #[cfg(feature = "http")]
     #[cfg_attr(docsrs, doc(cfg(feature = "http")))]
     #[must_use]
-    pub fn slow_to_end(self) -> CircuitBreakerLayer<K, J, C, SlowToEnd> {
-        self.restart(|setup| setup.slow_to_end = true).finish(SlowToEnd)
+    pub fn slow_to_end(self) -> CircuitBreakerLayer<K, J, C, ToEnd> {
+        self.restart(|setup| setup.slow_to_end = true).finish(ToEnd)
     }
 
-    /// Takes the time of a slow call from the call to the response's head: the default, said aloud. What streams never
-    /// counts as slow. Nothing tells a gRPC stream from a single message, so neither does gRPC: for gRPC take
+    /// Takes the time of a slow call from the call to the response's head: the default, said aloud. A response that streams
+    /// never counts as slow. Nothing tells a gRPC stream from a single message, so neither does gRPC: for gRPC take
     /// [`slow_to_end`](Self::slow_to_end).
+    ///
+    /// A request that is marked `Streaming`, a long poll, is seen by a layer that follows bodies alone: take `at_end` or
+    /// `slow_to_end` for it, or mark its response.
     ///
     /// Begins a new state.
     #[must_use]

@@ -21,11 +21,11 @@ mod label;
 mod layer;
 mod policy;
 mod service;
-#[cfg(feature = "http")]
-mod slow;
 mod sync;
 mod tally;
 mod teller;
+#[cfg(feature = "http")]
+mod to_end;
 mod units;
 mod window;
 
@@ -41,7 +41,7 @@ pub use policy::{Judged, Mode, OnDrop, Ramp, Reason, Rules, Settings, State, Sum
 pub use service::CircuitBreaker;
 #[cfg(feature = "http")]
 #[cfg_attr(docsrs, doc(cfg(feature = "http")))]
-pub use slow::SlowToEnd;
+pub use to_end::ToEnd;
 
 #[cfg(feature = "http")]
 #[cfg_attr(docsrs, doc(cfg(feature = "http")))]

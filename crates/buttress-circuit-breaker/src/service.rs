@@ -17,7 +17,7 @@ use crate::gate::Gate;
 /// # Cancel safety
 ///
 /// Nothing is held between calls. What a call holds (a probe's permit, its place among the results) goes back when its
-/// future, or with [`AtEnd`](buttress_http::body::AtEnd) its body, is dropped.
+/// future, or with [`ToEnd`](crate::ToEnd) its body, is dropped.
 pub struct CircuitBreaker<S, K = Global, J = Fail, C = ByCause, F = AtHead> {
     inner: S,
     gate: Arc<Gate<K, J, C, F>>,
@@ -69,7 +69,11 @@ where
                 let entering = Entering::new(call);
                 let form = gate.finish.form(&req);
                 let future = self.inner.call(req);
-                CircuitBreakerFuture::called(future, form, gate.finish.clone(), entering.entered())
+                let mut call = entering.entered();
+                if gate.finish.streams(form) {
+                    call.streams();
+                }
+                CircuitBreakerFuture::called(future, form, gate.finish.clone(), call)
             }
             Err(refused) => CircuitBreakerFuture::refused(gate.refuse(&req, &refused)),
         }

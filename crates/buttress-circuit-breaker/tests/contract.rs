@@ -48,7 +48,7 @@ fn half_open_it_keeps_the_contract_as_far_as_there_are_probes() {
     // Enough probes for the suite: none of them may be lost.
     let half_open = || {
         let layer = CircuitBreakerLayer::default()
-            .probes(63)
+            .probes(31)
             .half_open_for(Duration::MAX)
             .open_for(Duration::from_millis(1), Duration::from_millis(1));
         layer.handle().open_for(Duration::ZERO);
@@ -121,7 +121,7 @@ fn every_closure_may_panic() {
     .refuses("open times that grow by no number", || CircuitBreakerLayer::default().growing_by(f64::NAN))
     .refuses("a jitter above all of it", || CircuitBreakerLayer::default().jitter(1.5))
     .refuses("no probes", || CircuitBreakerLayer::default().probes(0))
-    .refuses("too many probes", || CircuitBreakerLayer::default().probes(64))
+    .refuses("too many probes", || CircuitBreakerLayer::default().probes(32))
     .refuses("probes in no time", || CircuitBreakerLayer::default().half_open_for(Duration::ZERO))
     .refuses("a ramp of no time", || CircuitBreakerLayer::default().ramp(Ramp::Time(Duration::ZERO)))
     .refuses("a ramp of no calls", || CircuitBreakerLayer::default().ramp(Ramp::Calls(0)))
@@ -178,7 +178,7 @@ mod http {
     fn a_probe_is_held_until_the_end_of_its_body_and_no_longer() {
         let half_open = || {
             let layer = CircuitBreakerLayer::default()
-                .probes(63)
+                .probes(31)
                 .half_open_for(Duration::MAX)
                 .open_for(Duration::from_millis(1), Duration::from_millis(1));
             layer.handle().open_for(Duration::ZERO);

@@ -4,9 +4,8 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use buttress_circuit_breaker::{CircuitBreakerLayer, Handle, State, classify, reject};
+use buttress_circuit_breaker::{CircuitBreakerLayer, Handle, State, ToEnd, classify, reject};
 use buttress_core::{Global, ManualClock};
-use buttress_http::body::AtEnd;
 use buttress_testkit::ScriptedBody;
 use http::{HeaderMap, Request, Response};
 use http_body::Body;
@@ -16,7 +15,7 @@ use tower::{Layer, Service, ServiceExt};
 const SECOND: Duration = Duration::from_secs(1);
 
 type Ask = Request<Response<ScriptedBody>>;
-type Breaker = CircuitBreakerLayer<Global, reject::Respond, classify::Grpc, AtEnd>;
+type Breaker = CircuitBreakerLayer<Global, reject::Respond, classify::Grpc, ToEnd>;
 
 /// Opens after two failures in a row.
 fn simple(time: &ManualClock) -> (Breaker, Handle) {
@@ -120,6 +119,33 @@ async fn a_reply_without_trailers_has_failed_and_one_that_is_left_before_them_sa
         assert!(read(call(&service, head(ScriptedBody::new().data("message").chunked())).await).await);
     }
     assert_eq!(handle.state(), State::Open);
+}
+
+#[tokio::test]
+async fn probes_whose_trailers_come_in_time_are_judged_by_them() {
+    for (code, state) in [("0", State::Closed), ("14", State::Open)] {
+        let time = ManualClock::new();
+        let (layer, handle) = simple(&time);
+        let service = layer.layer(channel());
+        handle.open_for(5 * SECOND);
+        time.advance(5 * SECOND);
+
+        let probes = [
+            call(&service, reply("0")).await,
+            call(&service, reply("0")).await,
+            call(&service, reply(code)).await,
+        ];
+        assert_eq!(
+            (handle.state(), handle.view().probes_in_flight),
+            (State::HalfOpen, 3),
+            "all heads are good"
+        );
+        for probe in probes {
+            assert!(read(probe).await);
+        }
+
+        assert_eq!(handle.state(), state, "code {code}");
+    }
 }
 
 #[tokio::test]

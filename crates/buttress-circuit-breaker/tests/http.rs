@@ -4,11 +4,9 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use buttress_circuit_breaker::{
-    CircuitBreakerLayer, Handle, OnDrop, SlowToEnd, State, classify, key, reject,
-};
+use buttress_circuit_breaker::{CircuitBreakerLayer, Handle, OnDrop, State, ToEnd, classify, key, reject};
 use buttress_core::{AtHead, Fail, Global, ManualClock, Rejection, RejectionKind};
-use buttress_http::body::{AtEnd, UntilUpgradeEnds};
+use buttress_http::body::UntilUpgradeEnds;
 use buttress_http::field::Streaming;
 use buttress_testkit::ScriptedBody;
 use http::{Method, Request, Response, StatusCode};
@@ -73,6 +71,17 @@ fn asks(response: Response<ScriptedBody>) -> Ask {
     Request::get("http://a.example/").body(Answer { took: Duration::ZERO, response }).unwrap()
 }
 
+fn marked(mut ask: Ask) -> Ask {
+    ask.extensions_mut().insert(Streaming);
+    ask
+}
+
+fn connect() -> Ask {
+    let mut ask = asks(answer(200));
+    *ask.method_mut() = Method::CONNECT;
+    ask
+}
+
 fn lasting(took: Duration, mut ask: Ask) -> Ask {
     ask.body_mut().took = took;
     ask
@@ -84,6 +93,13 @@ where
 {
     let Ok(response) = service.clone().oneshot(ask).await;
     response
+}
+
+/// A call that waits.
+fn polled<F: Future>(call: F) -> std::pin::Pin<Box<F>> {
+    let mut call = Box::pin(call);
+    assert!(call.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_pending());
+    call
 }
 
 fn field<'a, B>(response: &'a Response<B>, name: &str) -> Option<&'a str> {
@@ -288,7 +304,7 @@ mod at_the_head {
 mod at_the_end {
     use super::*;
 
-    fn to_the_end(time: &ManualClock) -> (Base<classify::Status, AtEnd>, Handle) {
+    fn to_the_end(time: &ManualClock) -> (Base<classify::Status, ToEnd>, Handle) {
         let layer = simple(time).classify(classify::status().at_end()).at_end();
         let handle = layer.handle();
         (layer, handle)
@@ -370,20 +386,32 @@ mod at_the_end {
     }
 
     #[tokio::test]
-    async fn a_tunnel_is_a_success_when_it_ends() {
+    async fn a_tunnel_is_a_success_at_its_head_and_lives_on() {
         let time = ManualClock::new();
         let (layer, handle) = to_the_end(&time);
         let service = layer.layer(upstream(&time));
-        let mut connect = asks(answer(200));
-        *connect.method_mut() = Method::CONNECT;
 
-        let response = call(&service, connect).await;
-        let tunnel = response.extensions().get::<UntilUpgradeEnds>().cloned();
-        drop(response);
+        let response = call(&service, connect()).await;
 
-        assert_eq!(handle.counts().succeeded, 0);
-        drop(tunnel);
         assert_eq!(handle.counts().succeeded, 1);
+        let tunnel = response.extensions().get::<UntilUpgradeEnds>().cloned();
+        drop((response, tunnel.expect("it is a tunnel")));
+        assert_eq!((handle.counts().succeeded, handle.counts().stale), (1, 0), "it counts once");
+    }
+
+    #[tokio::test]
+    async fn a_tunnel_that_is_refused_is_judged_by_its_status() {
+        let time = ManualClock::new();
+        let (layer, handle) = to_the_end(&time);
+        let service = layer.layer(upstream(&time));
+
+        for _ in 0..2 {
+            let mut refused = connect();
+            refused.body_mut().response = answer(502);
+            call(&service, refused).await;
+        }
+
+        assert_eq!(handle.state(), State::Open);
     }
 
     #[tokio::test]
@@ -459,10 +487,47 @@ mod slow_to_the_head {
     }
 }
 
+/// A long poll, say. Where bodies are followed, the mark of a request is seen.
+mod a_marked_request {
+    use super::*;
+
+    #[tokio::test]
+    async fn is_never_slow_to_its_head() {
+        for classify in [classify::status(), classify::status().at_end()] {
+            let time = ManualClock::new();
+            let layer = slow(&time).classify(classify).at_end();
+            let (handle, service) = (layer.handle(), layer.layer(upstream(&time)));
+
+            let response = call(&service, lasting(60 * SECOND, marked(asks(answer(200))))).await;
+            response.into_body().collect().await.unwrap();
+            assert_eq!((handle.state(), handle.counts().slow), (State::Closed, 0));
+
+            call(&service, lasting(2 * SECOND, asks(answer(503)))).await;
+            assert_eq!(handle.counts().slow, 1, "another is");
+        }
+    }
+
+    #[tokio::test]
+    async fn that_is_left_has_not_failed_though_it_took_long() {
+        for (ask, failed) in [(asks(answer(200)), 1), (marked(asks(answer(200))), 0)] {
+            let time = ManualClock::new();
+            let layer = slow(&time).on_drop(OnDrop::FailWhenSlow).slow_to_end();
+            let never = |_: Ask| std::future::pending::<Result<Response<ScriptedBody>, Infallible>>();
+            let (handle, service) = (layer.handle(), layer.layer(tower::service_fn(never)));
+
+            let call = polled(service.oneshot(ask));
+            time.advance(60 * SECOND);
+            drop(call);
+
+            assert_eq!((handle.counts().failed, handle.counts().abandoned), (failed, 1 - failed));
+        }
+    }
+}
+
 mod slow_to_the_end {
     use super::*;
 
-    fn to_the_end(time: &ManualClock) -> (Base<classify::Status, SlowToEnd>, Handle) {
+    fn to_the_end(time: &ManualClock) -> (Base<classify::Status, ToEnd>, Handle) {
         let layer = slow(time).slow_to_end();
         let handle = layer.handle();
         (layer, handle)
@@ -499,9 +564,8 @@ mod slow_to_the_end {
     async fn what_is_known_to_stream_never_counts_as_slow() {
         let mut marked = answer(200);
         marked.extensions_mut().insert(Streaming);
-        let mut asked = asks(answer(200));
-        asked.extensions_mut().insert(Streaming);
-        for ask in [asks(with(answer(200), "content-type", "text/event-stream")), asks(marked), asked] {
+        let events = || asks(with(answer(200), "content-type", "text/event-stream"));
+        for ask in [events(), asks(marked), super::marked(asks(answer(200))), connect()] {
             let time = ManualClock::new();
             let (layer, handle) = to_the_end(&time);
             let service = layer.layer(upstream(&time));
@@ -515,6 +579,32 @@ mod slow_to_the_end {
                 (State::Closed, 0, 1)
             );
         }
+    }
+
+    #[tokio::test]
+    async fn nor_does_it_when_following_bodies_is_said_twice() {
+        let time = ManualClock::new();
+        let layer = slow(&time).slow_to_end().at_end();
+        let (handle, service) = (layer.handle(), layer.layer(upstream(&time)));
+
+        let events = call(&service, asks(with(answer(200), "content-type", "text/event-stream"))).await;
+        time.advance(60 * SECOND);
+        events.into_body().collect().await.unwrap();
+
+        assert_eq!((handle.state(), handle.counts().slow), (State::Closed, 0));
+    }
+
+    #[tokio::test]
+    async fn a_tunnel_never_counts_as_slow() {
+        let time = ManualClock::new();
+        let (layer, handle) = to_the_end(&time);
+        let service = layer.layer(upstream(&time));
+
+        let response = call(&service, connect()).await;
+        time.advance(60 * SECOND);
+        drop(response);
+
+        assert_eq!((handle.state(), handle.counts().slow, handle.counts().succeeded), (State::Closed, 0, 1));
     }
 
     #[tokio::test]
@@ -609,17 +699,169 @@ mod probes_that_stream {
 
     #[tokio::test]
     async fn are_judged_at_their_head_when_the_request_is_marked() {
+        let grpc = || marked(asks(with(answer(200), "content-type", "application/grpc")));
         let time = ManualClock::new();
-        let layer = simple(&time).slow_calls(2 * SECOND, 0.5);
-        let layer = layer.classify(classify::grpc()).slow_to_end();
+        let layer = simple(&time).slow_calls(2 * SECOND, 0.5).classify(classify::grpc());
+
+        let to_end = layer.clone().slow_to_end();
+        half_open(&time, &to_end.handle(), &to_end.layer(upstream(&time)), grpc).await;
+        let at_end = layer.at_end();
+        half_open(&time, &at_end.handle(), &at_end.layer(upstream(&time)), grpc).await;
+        let status = simple(&time).classify(classify::status().at_end()).at_end();
+        half_open(&time, &status.handle(), &status.layer(upstream(&time)), || marked(asks(answer(200))))
+            .await;
+    }
+
+    #[tokio::test]
+    async fn are_judged_at_their_head_when_it_is_a_tunnel() {
+        let time = ManualClock::new();
+        let layer = simple(&time).classify(classify::status().at_end()).at_end();
         let (handle, service) = (layer.handle(), layer.layer(upstream(&time)));
 
-        half_open(&time, &handle, &service, || {
-            let mut asked = asks(with(answer(200), "content-type", "application/grpc"));
-            asked.extensions_mut().insert(Streaming);
-            asked
-        })
-        .await;
+        half_open(&time, &handle, &service, connect).await;
+    }
+}
+
+/// A half-open breaker whose probes have good heads, and bodies that last for longer than it is half-open.
+mod probes_that_last {
+    use super::*;
+
+    /// Three probes for five seconds, and one of them may fail.
+    fn three(time: &ManualClock) -> Base {
+        CircuitBreakerLayer::failure_rate(0.5)
+            .open_for(5 * SECOND, 60 * SECOND)
+            .jitter(0.0)
+            .clock(time.clock())
+            .classify(classify::status().at_end())
+            .on_reject(reject::respond())
+    }
+
+    fn half_open(time: &ManualClock, handle: &Handle) {
+        handle.open_for(5 * SECOND);
+        time.advance(5 * SECOND);
+    }
+
+    fn download() -> Ask {
+        asks(Response::new(ScriptedBody::new().data("hello").chunked()))
+    }
+
+    #[tokio::test]
+    async fn close_it_when_their_time_is_over() {
+        let time = ManualClock::new();
+        let layer = three(&time).at_end();
+        let (handle, service) = (layer.handle(), layer.layer(upstream(&time)));
+        half_open(&time, &handle);
+
+        let body = call(&service, download()).await;
+        let broken = Response::new(ScriptedBody::new().data("hel").error("reset").chunked());
+        assert!(call(&service, asks(broken)).await.into_body().collect().await.is_err());
+        assert_eq!((handle.state(), handle.view().probes_in_flight), (State::HalfOpen, 1));
+        let _another = call(&service, download()).await;
+        assert_eq!(call(&service, download()).await.status(), 503, "two are under way, one is judged");
+        time.advance(5 * SECOND);
+
+        assert_eq!(handle.state(), State::Closed, "one of three has failed");
+        assert_eq!(handle.transitions(State::HalfOpen, State::Closed), 1);
+        body.into_body().collect().await.unwrap();
+        assert_eq!((handle.counts().stale, handle.view().sums.total), (1, 0), "and its end says no more");
+    }
+
+    #[tokio::test]
+    async fn and_break_off_in_time_open_it_again() {
+        let time = ManualClock::new();
+        let layer = three(&time).at_end();
+        let (handle, service) = (layer.handle(), layer.layer(upstream(&time)));
+        half_open(&time, &handle);
+        let broken = || asks(Response::new(ScriptedBody::new().data("hel").error("reset").chunked()));
+
+        let bodies = [call(&service, broken()).await, call(&service, broken()).await];
+        time.advance(4 * SECOND);
+        for body in bodies {
+            assert!(body.into_body().collect().await.is_err());
+        }
+
+        assert_eq!(handle.state(), State::Open);
+    }
+
+    #[tokio::test]
+    async fn without_a_head_open_it_again() {
+        let time = ManualClock::new();
+        let layer = three(&time).at_end();
+        let handle = layer.handle();
+        let never = |_: Ask| std::future::pending::<Result<Response<ScriptedBody>, Infallible>>();
+        let hangs = layer.layer(tower::service_fn(never));
+        half_open(&time, &handle);
+
+        let _body = call(&layer.layer(upstream(&time)), download()).await;
+        let _call = polled(hangs.oneshot(download()));
+        time.advance(5 * SECOND);
+
+        assert_eq!(handle.state(), State::Open, "one is overdue");
+    }
+
+    #[tokio::test]
+    async fn open_it_again_when_their_heads_were_slow() {
+        let time = ManualClock::new();
+        let layer = three(&time).slow_calls(2 * SECOND, 0.5).at_end();
+        let (handle, service) = (layer.handle(), layer.layer(upstream(&time)));
+        half_open(&time, &handle);
+
+        let _body = call(&service, lasting(2 * SECOND, download())).await;
+        time.advance(3 * SECOND);
+
+        assert_eq!(handle.state(), State::Open);
+    }
+
+    #[tokio::test]
+    async fn open_it_again_when_they_are_slow_by_then_and_their_time_is_taken_to_the_end() {
+        for (threshold, state) in [(5, State::Open), (6, State::Closed)] {
+            let time = ManualClock::new();
+            let layer = three(&time).slow_calls(threshold * SECOND, 0.5).slow_to_end();
+            let (handle, service) = (layer.handle(), layer.layer(upstream(&time)));
+            half_open(&time, &handle);
+
+            let _body = call(&service, download()).await;
+            time.advance(5 * SECOND);
+
+            assert_eq!(handle.state(), state, "slow after {threshold} s");
+        }
+    }
+
+    /// Nothing ever fails, and each body lasts for two minutes.
+    async fn an_hour<C>(layer: Base<C, ToEnd>, time: &ManualClock, kind: &'static str)
+    where
+        C: buttress_core::Classify<Response<ScriptedBody>, Infallible> + Clone + Send + Sync + 'static,
+    {
+        let (handle, service) = (layer.handle(), layer.layer(upstream(time)));
+        let mut open = std::collections::VecDeque::new();
+        handle.open_for(5 * SECOND);
+        for second in 0..3600 {
+            time.advance(SECOND);
+            let fields = [("grpc-status".parse().unwrap(), "0".parse().unwrap())].into_iter().collect();
+            let body = ScriptedBody::new().data("hello").trailers(fields).chunked();
+            let response = call(&service, asks(with(Response::new(body), "content-type", kind))).await;
+            if response.status() == 200 {
+                open.push_back((second + 120, response));
+            }
+            if open.front().is_some_and(|(ends, _)| *ends <= second)
+                && let Some((_, response)) = open.pop_front()
+            {
+                response.into_body().collect().await.unwrap();
+            }
+        }
+
+        assert_eq!(handle.state(), State::Closed);
+        assert_eq!(handle.transitions(State::HalfOpen, State::Open), 0);
+        assert!(handle.counts().refused < 10, "{:?}", handle.counts());
+    }
+
+    #[tokio::test]
+    async fn and_go_well_do_not_keep_it_from_closing() {
+        let time = ManualClock::new();
+        an_hour(three(&time).at_end(), &time, "application/octet-stream").await;
+        an_hour(three(&time).classify(classify::grpc()).at_end(), &time, "application/grpc").await;
+        let slow = three(&time).slow_calls(180 * SECOND, 0.5);
+        an_hour(slow.slow_to_end(), &time, "application/octet-stream").await;
     }
 }
 

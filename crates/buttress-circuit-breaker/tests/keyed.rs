@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use buttress_circuit_breaker::{Judged, Keyed, Mode, Recorded, Rules, Settings, State, Window};
+use buttress_circuit_breaker::{Breaker, Judged, Keyed, Mode, Recorded, Rules, Settings, State, Window};
 use buttress_core::{HashSink, KeyPart, Timestamp};
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -157,6 +157,55 @@ fn where_all_are_open_a_new_key_goes_without_and_is_counted() {
     assert!(keyed.get(hash(100)).is_none());
     assert_eq!((keyed.evicted(), keyed.crowded()), (0, 1));
     assert!((0..8).all(|key| !call(&keyed, &rules, key, Judged::Success, START + MILLI)));
+}
+
+#[test]
+fn a_call_that_has_read_the_clock_a_moment_before_it_opened_does_not_make_it_go() {
+    // All of its wait is left, and more.
+    let rules = Settings::default().open_for(60 * SECOND, 60 * SECOND).jitter(0.0).rules().unwrap();
+    for micros in [0, 3, 900_000] {
+        let keyed = Keyed::new(1, IDLE);
+        let opened = START + Duration::from_micros(micros);
+        for key in 0..8 {
+            let open = |breaker: &Breaker| breaker.open_for(&rules, 60 * SECOND, opened, |_| {});
+            keyed.steer(&rules, hash(key), opened, open);
+        }
+
+        let asked = keyed.admit(&rules, hash(100), START, || 0, |_| {});
+
+        assert_eq!((asked.place, keyed.evicted(), keyed.crowded()), (None, 0, 1), "{micros} µs before");
+    }
+}
+
+#[test]
+fn nor_one_that_has_just_become_half_open_before_one_that_is_closed() {
+    let (rules, keyed) = (rules(), Keyed::new(1, IDLE));
+    call(&keyed, &rules, 0, Judged::Failure, START);
+    let later = START + 5 * SECOND;
+    for key in 1..8 {
+        call(&keyed, &rules, key, Judged::Success, later);
+    }
+    // The probe has the latest time of all, and its key is the one that was left alone for longest.
+    let probe = keyed.get(hash(0)).unwrap().admit(&rules, || later + MILLI, || 0, |_| {});
+    assert!(probe.unwrap().is_probe());
+
+    call(&keyed, &rules, 100, Judged::Success, later);
+
+    assert_eq!(keyed.get(hash(0)).map(Breaker::state), Some(State::HalfOpen));
+    assert_eq!(keyed.evicted(), 1);
+}
+
+#[test]
+fn a_probe_of_a_key_is_answered_as_that_of_a_single_breaker() {
+    let (rules, keyed) = (rules(), Keyed::new(1, IDLE));
+    call(&keyed, &rules, 0, Judged::Failure, START);
+    let asked = keyed.admit(&rules, hash(0), START + 5 * SECOND, || 0, |_| {});
+    let (place, mut probe) = (asked.place.unwrap(), asked.answer.unwrap().unwrap());
+
+    keyed.answered(place, &mut probe, START + 6 * SECOND, None);
+
+    assert!(call(&keyed, &rules, 0, Judged::Success, START + 10 * SECOND));
+    assert_eq!(keyed.get(hash(0)).map(Breaker::state), Some(State::Closed));
 }
 
 #[test]

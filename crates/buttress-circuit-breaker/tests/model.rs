@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use buttress_circuit_breaker::{
-    Admission, Breaker, Judged, Keyed, Mode, Refused, Rules, Settings, State, Sums, Transition, Window,
+    Admission, Breaker, Judged, Keyed, Mode, Ramp, Refused, Rules, Settings, State, Sums, Transition, Window,
 };
 use buttress_core::Timestamp;
 use loom::thread;
@@ -57,6 +57,10 @@ impl Shared {
 
     fn record(&self, admission: Admission, judged: Judged, now: Timestamp) {
         self.0.breaker.record(&self.0.rules, admission, judged, false, || now, || 0, self.tell());
+    }
+
+    fn answered(&self, admission: &mut Admission, now: Timestamp) {
+        self.0.breaker.answered(admission, now, None);
     }
 
     fn call(&self, judged: Judged, now: Timestamp) {
@@ -176,6 +180,64 @@ fn a_permit_of_a_dead_cycle_is_not_given_back_into_the_next() {
         assert!(second.is_ok());
         assert!(breaker.admit(later).is_err());
         assert_eq!(breaker.0.breaker.view(&breaker.0.rules, later).probes_in_flight, 1);
+    });
+}
+
+#[test]
+fn an_answer_beside_the_deadline_counts_in_its_cycle_or_not_at_all() {
+    loom::model(|| {
+        let breaker = Shared::opened(settings());
+        let half_open = START + SECOND;
+        let mut probe = breaker.admit(half_open).unwrap();
+        let later = half_open + SECOND;
+        let other = breaker.clone();
+        // It has read the clock in time.
+        let thread = thread::spawn(move || {
+            other.answered(&mut probe, half_open);
+            probe
+        });
+
+        let asked = breaker.admit(later);
+        let probe = thread.join().unwrap();
+
+        if let Ok(admission) = asked {
+            assert_eq!((admission.state(), breaker.told(State::Closed)), (State::Closed, 1), "it was first");
+            breaker.record(probe, Judged::Failure, later);
+            assert_eq!((breaker.state(), counts(breaker.sums(later))), (State::Closed, (0, 0, 0)));
+        } else {
+            assert_eq!((breaker.state(), breaker.told(State::Open)), (State::Open, 2), "it was overdue");
+            let next = breaker.admit(later + SECOND).unwrap();
+            breaker.record(probe, Judged::Cancelled, later + SECOND);
+            assert!(
+                next.is_probe() && breaker.admit(later + SECOND).is_err(),
+                "nor did its permit come back"
+            );
+        }
+    });
+}
+
+#[test]
+fn probes_that_are_answered_keep_their_permits_until_they_end() {
+    loom::model(|| {
+        let breaker = Shared::opened(settings().probes(2));
+        let later = START + SECOND;
+        let other = breaker.clone();
+        let thread = thread::spawn(move || {
+            let mut probe = other.admit(later).unwrap();
+            other.answered(&mut probe, later);
+            other.record(probe, Judged::Ignored, later);
+        });
+
+        let mut first = breaker.admit(later).unwrap();
+        breaker.answered(&mut first, later);
+        thread.join().unwrap();
+
+        assert_eq!(breaker.0.breaker.view(&breaker.0.rules, later).probes_in_flight, 1);
+        let second = breaker.admit(later).unwrap();
+        assert!(breaker.admit(later).is_err());
+        breaker.record(first, Judged::Success, later);
+        breaker.record(second, Judged::Success, later);
+        assert_eq!((breaker.state(), breaker.stale()), (State::Closed, 0));
     });
 }
 
@@ -351,6 +413,24 @@ fn failures_in_a_row_are_counted_by_two_threads() {
         assert_eq!(breaker.state(), State::Closed);
         breaker.call(Judged::Failure, START);
         assert_eq!(breaker.state(), State::Open);
+    });
+}
+
+#[test]
+fn so_they_are_on_a_ramp() {
+    loom::model(|| {
+        let layer = settings().no_failure_rate().consecutive_failures(2).ramp(Ramp::Calls(5));
+        let breaker = Shared::opened(layer);
+        let later = START + SECOND;
+        breaker.call(Judged::Success, later);
+        assert_eq!(breaker.state(), State::Ramping);
+        let other = breaker.clone();
+        let thread = thread::spawn(move || other.call(Judged::Failure, later));
+
+        breaker.call(Judged::Failure, later);
+        thread.join().unwrap();
+
+        assert_eq!((breaker.state(), breaker.told(State::Open)), (State::Open, 2));
     });
 }
 

@@ -53,6 +53,10 @@ impl Bench {
         self.breaker.record(&self.rules, admission, judged, slow, now, || self.draw.get(), self.tell())
     }
 
+    fn answered(&self, admission: &mut Admission, slow_at: Option<Timestamp>) {
+        self.breaker.answered(admission, self.now.get(), slow_at);
+    }
+
     fn call(&self, judged: Judged) -> &Self {
         let admission = self.admit().expect("it passes");
         self.end(admission, judged, false);
@@ -423,6 +427,101 @@ fn a_probe_that_comes_back_after_its_time_comes_too_late() {
 }
 
 #[test]
+fn a_probe_that_was_answered_and_goes_on_went_well_when_the_time_is_over() {
+    let bench = bench(of_ten().probes(3)).opened();
+    let mut goes_on = bench.admit().unwrap();
+    bench.answered(&mut goes_on, None);
+    bench.call(Judged::Failure);
+    assert_eq!((bench.view().probes_in_flight, bench.view().sums.total), (1, 1));
+
+    bench.pass(5 * SECOND);
+    assert_eq!(bench.tick(), State::Open, "one of two has failed");
+    assert_eq!(bench.last().sums.map(|sums| (sums.total, sums.failed)), Some((2, 1)));
+
+    bench.pass(10 * SECOND);
+    let probes = [bench.admit().unwrap(), bench.admit().unwrap(), bench.admit().unwrap()];
+    let [mut first, mut second, third] = probes;
+    bench.answered(&mut first, None);
+    bench.answered(&mut second, None);
+    assert!(bench.admit().is_err(), "they keep their permits");
+    bench.end(third, Judged::Failure, false);
+    bench.pass(10 * SECOND);
+    assert_eq!((bench.tick(), bench.last().reason), (State::Closed, Reason::ProbesPassed));
+    assert_eq!(bench.end(first, Judged::Failure, false), Recorded::Stale);
+    assert_eq!(bench.end(second, Judged::Cancelled, false), Recorded::InTime);
+    assert_eq!((bench.state(), bench.view().sums.total), (State::Closed, 0));
+}
+
+#[test]
+fn thirty_one_probes_may_be_answered_fail_and_be_slow_all_at_once() {
+    let settings = of_ten().failure_rate(1.0).slow_calls(SECOND, 1.0).probes(31);
+    let bench = bench(settings).opened();
+    let mut probes: Vec<_> = (0..31).map(|_| bench.admit().unwrap()).collect();
+    assert!(bench.admit().is_err());
+
+    for probe in &mut probes {
+        bench.answered(probe, None);
+        assert_eq!((bench.view().probes_in_flight, bench.view().generation), (31, 2));
+    }
+    let last = probes.pop().unwrap();
+    for probe in probes {
+        bench.end(probe, Judged::Failure, true);
+    }
+    let sums = bench.view().sums;
+    assert_eq!((sums.total, sums.failed, sums.slow, bench.view().probes_in_flight), (30, 30, 30, 1));
+
+    bench.end(last, Judged::Failure, true);
+    assert_eq!((bench.state(), bench.view().growth), (State::Open, 1));
+}
+
+#[test]
+fn a_probe_that_was_answered_is_judged_by_its_end_where_that_comes_in_time() {
+    for (judged, state) in [(Judged::Success, State::Closed), (Judged::Failure, State::Open)] {
+        let bench = bench(of_ten().probes(1)).opened();
+        let mut probe = bench.admit().unwrap();
+        bench.answered(&mut probe, None);
+        bench.answered(&mut probe, None);
+
+        bench.pass(4 * SECOND);
+        bench.end(probe, judged, false);
+
+        assert_eq!(bench.state(), state);
+    }
+}
+
+#[test]
+fn a_probe_is_overdue_that_is_answered_too_late_or_would_be_slow_by_then() {
+    for (answered, slow_after, state) in [
+        (4, None, State::Closed),
+        (5, None, State::Open),
+        (4, Some(1), State::Open),
+        (4, Some(2), State::Closed),
+    ] {
+        let bench = bench(of_ten().probes(1)).opened();
+        let mut probe = bench.admit().unwrap();
+
+        bench.pass(answered * SECOND);
+        bench.answered(&mut probe, slow_after.map(|seconds: u32| bench.now.get() + seconds * SECOND));
+        bench.pass((5 - answered) * SECOND);
+
+        assert_eq!(bench.tick(), state, "answered after {answered} s, slow {slow_after:?} s later");
+    }
+}
+
+#[test]
+fn by_slow_calls_alone_probes_that_fail_soon_close_it() {
+    let settings = Settings::default().no_failure_rate().slow_calls(SECOND, 0.5).minimum_calls(1).probes(3);
+    let bench = bench(settings);
+    bench.end(bench.admit().unwrap(), Judged::Success, true);
+    assert_eq!(bench.state(), State::Open);
+    bench.pass(5 * SECOND);
+
+    bench.calls(3, Judged::Failure);
+
+    assert_eq!(bench.state(), State::Closed);
+}
+
+#[test]
 fn where_few_calls_come_those_that_did_decide_when_the_time_is_over() {
     let good = bench(of_ten().probes(3)).opened();
     good.call(Judged::Success).pass(5 * SECOND);
@@ -528,6 +627,111 @@ fn a_step_that_fails_opens_it_again_for_longer() {
         bench.pass(10 * SECOND).calls(3, Judged::Success);
         assert_eq!(share(&bench), 10, "from the first step");
     }
+}
+
+#[test]
+fn by_failures_in_a_row_alone_a_ramp_is_judged_as_a_closed_breaker_is() {
+    let in_a_row = || Settings::default().no_failure_rate().consecutive_failures(3).probes(1);
+    for ramp in [Ramp::Time(10 * SECOND), Ramp::Calls(100)] {
+        let bench = bench(in_a_row().ramp(ramp));
+        bench.calls(3, Judged::Failure).pass(5 * SECOND).call(Judged::Success);
+        assert_eq!(bench.state(), State::Ramping);
+
+        bench.calls(50, Judged::Success).calls(2, Judged::Failure).calls(10, Judged::Soft);
+        assert_eq!(bench.state(), State::Ramping, "two in a row, and what is soft is in none");
+        bench.call(Judged::Success).calls(2, Judged::Failure);
+        assert_eq!(bench.state(), State::Ramping, "the row has begun anew");
+        bench.call(Judged::Failure);
+
+        assert_eq!((bench.state(), bench.last().reason), (State::Open, Reason::ConsecutiveFailures));
+        assert_eq!(bench.last().sums.map(|sums| sums.failed), Some(15));
+        assert_eq!(bench.refused(), Some(10 * SECOND));
+    }
+}
+
+#[test]
+fn a_row_goes_on_from_one_step_of_a_ramp_to_the_next() {
+    let settings = Settings::default().no_failure_rate().consecutive_failures(3).probes(1);
+    let bench = bench(settings.ramp(Ramp::Calls(2)));
+    bench.calls(3, Judged::Failure).pass(5 * SECOND).call(Judged::Success);
+
+    bench.calls(2, Judged::Failure);
+    assert_eq!(share(&bench), 25, "the second step");
+    bench.call(Judged::Failure);
+
+    assert_eq!(bench.state(), State::Open);
+}
+
+/// Calls of which so many in a hundred fail, by chance.
+fn chance(percent: u64) -> impl FnMut() -> Judged {
+    let mut seed = 7_u64;
+    move || {
+        for (left, by) in [(true, 13), (false, 7), (true, 17)] {
+            seed ^= if left { seed << by } else { seed >> by };
+        }
+        if seed % 100 < percent { Judged::Failure } else { Judged::Success }
+    }
+}
+
+#[test]
+fn a_service_that_fails_less_than_the_rate_gets_through_a_timed_ramp() {
+    for (percent, passes) in [(10, 199..=200), (20, 190..=200), (70, 0..=1)] {
+        let mut judged = chance(percent);
+        let mut passed = 0;
+        for _ in 0..200 {
+            let bench = bench(Settings::default().ramp(Ramp::Time(10 * SECOND)));
+            bench.calls(20, Judged::Failure).pass(5 * SECOND).calls(3, Judged::Success);
+            while bench.state() == State::Ramping {
+                bench.pass(SECOND / 20);
+                bench.call(judged());
+            }
+            passed += u32::from(bench.state() == State::Closed);
+        }
+
+        assert!(passes.contains(&passed), "where {percent} % fail, {passed} of 200 pass");
+    }
+}
+
+#[test]
+fn in_a_timed_step_the_rate_is_one_of_the_minimum_of_calls_and_of_no_more_than_63() {
+    for (minimum, failures) in [(1, 2), (20, 10), (63, 32), (5_000, 32)] {
+        let settings = Settings::default().minimum_calls(minimum).ramp(Ramp::Time(10 * SECOND));
+        let bench = bench(settings);
+        bench.calls(minimum, Judged::Failure).pass(5 * SECOND).calls(3, Judged::Success);
+
+        bench.calls(failures - 1, Judged::Failure);
+        assert_eq!(bench.state(), State::Ramping, "a minimum of {minimum}");
+        bench.call(Judged::Failure);
+
+        assert_eq!(bench.state(), State::Open, "a minimum of {minimum}");
+    }
+}
+
+#[test]
+fn a_half_open_breaker_that_was_left_alone_begins_its_ramp_with_the_next_call() {
+    let bench = bench(of_ten().probes(3).ramp(Ramp::Time(10 * SECOND))).opened();
+    bench.call(Judged::Success).pass(HOUR);
+
+    bench.call(Judged::Success);
+
+    assert_eq!((bench.state(), share(&bench)), (State::Ramping, 10));
+    assert_eq!((bench.last().at, bench.last().lasts), (bench.now.get(), Some(40 * SECOND)));
+    bench.pass(40 * SECOND);
+    assert_eq!(bench.tick(), State::Closed);
+}
+
+#[test]
+fn a_ramp_of_calls_waits_for_calls_that_say_something() {
+    let bench = bench(of_ten().probes(1).ramp(Ramp::Calls(2))).opened();
+    bench.call(Judged::Success);
+
+    for _ in 0..1000 {
+        bench.pass(HOUR).call(Judged::Ignored).call(Judged::Cancelled);
+    }
+    assert_eq!((bench.state(), share(&bench)), (State::Ramping, 10));
+
+    bench.calls(8, Judged::Success);
+    assert_eq!(bench.state(), State::Closed);
 }
 
 #[test]
@@ -658,7 +862,7 @@ fn settings_that_cannot_work_are_refused_with_field_value_and_rule() {
         (base().jitter(1.1), "jitter", "1.1"),
         (base().jitter(f64::NAN), "jitter", "NaN"),
         (base().probes(0), "probes", "0"),
-        (base().probes(64), "probes", "64"),
+        (base().probes(32), "probes", "32"),
         (base().half_open_for(Duration::ZERO), "half_open_for", "0ns"),
         (base().ramp(Ramp::Time(Duration::ZERO)), "ramp", "0ns"),
         (base().ramp(Ramp::Calls(0)), "ramp", "0"),

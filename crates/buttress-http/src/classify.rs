@@ -91,7 +91,7 @@ impl<B, E: Cause> Classify<Response<B>, E> for Status {
 ///
 /// The head of a gRPC response does not tell a stream from a single message. Mark the responses of methods that stream
 /// ([`Streaming`](field::Streaming)): they are judged at the head. Otherwise a breaker that tries a service out with such a call
-/// waits for its trailers, and opens again when they do not come in time.
+/// waits for its trailers until the time for its probes is over, and goes by the head only then.
 ///
 /// ```
 /// use buttress_core::{Classify, Outcome, Verdict};

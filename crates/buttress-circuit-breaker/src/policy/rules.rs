@@ -20,6 +20,8 @@ const MOST_CALLS: u32 = 100_000;
 const MOST_MINIMUM: u32 = 65_535;
 const MOST_IN_A_ROW: u32 = 65_535;
 const MOST_STEP: u32 = 100;
+/// A timed step keeps at least so many results.
+const MOST_LEAST: u32 = 63;
 
 /// [`Settings`] that are right, in the numbers that breakers count by.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,7 +90,7 @@ impl Rules {
         }
         let wait = Wait::new(settings)?;
         if !(1..=word::MOST_PROBES).contains(&settings.probes) {
-            return Err(SettingsError::new("probes", settings.probes, "must be between 1 and 63"));
+            return Err(SettingsError::new("probes", settings.probes, "must be between 1 and 31"));
         }
         if let Some(time) = settings.overdue.filter(|time| *time < SHORTEST) {
             return Err(SettingsError::new("half_open_for", time, "must be at least 1ms"));
@@ -173,11 +175,17 @@ impl Rules {
         judge(self.probe_failure, self.slow, sums, of)
     }
 
+    /// Whether the results of a ramp's step, which is judged by `of`, open it again. By a rate alone: where failures in a row
+    /// are judged, they are counted apart, as they are while closed.
+    pub(crate) fn step_verdict(&self, sums: Sums, of: u32) -> Option<Reason> {
+        judge(self.failure, self.slow, sums, of)
+    }
+
     /// How many results a step of a ramp is judged by at least, and by how many it is over.
-    pub(crate) const fn step_calls(&self) -> (u32, Option<u32>) {
+    pub(crate) fn step_calls(&self) -> (u32, Option<u32>) {
         match self.settings.ramp {
             Some(Ramp::Calls(calls)) => (calls, Some(calls)),
-            _ => (self.probes, None),
+            _ => (self.minimum.min(MOST_LEAST).max(self.probes), None),
         }
     }
 

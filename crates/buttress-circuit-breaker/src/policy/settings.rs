@@ -15,7 +15,7 @@ use crate::SettingsError;
 /// | consecutive failures | not judged | at a high rate of calls a few in a row mean nothing |
 /// | minimum calls | 20, or the window if that is smaller | one failure of two calls is no rate |
 /// | open time | 5 s, doubled from one opening to the next up to 60 s, at random up to 10 % shorter | the service gets more time the longer it needs it; many clients do not come back at one time |
-/// | probes | 3 | one lucky call does not close it, one unlucky call does not open it |
+/// | probes | 3 | one lucky call does not close it, one unlucky call does not open it; they are judged by the rates, and by any failure where failures in a row alone are judged: by slow calls alone, those that fail soon close it |
 /// | time for the probes | as long as the open time | a probe that hangs does not keep it half-open for ever |
 /// | ramp | none | where the service comes back cold, give it one |
 /// | dropped calls | not judged | a caller goes away for many reasons |
@@ -80,15 +80,17 @@ impl Window {
 
 /// How calls come back once the probes went well: 10 % of them, then 25 %, 50 % and 100 %, then the breaker is closed.
 ///
-/// What is not yet let through is refused, and may be tried elsewhere. A step in which too many calls fail opens the
-/// breaker again, for longer than before: as soon as what has failed reaches the rate of all that the step judges, or,
-/// in a timed step, of as many calls as there are probes and of all that were judged.
+/// What is not yet let through is refused, and may be tried elsewhere. A step in which too many calls fail or are slow
+/// opens the breaker again, for longer than before: as soon as their number reaches the rate of all that the step judges,
+/// or, in a timed step, of all that were judged and of the minimum of calls (of 63 where that is more, of the probes where
+/// it is less). So do failures in a row, from the first step to the last, where these are judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Ramp {
     /// Each step lasts so long, a millisecond at least.
     Time(Duration),
-    /// Each step lasts until so many calls are judged, from 1 to 100.
+    /// Each step lasts until so many calls are judged, from 1 to 100, however long that takes: where none are, since all are
+    /// ignored or dropped, it does not end.
     Calls(u32),
 }
 
@@ -180,7 +182,7 @@ impl Settings {
         self
     }
 
-    /// Stays open for `factor` times as long as the last time: 1 or more. It grows 63 times at most.
+    /// Stays open for `factor` times as long as the last time: 1 or more. It grows 31 times at most.
     #[must_use]
     pub const fn growing_by(mut self, factor: f64) -> Self {
         self.factor = factor;
@@ -195,17 +197,18 @@ impl Settings {
         self
     }
 
-    /// Lets so many calls through when half-open, from 1 to 63, and judges by these.
+    /// Lets so many calls through when half-open, from 1 to 31, and judges by these.
     #[must_use]
     pub const fn probes(mut self, calls: u32) -> Self {
         self.probes = calls;
         self
     }
 
-    /// Gives the probes so long, a millisecond at least. What is then known decides; if nothing is, or a probe has not
-    /// come back, the breaker opens again. By default they have as long as the breaker was open, jitter apart.
+    /// Gives the probes so long, a millisecond at least. What is then known decides; if nothing is, or a probe is not
+    /// [answered](crate::Breaker::answered), the breaker opens again. By default they have as long as the breaker was open,
+    /// jitter apart.
     ///
-    /// Longer than a good call takes, and than the threshold of slow calls: no probe is slow that is overdue before. With
+    /// Longer than a good answer takes, and than the threshold of slow calls: no probe is slow that is overdue before. With
     /// `Duration::MAX` a probe that hangs keeps it half-open for ever.
     #[must_use]
     pub const fn half_open_for(mut self, time: Duration) -> Self {

@@ -194,7 +194,8 @@ pub struct Transition {
     pub reason: Reason,
     /// The generation of the new state: one more than that of the state before (and 0 after 2^31 − 1).
     pub generation: u32,
-    /// When it has changed. A state that has outlasted its time ended when that was over, and not when it was noticed.
+    /// When it has changed. A state that has outlasted its time ended when that was over, and not when it was noticed; only
+    /// a ramp begins when someone is there to notice.
     pub at: Timestamp,
     /// How long the new state lasts unless calls end it earlier: the wait of an open breaker, the time for the probes
     /// of a half-open one, the length of a ramp of timed steps. `None` where no time ends it.

@@ -1,10 +1,10 @@
 //! State, generation, permits and counts of a breaker in 64 bits, so that one compare-and-swap is one step.
 //!
 //! ```text
-//!            63 ........... 33   32 ... 27   26 ................................. 3   2 .. 0
-//!           │ generation   31 │ growth  6 │ counts                             24 │ state 3 │
-//!  HalfOpen │                 │           │ slow 6 │ failed 6 │ judged 6 │ in flight 6 │    │
-//!  Ramping  │                 │           │  - │ slow 7 │ failed 7 │ judged 7 │  step 2 │    │
+//!            63 ........... 33   32 ... 28   27 .............................................. 3   2 .. 0
+//!           │ generation   31 │ growth  5 │ counts                                          25 │ state 3 │
+//!  HalfOpen │                 │           │ slow 5 │ failed 5 │ judged 5 │ answered 5 │ in flight 5 │     │
+//!  Ramping  │                 │           │    - 2 │ slow 7 │ failed 7 │ judged 7 │        step 2 │     │
 //! ```
 //!
 //! The *generation* counts transitions. Every call keeps that of its admission, and its result is counted only while
@@ -14,15 +14,15 @@
 use super::rules::Rules;
 use super::state::{Marks, Reason, State, Sums};
 
-/// What six bits hold.
-pub(crate) const MOST_PROBES: u32 = 63;
+/// What five bits hold.
+pub(crate) const MOST_PROBES: u32 = 31;
 /// Of a ramp.
 pub(crate) const STEPS: u32 = 4;
 
 const GENERATION: u32 = 33;
-const GROWTH: u32 = 27;
-const MOST_GROWTH: u64 = 63;
-const COUNTS: u64 = ((1 << 24) - 1) << 3;
+const GROWTH: u32 = 28;
+const MOST_GROWTH: u64 = 31;
+const COUNTS: u64 = ((1 << 25) - 1) << 3;
 
 /// A number within the word.
 #[derive(Clone, Copy)]
@@ -31,10 +31,13 @@ struct Field {
     bits: u32,
 }
 
-const IN_FLIGHT: Field = Field { at: 3, bits: 6 };
-const JUDGED: Field = Field { at: 9, bits: 6 };
-const FAILED: Field = Field { at: 15, bits: 6 };
-const SLOW: Field = Field { at: 21, bits: 6 };
+/// Probes that are on their way, and not answered.
+const IN_FLIGHT: Field = Field { at: 3, bits: 5 };
+/// Probes with a good answer, whose end is still to come.
+const ANSWERED: Field = Field { at: 8, bits: 5 };
+const JUDGED: Field = Field { at: 13, bits: 5 };
+const FAILED: Field = Field { at: 18, bits: 5 };
+const SLOW: Field = Field { at: 23, bits: 5 };
 
 const STEP: Field = Field { at: 3, bits: 2 };
 const STEP_JUDGED: Field = Field { at: 5, bits: 7 };
@@ -106,23 +109,34 @@ impl Word {
         Sums::new(self.field(JUDGED), self.field(FAILED), self.field(SLOW))
     }
 
+    /// The probes that have not come back, answered or not.
     pub(crate) const fn in_flight(self) -> u32 {
-        self.field(IN_FLIGHT)
+        self.field(IN_FLIGHT) + self.field(ANSWERED)
+    }
+
+    const fn permit(answered: bool) -> Field {
+        if answered { ANSWERED } else { IN_FLIGHT }
+    }
+
+    /// Whether a probe is on its way, of those that are answered or of those that are not.
+    pub(crate) const fn holds(self, answered: bool) -> bool {
+        matches!(self.state(), State::HalfOpen) && self.field(Self::permit(answered)) > 0
+    }
+
+    /// A probe has a good answer, and goes on.
+    pub(crate) const fn answered(self) -> Self {
+        Self(self.0 - (1 << IN_FLIGHT.at) + (1 << ANSWERED.at))
     }
 
     /// One more probe, if not as many are on their way or judged as may be.
     pub(crate) const fn probe(self, most: u32) -> Option<Self> {
-        if self.field(IN_FLIGHT) + self.field(JUDGED) < most {
-            Some(self.plus(IN_FLIGHT, true))
-        } else {
-            None
-        }
+        if self.in_flight() + self.field(JUDGED) < most { Some(self.plus(IN_FLIGHT, true)) } else { None }
     }
 
     /// A probe has come back, with a result or without.
-    pub(crate) fn probed(self, marks: Option<Marks>, rules: &Rules) -> Step {
-        debug_assert!(self.in_flight() > 0, "a probe comes back once");
-        let back = Self(self.0 - (1 << IN_FLIGHT.at));
+    pub(crate) fn probed(self, answered: bool, marks: Option<Marks>, rules: &Rules) -> Step {
+        debug_assert!(self.holds(answered), "a probe comes back once");
+        let back = Self(self.0 - (1 << Self::permit(answered).at));
         let Some(Marks { failed, slow }) = marks else { return Step::Stay(back) };
         let next = back.plus(JUDGED, true).plus(FAILED, failed).plus(SLOW, slow);
         let sums = next.probes();
@@ -136,10 +150,12 @@ impl Word {
         Step::Stay(next)
     }
 
-    /// The time for the probes is over: what is known decides, unless one of them is still on its way.
+    /// The time for the probes is over: what is known decides, unless one of them is not answered. One that was answered
+    /// and goes on went well.
     pub(crate) fn overdue(self, rules: &Rules) -> (State, Reason, Sums) {
-        let sums = self.probes();
-        if self.in_flight() > 0 || sums.total == 0 {
+        let mut sums = self.probes();
+        sums.total += self.field(ANSWERED);
+        if self.field(IN_FLIGHT) > 0 || sums.total == 0 {
             return (State::Open, Reason::ProbesOverdue, sums);
         }
         match rules.probe_verdict(sums, sums.total) {
@@ -169,7 +185,9 @@ impl Word {
     }
 
     /// A call of a ramp has ended, in the step that is on now.
-    pub(crate) fn stepped(self, step: u32, marks: Marks, rules: &Rules) -> Step {
+    ///
+    /// `row`: too many have failed in a row.
+    pub(crate) fn stepped(self, step: u32, marks: Marks, row: bool, rules: &Rules) -> Step {
         let mut sums = if step == self.step() { self.step_sums() } else { Sums::default() };
         if sums.total == (1 << STEP_JUDGED.bits) - 1 {
             // The earlier ones count for half, so that the shares stay.
@@ -181,7 +199,8 @@ impl Word {
             sums.slow + u32::from(marks.slow),
         );
         let (least, over) = rules.step_calls();
-        if let Some(reason) = rules.probe_verdict(sums, sums.total.max(least)) {
+        let verdict = || rules.step_verdict(sums, sums.total.max(least));
+        if let Some(reason) = row.then_some(Reason::ConsecutiveFailures).or_else(verdict) {
             return Step::Go(State::Open, reason, sums);
         }
         if over.is_some_and(|calls| sums.total >= calls) {

@@ -17,9 +17,12 @@ pub(crate) struct Oracle {
     state: Now,
 }
 
-/// A call that was let through.
+/// A call that was let through, and whether it is a probe that was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ticket(u32);
+pub(crate) struct Ticket {
+    generation: u32,
+    answered: bool,
+}
 
 #[derive(Debug)]
 enum Now {
@@ -37,6 +40,7 @@ enum Now {
         until: Timestamp,
         growth: i32,
         in_flight: u32,
+        answered: u32,
         judged: Vec<Result>,
     },
     Ramping {
@@ -44,6 +48,7 @@ enum Now {
         growth: i32,
         step: u32,
         judged: Vec<Result>,
+        row: u32,
     },
     Set(State),
 }
@@ -73,7 +78,7 @@ impl Oracle {
     pub(crate) fn sums(&self, now: Timestamp) -> (u32, u32, u32, u32) {
         let (results, in_flight) = match &self.state {
             Now::Counting { results, .. } => (self.in_window(results, now), 0),
-            Now::HalfOpen { judged, in_flight, .. } => (judged.clone(), *in_flight),
+            Now::HalfOpen { judged, in_flight, answered, .. } => (judged.clone(), *in_flight + *answered),
             Now::Ramping { judged, .. } => (judged.clone(), 0),
             _ => (Vec::new(), 0),
         };
@@ -84,9 +89,9 @@ impl Oracle {
     /// The ticket, or the time that is left of a state that refuses.
     pub(crate) fn ask(&mut self, now: Timestamp, draw: u64) -> std::result::Result<Ticket, Option<Duration>> {
         self.come_to(now);
-        let probes = self.numbers.probes;
+        let (probes, ticket) = (self.numbers.probes, Ticket { generation: self.generation, answered: false });
         match &mut self.state {
-            Now::Counting { .. } | Now::Set(State::Disabled) => Ok(Ticket(self.generation)),
+            Now::Counting { .. } | Now::Set(State::Disabled) => Ok(ticket),
             Now::Set(_) => Err(None),
             Now::Open { until, growth } => {
                 if until.is_none_or(|until| until > now) {
@@ -94,33 +99,45 @@ impl Oracle {
                 }
                 let growth = *growth;
                 let until = micros(now + self.half_open(growth));
-                self.go(now, Now::HalfOpen { until, growth, in_flight: 1, judged: Vec::new() });
-                Ok(Ticket(self.generation))
+                self.go(now, Now::HalfOpen { until, growth, in_flight: 1, answered: 0, judged: Vec::new() });
+                Ok(Ticket { generation: self.generation, answered: false })
             }
-            Now::HalfOpen { until, in_flight, judged, .. } => {
-                if *in_flight + judged.len() as u32 == probes {
+            Now::HalfOpen { until, in_flight, answered, judged, .. } => {
+                if *in_flight + *answered + judged.len() as u32 == probes {
                     return Err(Some(*until - now));
                 }
                 *in_flight += 1;
-                Ok(Ticket(self.generation))
+                Ok(ticket)
             }
             Now::Ramping { .. } => {
                 let share = [0.1, 0.25, 0.5, 1.0][self.step(now) as usize];
-                if (draw as f64) < share * (u64::MAX as f64) {
-                    Ok(Ticket(self.generation))
-                } else {
-                    Err(None)
-                }
+                if (draw as f64) < share * (u64::MAX as f64) { Ok(ticket) } else { Err(None) }
             }
+        }
+    }
+
+    /// A good answer, of a call that is slow from `slow_at` on unless it has ended.
+    pub(crate) fn answer(&mut self, ticket: &mut Ticket, now: Timestamp, slow_at: Option<Timestamp>) {
+        if let Now::HalfOpen { until, in_flight, answered, .. } = &mut self.state
+            && ticket.generation == self.generation
+            && !ticket.answered
+            && now < *until
+            && slow_at.is_none_or(|slow_at| slow_at > *until)
+        {
+            ticket.answered = true;
+            *in_flight -= 1;
+            *answered += 1;
         }
     }
 
     pub(crate) fn end(&mut self, ticket: Ticket, judged: Judged, slow: bool, now: Timestamp) {
         let says = !matches!(judged, Judged::Ignored | Judged::Cancelled);
-        if ticket.0 == self.generation && matches!(self.state, Now::HalfOpen { .. } | Now::Ramping { .. }) {
+        if ticket.generation == self.generation
+            && matches!(self.state, Now::HalfOpen { .. } | Now::Ramping { .. })
+        {
             self.come_to(now);
         }
-        if ticket.0 != self.generation {
+        if ticket.generation != self.generation {
             self.stale += u32::from(says);
             return;
         }
@@ -153,8 +170,8 @@ impl Oracle {
                     self.open(now, asked, 0);
                 }
             }
-            Now::HalfOpen { in_flight, judged, growth, .. } => {
-                *in_flight -= 1;
+            Now::HalfOpen { in_flight, answered, judged, growth, .. } => {
+                *(if ticket.answered { answered } else { in_flight }) -= 1;
                 let growth = *growth;
                 if says {
                     judged.push(result);
@@ -168,21 +185,30 @@ impl Oracle {
                     }
                 }
             }
-            Now::Ramping { judged, growth, step: of, .. } if says => {
+            Now::Ramping { judged: results, growth, step: of, row, .. } if says => {
                 let growth = *growth;
                 if *of != step {
-                    judged.clear();
+                    results.clear();
                     *of = step;
                 }
-                judged.push(result);
-                let (total, failures, slows) = sums(judged);
-                let least = if let Some(Ramp::Calls(calls)) = numbers.ramp { calls } else { numbers.probes };
+                results.push(result);
+                match judged {
+                    Judged::Soft => {}
+                    Judged::Success => *row = 0,
+                    _ => *row += 1,
+                }
+                let (total, failures, slows) = sums(results);
+                let least = match numbers.ramp {
+                    Some(Ramp::Calls(calls)) => calls,
+                    _ => numbers.probes.max(numbers.minimum),
+                };
                 if asked.is_some()
-                    || numbers.too_many(numbers.probe_rate(), failures, slows, total.max(least))
+                    || numbers.row.is_some_and(|most| *row >= most)
+                    || numbers.too_many(numbers.failure, failures, slows, total.max(least))
                 {
                     self.open(now, asked, growth + 1);
                 } else if numbers.ramp == Some(Ramp::Calls(total)) {
-                    judged.clear();
+                    results.clear();
                     *of += 1;
                     if *of == 4 {
                         self.close(now);
@@ -222,18 +248,20 @@ impl Oracle {
                     *until = (*until).min(micros(now + most));
                     return;
                 }
-                Now::HalfOpen { until, growth, in_flight, judged } => {
+                Now::HalfOpen { until, growth, in_flight, answered, judged } => {
                     *until = (*until).min(micros(now + most));
                     if *until > now {
                         return;
                     }
                     let (at, growth) = (*until, *growth);
                     let (total, failed, slow) = sums(judged);
+                    let total = total + *answered;
                     let good = *in_flight == 0
                         && total > 0
                         && !self.numbers.too_many(self.numbers.probe_rate(), failed, slow, total);
                     if good {
-                        self.recover(at, growth);
+                        // A ramp begins when that is noticed.
+                        self.recover(if self.numbers.ramp.is_some() { now } else { at }, growth);
                     } else {
                         self.open(at, None, growth + 1);
                     }
@@ -261,7 +289,7 @@ impl Oracle {
             return self.close(now);
         }
         let until = self.numbers.ramp_time().map(|time| micros(now + time));
-        self.go(now, Now::Ramping { until, growth, step: 0, judged: Vec::new() });
+        self.go(now, Now::Ramping { until, growth, step: 0, judged: Vec::new(), row: 0 });
     }
 
     fn go(&mut self, at: Timestamp, to: Now) {

@@ -16,6 +16,11 @@ pub(crate) enum Event {
         judged: Judged,
         slow: bool,
     },
+    /// One of them has a good answer, and goes on. It is slow after so long.
+    Answer {
+        which: usize,
+        slow_after: Option<Duration>,
+    },
     /// The clock goes on.
     On(Duration),
     /// The clock goes back, or on by far, and a call asks to pass.
@@ -34,6 +39,8 @@ fn event() -> impl Strategy<Value = Event> {
         30 => any::<u64>().prop_map(Event::Ask),
         30 => (any::<usize>(), judged(), prop::bool::weighted(0.2))
             .prop_map(|(which, judged, slow)| Event::End { which, judged, slow }),
+        10 => (any::<usize>(), prop::option::weighted(0.3, steps()))
+            .prop_map(|(which, slow_after)| Event::Answer { which, slow_after }),
         10 => steps().prop_map(Event::On),
         2 => jumps().prop_map(Event::Jump),
         1 => prop::sample::select(vec![

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use buttress_circuit_breaker::{
-    CircuitBreaker, CircuitBreakerEvent, CircuitBreakerLayer, Settings, Window, classify, key,
+    CircuitBreaker, CircuitBreakerEvent, CircuitBreakerLayer, Settings, ToEnd, Window, classify, key,
 };
 use buttress_core::{AtHead, Clock, Fail, Name, Wrap};
-use buttress_http::body::AtEnd;
 use buttress_timeout::{Timeout, TimeoutEvent, TimeoutLayer};
 
 /// A breaker for each authority, around the timeout of an attempt.
@@ -31,7 +30,7 @@ impl AttemptLayer<classify::Status, AtHead> {
         }
     }
 
-    pub(super) fn grpc(self) -> AttemptLayer<classify::Grpc, AtEnd> {
+    pub(super) fn grpc(self) -> AttemptLayer<classify::Grpc, ToEnd> {
         let Self { breaker, timeout, times } = self;
         AttemptLayer { breaker: breaker.classify(classify::grpc()).at_end(), timeout, times }
     }

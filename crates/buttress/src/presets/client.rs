@@ -1,8 +1,7 @@
 use std::time::Duration;
 
-use buttress_circuit_breaker::{CircuitBreakerEvent, Settings, classify};
+use buttress_circuit_breaker::{CircuitBreakerEvent, Settings, ToEnd, classify};
 use buttress_core::{AtHead, Clock, Name, OnCall, Strict, Wrap};
-use buttress_http::body::AtEnd;
 use buttress_retry::{Budget, Retry, RetryEvent, RetryLayer};
 use buttress_timeout::{Timeout, TimeoutEvent};
 use tower_layer::Layer;
@@ -70,7 +69,7 @@ impl Client {
     /// Judges calls as gRPC: by the code in the head or in the trailers, for which the breaker follows the answer's body.
     ///
     /// No gRPC call is idempotent by itself. Mark those that are with [`RetrySafe`](buttress_retry::RetrySafe).
-    pub fn grpc(self) -> Client<classify::Grpc, AtEnd> {
+    pub fn grpc(self) -> Client<classify::Grpc, ToEnd> {
         Client { retry: self.retry, attempt: self.attempt.grpc() }
     }
 }

@@ -1,8 +1,7 @@
 use std::time::Duration;
 
-use buttress_circuit_breaker::{CircuitBreakerEvent, Settings, classify};
+use buttress_circuit_breaker::{CircuitBreakerEvent, Settings, ToEnd, classify};
 use buttress_core::{AtHead, Clock, Name, OnCall, Strict, Wrap};
-use buttress_http::body::AtEnd;
 use buttress_retry::{Budget, Hedge, HedgeEvent, HedgeHandle, HedgeLayer};
 use buttress_timeout::{Timeout, TimeoutEvent, TimeoutLayer};
 use tower_layer::Layer;
@@ -59,7 +58,7 @@ impl HedgedClient {
     /// Judges calls as gRPC: by the code in the head or in the trailers, for which the breaker follows the answer's body.
     ///
     /// No gRPC call is idempotent by itself. Mark those that are with [`RetrySafe`](buttress_retry::RetrySafe).
-    pub fn grpc(self) -> HedgedClient<classify::Grpc, AtEnd> {
+    pub fn grpc(self) -> HedgedClient<classify::Grpc, ToEnd> {
         let Self { total, hedge, attempt } = self;
         HedgedClient { total, hedge, attempt: attempt.grpc() }
     }

@@ -218,7 +218,7 @@ async fn every_mistake_is_told_with_its_line_and_what_would_be_right() {
             &["`failure_rate` = NaN", "at most 1"],
         ),
         ("a share without a time", breaker("slow_rate = 0.5"), 4, &["slow = \"2s\""]),
-        ("too many probes", breaker("probes = 1000"), 4, &["`probes` = 1000", "63"]),
+        ("too many probes", breaker("probes = 1000"), 4, &["`probes` = 1000", "31"]),
         ("an open time that shrinks", breaker("open = '1m', longest_open = '1s'"), 4, &["open", "1s"]),
         ("bad key", limit("rate = '1/s', key = 'cookie'"), 7, &["cookie", "header:x-api-key"]),
         ("bad field name", limit("rate = '1/s', key = 'header:a b'"), 7, &["header:a b", "header:x-api-key"]),
