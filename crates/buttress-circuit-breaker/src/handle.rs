@@ -240,8 +240,7 @@ impl Handle {
 
     fn force(&self, mode: Mode, note: Option<Name>) -> bool {
         self.steer(|breaker, label, rules, now, tell| {
-            label.set_note(note);
-            breaker.force(rules, mode, now, tell);
+            label.set_note(note, || breaker.force(rules, mode, now, tell));
         })
     }
 

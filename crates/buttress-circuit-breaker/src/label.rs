@@ -51,8 +51,11 @@ impl Label {
         self.lock().as_ref()?.note.clone()
     }
 
-    pub(crate) fn set_note(&self, note: Option<Name>) {
-        self.lock().get_or_insert_default().note = note;
+    /// Sets the reason that an operator gives, and makes the step that it is for: nobody's step comes between them.
+    pub(crate) fn set_note(&self, note: Option<Name>, step: impl FnOnce()) {
+        let mut words = self.lock();
+        words.get_or_insert_default().note = note;
+        step();
     }
 
     /// Whether the transition into this generation may be told: all before it were. It then counts as told.

@@ -83,6 +83,16 @@ fn nor_whatever_its_key_is() {
 }
 
 #[test]
+fn nor_where_there_is_no_room_for_its_breaker() {
+    let layer = simple().by(|n: &u32| Some(*n)).capacity(1);
+    assert_eq!((100..108_u32).filter(|key| layer.handle().key(*key).force_open()).count(), 8);
+    let mut service = layer.layer(Echo);
+
+    assert_eq!(allocations(|| assert!(call(&mut service))), 0);
+    assert_eq!(layer.handle().counts().crowded, 1);
+}
+
+#[test]
 fn an_observer_costs_a_refusal_nothing() {
     takes_nothing(&simple().by(|n: &u32| Some(*n)).observe(|_| {}));
 }
