@@ -3,6 +3,7 @@
 
 mod balancer;
 mod consistent_hash;
+pub mod discover;
 mod error;
 mod event;
 mod hash;
