@@ -4,7 +4,8 @@ use buttress_core::{Endpoint, Name};
 
 use crate::{DependencyState, EjectionReason, Phase, SkipReason, UnejectionReason};
 
-/// What an observer is told. All events are told outside every lock.
+/// What an observer is told. All events are told outside every lock, in the task that causes them; those of two threads at
+/// the same moment may come in either order, and the [`Report`](crate::Report) says what holds.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum HealthEvent<'a> {

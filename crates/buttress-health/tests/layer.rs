@@ -256,6 +256,20 @@ async fn each_turn_of_the_traffic_and_each_refusal_is_told() {
     assert_eq!(*told.lock().unwrap(), expected);
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_observer_that_panics_takes_its_call_down_and_nothing_else() {
+    let readiness = readiness().traffic(Traffic::critical().minimum_calls(1)).observe(|event| {
+        assert!(!matches!(event, HealthEvent::Traffic { .. }), "in the observer");
+    });
+    let service = service!(readiness);
+
+    let panicked = tokio::spawn(service.clone().oneshot(Call::Fails)).await;
+
+    assert!(panicked.unwrap_err().is_panic());
+    assert_eq!(counts(&readiness).await, (1, 1), "the call is counted once");
+    assert!(is_refused(&service.clone().oneshot(Call::Well).await));
+}
+
 #[test]
 fn many_threads_and_a_window_that_moves_lose_no_turn() {
     let manual = buttress_core::ManualClock::new();

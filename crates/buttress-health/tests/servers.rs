@@ -16,9 +16,9 @@ use http::{Request, Response};
 use http_body_util::{Empty, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -226,4 +226,39 @@ async fn an_accept_loop_over_hyper_cuts_off_what_is_left_after_the_grace() {
 
     assert_eq!(server.await.unwrap(), Ended::Aborted);
     assert!(slow.await.is_err(), "the connection broke off");
+}
+
+#[tokio::test]
+async fn over_http2_a_connection_ends_with_what_is_under_way() {
+    let (rig, listener) = Rig::new().await;
+    let (came, go) = (rig.came.clone(), rig.go.clone());
+    let service = service_fn(move |_: Request<Incoming>| {
+        let (came, go) = (came.clone(), go.clone());
+        async move {
+            came.notify_one();
+            go.notified().await;
+            Ok::<_, Infallible>(Response::new(Full::new(bytes::Bytes::from("done"))))
+        }
+    });
+    let stream = TcpStream::connect(rig.address).await.unwrap();
+    let accepted = listener.accept().await.unwrap().0;
+    let connection =
+        http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(accepted), service);
+    let guarded = rig.shutdown.guard().serve(connection, |connection| connection.graceful_shutdown());
+    let server = tokio::spawn(guarded);
+    let (mut client, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::get("http://test/").body(Empty::<bytes::Bytes>::new()).unwrap();
+    let slow = tokio::spawn(client.send_request(request));
+    rig.came.notified().await;
+
+    rig.shutdown.begin();
+    rig.manual.advance(seconds(5));
+    rig.go.notify_one();
+
+    assert_eq!(slow.await.unwrap().unwrap().status(), 200);
+    // The client would keep it open for ever.
+    assert!(server.await.unwrap().unwrap().is_ok());
+    drop(client);
 }

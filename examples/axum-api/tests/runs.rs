@@ -22,7 +22,7 @@ async fn start() -> (Child, String) {
     let url = url.to_owned();
     // Its other lines must find a reader too.
     while let Ok(Some(line)) = lines.next_line().await {
-        if line.contains("504 sooner") {
+        if line.contains("/readyz") {
             break;
         }
     }
@@ -91,4 +91,27 @@ async fn the_service_itself_answers_as_before() {
 
     assert!(reqwest::get(format!("{url}/users/2")).await.unwrap().text().await.unwrap().contains("Grace"));
     assert_eq!(reqwest::get(format!("{url}/users/9")).await.unwrap().status(), 404);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn told_to_end_it_says_so_and_serves_on_and_told_twice_it_ends_at_once() {
+    let (mut child, url) = start().await;
+    let client = reqwest::Client::new();
+    let status =
+        async |path: &str| client.get(format!("{url}{path}")).send().await.unwrap().status().as_u16();
+    let pid = child.id().expect("it runs").to_string();
+    let signal = async |name: &str| {
+        assert!(Command::new("kill").args([name, &pid]).status().await.unwrap().success());
+    };
+    assert_eq!((status("/readyz").await, status("/livez").await), (200, 200));
+
+    signal("-TERM").await;
+    while status("/readyz").await != 503 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((status("/livez").await, status("/users/1").await), (200, 200));
+    signal("-INT").await;
+
+    assert!(!child.wait().await.unwrap().success(), "the shutdown was aborted");
 }
