@@ -2,17 +2,23 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod balancer;
+mod chance;
 mod consistent_hash;
 pub mod discover;
 mod error;
 mod event;
 mod hash;
 mod load;
+#[cfg(feature = "http")]
+mod mirror;
 mod node;
 mod order;
 mod pick;
 mod policy;
 mod shard;
+mod split;
+#[cfg(feature = "http")]
+mod sticky;
 mod sync;
 
 pub use balancer::{BalanceFuture, BalanceLayer, Balancer, Flight, Handle, Members, Settings, View};
@@ -21,6 +27,12 @@ pub use error::PolicyError;
 pub use event::BalanceEvent;
 pub use hash::{Hashing, KeyHasher};
 pub use load::Load;
+#[cfg(feature = "http")]
+#[cfg_attr(docsrs, doc(cfg(feature = "http")))]
+pub use mirror::{
+    Mirror, MirrorCounts, MirrorEnd, MirrorError, MirrorEvent, MirrorHandle, MirrorLayer, MirroredBody,
+    NotMirrored, TeeBody,
+};
 pub use node::Node;
 pub use order::{Candidates, Order};
 pub use pick::{Among, ByHash, ByTurn, DefaultPolicy, Ended, NoKey, Picker, Policy};
@@ -34,4 +46,14 @@ pub use shard::{
     Directory, DirectoryHandle, HashMod, Hashed, Jump, Locate, Located, Lookup, LookupCounts, Lookups,
     Mapped, Movable, MoveError, Mover, Moves, Moving, Never, Places, RangeError, Ranges, Settled, ShardBy,
     ShardLayout, ShardMap, Shards, ShardsCounts, ShardsError, ShardsEvent, ShardsFuture, ShardsHandle, Still,
+};
+#[cfg(feature = "http")]
+#[cfg_attr(docsrs, doc(cfg(feature = "http")))]
+pub use split::ByHeader;
+pub use split::{Chosen, NoOverride, Override, Split, SplitCounts, SplitError, SplitEvent, SplitHandle};
+#[cfg(feature = "http")]
+#[cfg_attr(docsrs, doc(cfg(feature = "http")))]
+pub use sticky::{
+    SameSite, Sticky, StickyCookie, StickyCounts, StickyError, StickyEvent, StickyFuture, StickyHandle,
+    StickyKeys, StickyLayer,
 };

@@ -64,7 +64,7 @@ impl Facts {
     /// Adds to the [`tried`](Self::tried) endpoints those on the trail.
     pub fn follow_trail(&mut self) {
         if let Some(trail) = &self.trail {
-            for endpoint in &*trail.lock() {
+            for endpoint in &trail.lock().endpoints {
                 if !self.tried.contains(endpoint) {
                     self.tried.push(*endpoint);
                 }
@@ -76,7 +76,19 @@ impl Facts {
 /// The endpoints that the attempts of one call went to, in order, each once: written down below, read above, while the
 /// attempts are under way. A clone is the same trail.
 #[derive(Clone, Default)]
-pub struct Trail(Arc<Mutex<Vec<EndpointId>>>);
+pub struct Trail(Arc<Steps>);
+
+#[derive(Default)]
+struct Steps {
+    gone: Mutex<Gone>,
+    above: Option<Trail>,
+}
+
+#[derive(Default)]
+struct Gone {
+    endpoints: Vec<EndpointId>,
+    last: Option<EndpointId>,
+}
 
 impl Trail {
     /// An empty one.
@@ -85,22 +97,52 @@ impl Trail {
         Self::default()
     }
 
+    /// An empty one for what goes on below one layer alone: all that is noted on it is noted on this one too, where
+    /// attempts that run beside it note theirs.
+    ///
+    /// ```
+    /// use buttress_core::{EndpointId, Trail};
+    ///
+    /// let (one, other) = (EndpointId::new(1), EndpointId::new(2));
+    /// let call = Trail::new();
+    /// let (first, hedge) = (call.branch(), call.branch());
+    /// first.note(one);
+    /// hedge.note(other);
+    /// assert_eq!((first.last(), call.endpoints()), (Some(one), vec![one, other]));
+    /// ```
+    #[must_use]
+    pub fn branch(&self) -> Self {
+        Self(Arc::new(Steps { gone: Mutex::default(), above: Some(self.clone()) }))
+    }
+
     /// Writes down that an attempt goes to `endpoint`.
     pub fn note(&self, endpoint: EndpointId) {
-        let mut endpoints = self.lock();
-        if !endpoints.contains(&endpoint) {
-            endpoints.push(endpoint);
+        let mut trail = Some(self);
+        while let Some(here) = trail {
+            let mut gone = here.lock();
+            gone.last = Some(endpoint);
+            if !gone.endpoints.contains(&endpoint) {
+                gone.endpoints.push(endpoint);
+            }
+            drop(gone);
+            trail = here.0.above.as_ref();
         }
     }
 
     /// What was written down so far.
     #[must_use]
     pub fn endpoints(&self) -> Vec<EndpointId> {
-        self.lock().clone()
+        self.lock().endpoints.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<EndpointId>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What was written down last, be it there before or not.
+    #[must_use]
+    pub fn last(&self) -> Option<EndpointId> {
+        self.lock().last
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Gone> {
+        self.0.gone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -108,7 +150,7 @@ impl PartialEq for Trail {
     fn eq(&self, other: &Self) -> bool {
         // One lock at a time, since both may be the same.
         let endpoints = self.endpoints();
-        endpoints == *other.lock()
+        endpoints == other.lock().endpoints
     }
 }
 
@@ -116,7 +158,7 @@ impl Eq for Trail {}
 
 impl fmt::Debug for Trail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Trail").field(&*self.lock()).finish()
+        f.debug_tuple("Trail").field(&self.lock().endpoints).finish()
     }
 }
 
