@@ -1,5 +1,12 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(
+    not(feature = "http"),
+    allow(
+        rustdoc::broken_intra_doc_links,
+        reason = "the pages are of the whole crate, and some of it needs `http`"
+    )
+)]
 
 mod balancer;
 mod chance;

@@ -85,6 +85,7 @@ pub struct MirrorLayer<K = NoKey> {
 
 impl MirrorLayer {
     /// Sends copies to `mirror`, a clone of it for each.
+    #[expect(clippy::missing_panics_doc, reason = "the rules that it begins with are good")]
     pub fn new<M, R>(mirror: M) -> Self
     where
         M: Service<Request<MirroredBody>, Response = Response<R>, Future: Send>

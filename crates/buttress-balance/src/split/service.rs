@@ -45,8 +45,8 @@ use crate::{Hashing, NoKey};
 /// Blue and green are the same with weights of 100 and 0, and the way back is a line too:
 ///
 /// ```
-/// # let (blue, green) = ((), ());
 /// # fn main() -> Result<(), buttress_balance::SplitError> {
+/// # let (blue, green) = ((), ());
 /// let deployment = buttress_balance::Split::new([(100, blue), (0, green)]);
 /// let handle = deployment.handle();
 /// handle.set_weights([0, 100])?; // all to green, at once

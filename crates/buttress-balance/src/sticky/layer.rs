@@ -35,7 +35,7 @@ use super::{SameSite, Sticky, StickyError, StickyEvent, StickyHandle};
 ///
 /// # The cookie
 ///
-/// `Set-Cookie: SERVERID=pEgxkb8Ogw1NKfuAX2ZzVqJr; Path=/; HttpOnly; Secure; SameSite=Lax`
+/// `Set-Cookie: SERVERID=ZE_HVH6AF7dCU-nvd9ycyGKG; Path=/; HttpOnly; Secure; SameSite=Lax`
 ///
 /// The value is a MAC of the endpoint's name: a client can neither read the name nor make the value of another endpoint. It
 /// is the same for all clients of an endpoint, and says nothing of them. With [`former_key`](StickyKeys::former_key) a cookie that
@@ -44,15 +44,15 @@ use super::{SameSite, Sticky, StickyError, StickyEvent, StickyHandle};
 ///
 /// | setting | default | why |
 /// |---|---|---|
-/// | `HttpOnly` | always | no script has a use for it |
-/// | `Secure` | on | a cookie that goes over plain HTTP can be stolen there; [`insecure`](Self::insecure) is for development |
+/// | `HttpOnly` | on, always | no script has a use for it |
+/// | `Secure` | on | over plain HTTP it can be read on the way; [`insecure`](Self::insecure) is for development |
 /// | `SameSite` | `Lax` | what browsers take where none is said, said aloud |
 /// | `Path` | `/` | one session for the whole site |
-/// | `Domain` | none | the host alone, no subdomains |
+/// | `Domain` | none | the host alone, none below it |
 /// | `Max-Age` | none | the cookie ends with the browser's session |
 /// | `survive_drain` | off | a draining endpoint is empty soonest |
 /// | `no_cache` | off | as in HAProxy, see below |
-/// | `pool` | the empty name | one pool for each key |
+/// | `pool` | the empty name | most keys serve one pool |
 ///
 /// # Caches
 ///
