@@ -166,7 +166,7 @@ impl Core {
         while let Some(told) = members.told.as_mut().and_then(|told| told.pop_front()) {
             drop(members);
             let result = catch_unwind(AssertUnwindSafe(|| observer(&self.event(&told))));
-            panicked = panicked.or(result.err());
+            panicked = panicked.or_else(|| result.err());
             members = self.lock();
         }
         members.telling = false;

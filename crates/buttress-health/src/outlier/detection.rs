@@ -209,6 +209,7 @@ impl OutlierDetection {
     /// # Panics
     ///
     /// When [`try_follow`](Self::try_follow) fails.
+    #[must_use]
     #[track_caller]
     pub fn follow(&self, endpoints: &Endpoints) -> Outliers {
         self.try_follow(endpoints).unwrap_or_else(|error| panic!("{error}"))

@@ -371,7 +371,8 @@ impl Members {
         self.next_interval = self.next_interval.min(now + rules.interval);
         if now >= self.next_interval {
             let passed = 1 + nanos(now - self.next_interval) / nanos(rules.interval);
-            self.judge(rules, turn, now);
+            // What is older than an interval says nothing of now: it would eject for what was over long ago.
+            self.end_interval(rules, turn, (passed == 1).then_some(now));
             self.forgive(u32::try_from(passed).unwrap_or(u32::MAX));
             let next = self.next_interval + rules.interval;
             self.next_interval = if next > now { next } else { now + rules.interval };
@@ -408,8 +409,9 @@ impl Members {
         }
     }
 
-    /// Judges the interval that is over: each priority by itself, since its endpoints have the same traffic.
-    fn judge(&mut self, rules: &Rules, turn: &AtomicU64, now: Timestamp) {
+    /// Begins the next interval, and judges the one that is over if there is a moment to eject at: each priority by itself,
+    /// since its endpoints have the same traffic.
+    fn end_interval(&mut self, rules: &Rules, turn: &AtomicU64, judge: Option<Timestamp>) {
         // Nobody else writes to it: this is under the lock.
         let filled = turn.load(Ordering::Relaxed);
         turn.store(filled.wrapping_add(1), Ordering::Relaxed);
@@ -423,6 +425,7 @@ impl Members {
                     tallies.push((place, tally));
                 }
             }
+            let Some(now) = judge else { continue };
             for place in below_success_rate(rules, &tallies) {
                 let _ = self.eject(rules, place, EjectionReason::SuccessRate, now);
             }

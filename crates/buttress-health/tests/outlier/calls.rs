@@ -98,11 +98,11 @@ fn a_gateway_failure_ejects_by_a_row_of_its_own_where_that_is_enforced() {
 fn calls_without_a_response_count_with_the_others_unless_they_are_split_off() {
     let mixed = [Nothing, Failed, Nothing, Failed, Nothing];
     let together = rig("a b", plain());
-    mixed.map(|reply| together.call("a", reply));
+    mixed.into_iter().for_each(|reply| together.call("a", reply));
     assert_eq!(together.ejected(), "a");
 
     let split = rig("a b", plain().split_local_origin().consecutive_local_origin_failure(3));
-    mixed.map(|reply| split.call("a", reply));
+    mixed.into_iter().for_each(|reply| split.call("a", reply));
     assert_eq!(split.ejected(), "");
     assert_eq!((split.view("a").failures_in_a_row, split.view("a").local_failures_in_a_row), (2, 1));
     split.calls("a", Nothing, 2);
@@ -168,9 +168,13 @@ fn all_layers_and_services_of_one_endpoint_share_what_is_known_of_it() {
     let other = rig.outliers.clone().layer(&rig.endpoint("a")).classify(judge).blame(blame);
     let service = one.layer(Asked);
 
-    for mut service in
-        [service.clone(), service, other.layer(Asked), other.clone().layer(Asked), one.layer(Asked)]
-    {
+    for mut service in [
+        service.clone(),
+        service,
+        other.layer(Asked),
+        rig.outliers.layer(&rig.endpoint("a")).classify(judge).blame(blame).layer(Asked),
+        one.clone().layer(Asked),
+    ] {
         assert!(Task::new(service.call(Failed)).run().is_ready());
     }
 

@@ -6,7 +6,7 @@ use buttress_health::OutlierLayer;
 use buttress_testkit::{Contract, contract};
 
 /// The layer of one of three endpoints. What else there is lives in it.
-fn layer_of(detection: OutlierDetection) -> OutlierLayer {
+fn layer_of(detection: &OutlierDetection) -> OutlierLayer {
     let endpoints = Endpoints::new(named("a b c")).unwrap();
     detection.follow(&endpoints).layer(&endpoints.get("a").unwrap())
 }
@@ -31,14 +31,14 @@ fn kept() -> Kept {
 
 #[test]
 fn the_default_keeps_the_contract() {
-    contract(|| layer_of(OutlierDetection::default()));
-    contract(|| layer_of(OutlierDetection::default()).strict());
+    contract(|| layer_of(&OutlierDetection::default()));
+    contract(|| layer_of(&OutlierDetection::default()).strict());
 }
 
 #[test]
 fn one_that_ejects_at_each_failure_keeps_the_contract() {
     let eager = || {
-        layer_of(OutlierDetection::default().consecutive_5xx(1).base_ejection_time(Duration::from_millis(1)))
+        layer_of(&OutlierDetection::default().consecutive_5xx(1).base_ejection_time(Duration::from_millis(1)))
     };
     contract(eager);
     contract(move || eager().strict());
@@ -46,7 +46,7 @@ fn one_that_ejects_at_each_failure_keeps_the_contract() {
 
 #[test]
 fn a_service_that_cannot_fail_keeps_the_contract() {
-    Contract::new(|| layer_of(OutlierDetection::default())).error::<std::convert::Infallible>().run();
+    Contract::new(|| layer_of(&OutlierDetection::default())).error::<std::convert::Infallible>().run();
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn results_of_an_earlier_epoch_move_nothing() {
 fn every_closure_may_panic() {
     Contract::with_closures(|wire| {
         let (judge, blame, observer) = (wire.clone(), wire.clone(), wire.clone());
-        layer_of(OutlierDetection::default().consecutive_5xx(1).observe(move |_| observer.touch()))
+        layer_of(&OutlierDetection::default().consecutive_5xx(1).observe(move |_| observer.touch()))
             .classify(move |result: Result<&u32, &BoxError>| {
                 judge.touch();
                 if result.is_ok() { Outcome::success() } else { Outcome::failure() }
@@ -87,10 +87,10 @@ fn every_closure_may_panic() {
 
 #[test]
 fn settings_that_cannot_work_are_refused_when_it_is_built() {
-    Contract::new(|| layer_of(OutlierDetection::default()))
-        .refuses("no failures", || layer_of(OutlierDetection::default().consecutive_5xx(0)))
-        .refuses("no share", || layer_of(OutlierDetection::default().max_ejection_percent(0)))
-        .refuses("no interval", || layer_of(OutlierDetection::default().interval(Duration::ZERO)))
+    Contract::new(|| layer_of(&OutlierDetection::default()))
+        .refuses("no failures", || layer_of(&OutlierDetection::default().consecutive_5xx(0)))
+        .refuses("no share", || layer_of(&OutlierDetection::default().max_ejection_percent(0)))
+        .refuses("no interval", || layer_of(&OutlierDetection::default().interval(Duration::ZERO)))
         .run();
 }
 
@@ -101,7 +101,7 @@ fn types_can_be_written_down_and_shared() {
     assert_shared::<Outliers>();
     assert_shared::<OutlierHandle>();
     assert_shared::<OutlierLayer>();
-    assert_shared::<buttress_health::Outlier<buttress_core::OnCall<Asked>>>();
+    assert_shared::<Outlier<OnCall<Asked>>>();
 }
 
 #[cfg(feature = "http")]
@@ -112,15 +112,15 @@ mod http {
 
     #[test]
     fn over_http_it_keeps_the_contract() {
-        http_contract(|| layer_of(OutlierDetection::default()).over_http());
-        http_contract(|| layer_of(OutlierDetection::default()).over_http().strict());
+        http_contract(|| layer_of(&OutlierDetection::default()).over_http());
+        http_contract(|| layer_of(&OutlierDetection::default()).over_http().strict());
     }
 
     #[test]
     fn following_bodies_it_keeps_the_contract() {
         http_contract(|| {
-            layer_of(OutlierDetection::default()).over_http().classify(classify::status().at_end()).at_end()
+            layer_of(&OutlierDetection::default()).over_http().classify(classify::status().at_end()).at_end()
         });
-        http_contract(|| layer_of(OutlierDetection::default()).over_grpc().strict());
+        http_contract(|| layer_of(&OutlierDetection::default()).over_grpc().strict());
     }
 }

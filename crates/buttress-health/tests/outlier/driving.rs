@@ -14,16 +14,16 @@ async fn with_the_task_an_ejection_ends_on_time_without_any_call() {
     (0..5).for_each(|_| call(&outliers, &a, Failed));
     assert!(a.condition().is_ejected());
 
-    tokio::time::sleep(30 * SECOND - Duration::from_millis(5)).await;
+    clock.sleep(30 * SECOND - Duration::from_millis(5)).await;
     assert!(a.condition().is_ejected());
 
-    tokio::time::sleep(Duration::from_millis(10)).await;
+    clock.sleep(Duration::from_millis(10)).await;
     assert!(!a.condition().is_ejected());
     assert!(clock.now() - a.usable_since() <= Duration::from_millis(10), "its slow start counts from then");
     assert!(!task.is_finished());
 
     drop(outliers);
-    tokio::time::sleep(11 * SECOND).await;
+    clock.sleep(11 * SECOND).await;
     assert!(task.is_finished(), "nobody is left to watch");
 }
 

@@ -6,6 +6,7 @@ use super::*;
 use ::http::{HeaderMap, Request, Response};
 use buttress_core::{Rejection, RejectionKind};
 use buttress_health::classify;
+use buttress_testkit::ScriptedBody;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use tower::service_fn;
@@ -56,11 +57,11 @@ fn three_500_in_a_row_eject_and_what_is_below_500_does_not() {
 fn two_answers_of_a_gateway_eject_whichever_they_are() {
     for codes in [[502, 503], [503, 504], [504, 502]] {
         let rig = rig_http();
-        codes.map(|code| answered(&rig, Ok(status(code))));
+        codes.into_iter().for_each(|code| answered(&rig, Ok(status(code))));
         assert_eq!(ejected_by(&rig), Some(EjectionReason::ConsecutiveGatewayFailure), "{codes:?}");
     }
     let rig = rig_http();
-    [502, 501].map(|code| answered(&rig, Ok(status(code))));
+    [502, 501].into_iter().for_each(|code| answered(&rig, Ok(status(code))));
     assert_eq!(ejected_by(&rig), None, "501 is the service's own");
 }
 
@@ -118,13 +119,15 @@ fn called(rig: &Rig, code: &'static str, in_trailers: bool) {
 fn grpc_is_judged_by_its_status_in_the_head_and_in_the_trailers() {
     for in_trailers in [false, true] {
         let rig = rig_http();
-        ["0", "5", "3", "8"].map(|code| (0..5).for_each(|_| called(&rig, code, in_trailers)));
+        ["0", "5", "3", "8"]
+            .into_iter()
+            .for_each(|code| (0..5).for_each(|_| called(&rig, code, in_trailers)));
         assert_eq!(ejected_by(&rig), None);
         (0..3).for_each(|_| called(&rig, "13", in_trailers));
         assert_eq!(ejected_by(&rig), Some(EjectionReason::Consecutive5xx), "INTERNAL");
 
         let rig = rig_http();
-        ["14", "4"].map(|code| called(&rig, code, in_trailers));
+        ["14", "4"].into_iter().for_each(|code| called(&rig, code, in_trailers));
         assert_eq!(ejected_by(&rig), Some(EjectionReason::ConsecutiveGatewayFailure), "UNAVAILABLE");
     }
 }
@@ -133,11 +136,8 @@ fn grpc_is_judged_by_its_status_in_the_head_and_in_the_trailers() {
 fn a_body_that_breaks_off_is_no_answer_where_bodies_are_followed() {
     let rig = rig_http();
     let call = || {
-        let inner = service_fn(|_: Request<()>| {
-            let broken =
-                futures_util::stream::iter([Err::<http_body::Frame<Bytes>, BoxError>("reset".into())]);
-            ready(Ok::<_, BoxError>(Response::new(http_body_util::StreamBody::new(broken))))
-        });
+        let broken = || Response::new(ScriptedBody::new().data("half of").error("reset").chunked());
+        let inner = service_fn(move |_: Request<()>| ready(Ok::<_, BoxError>(broken())));
         let layer = rig.outliers.layer(&rig.endpoint("a")).over_http();
         let mut service = layer.classify(classify::status().at_end()).at_end().layer(inner);
         let read = async move {

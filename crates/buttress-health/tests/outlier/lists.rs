@@ -58,7 +58,7 @@ fn a_shorter_list_brings_back_who_may_no_longer_be_out_the_shortest_first() {
     assert_eq!(rig.ejected(), "n10 n11", "a tenth of twenty");
 
     replace(&rig, &names[..10].join(" "));
-    rig.handle.ejected();
+    rig.look();
 
     assert_eq!(rig.ejected(), "n10");
     assert_eq!(rig.told().last().unwrap(), "n11 back: fewer may be ejected");
@@ -70,7 +70,7 @@ fn when_the_last_usable_one_leaves_an_ejected_one_comes_back() {
     rig.calls("a", Failed, 5);
 
     replace(&rig, "a");
-    rig.handle.ejected();
+    rig.look();
 
     assert_eq!(rig.ejected(), "");
 }
@@ -114,7 +114,7 @@ fn one_of_the_same_name_that_came_back_as_another_begins_anew() {
     replace(&rig, "b c");
     replace(&rig, "a b c");
     rig.call("b", Good);
-    rig.handle.ejected();
+    rig.look();
 
     assert_eq!(rig.ejected(), "");
     assert!(!before.condition().is_ejected(), "and so does whoever holds the former one");

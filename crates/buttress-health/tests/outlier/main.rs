@@ -13,15 +13,16 @@ mod settings;
 mod stories;
 mod threads;
 
+use std::collections::HashMap;
 use std::future::{Ready, ready};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use buttress_core::{BoxError, Endpoint, Endpoints, Health, ManualClock, Outcome};
+use buttress_core::{BoxError, Endpoint, Endpoints, Health, ManualClock, OnCall, Outcome};
 use buttress_health::{
-    EjectionReason, Fault, HealthEvent, OutlierDetection, OutlierHandle, OutlierView, Outliers, SkipReason,
-    UnejectionReason,
+    EjectionReason, Fault, HealthEvent, Outlier, OutlierDetection, OutlierHandle, OutlierView, Outliers,
+    SkipReason, UnejectionReason,
 };
 use buttress_testkit::Task;
 use tower::{Layer, Service};
@@ -89,7 +90,13 @@ struct Rig {
     handle: OutlierHandle,
     time: ManualClock,
     told: Arc<Mutex<Vec<String>>>,
+    /// Made once, so that what a call does is all that is done.
+    services: Mutex<HashMap<String, Judged>>,
 }
+
+type Judged = Outlier<OnCall<Asked>, Judge, Blame>;
+type Judge = fn(Result<&Reply, &BoxError>) -> Outcome;
+type Blame = fn(Result<&Reply, &BoxError>) -> Fault;
 
 /// As it comes, without jitter.
 fn plain() -> OutlierDetection {
@@ -111,7 +118,9 @@ fn rig_of(list: Vec<Endpoint>, detection: OutlierDetection) -> Rig {
     let detection =
         detection.clock(time.clock()).observe(move |event| tell.lock().unwrap().push(line(event)));
     let outliers = detection.follow(&endpoints);
-    Rig { handle: outliers.handle(), endpoints, outliers, time, told }
+    let rig = Rig { handle: outliers.handle(), endpoints, outliers, time, told, services: Mutex::default() };
+    rig.endpoints.list().iter().for_each(|endpoint| drop(rig.service(endpoint.name())));
+    rig
 }
 
 /// An event in a line.
@@ -133,8 +142,19 @@ impl Rig {
         self.endpoints.get(name).expect("it is in the list")
     }
 
+    fn service(&self, name: &str) -> Judged {
+        let mut services = self.services.lock().unwrap();
+        let make = || judged(&self.outliers, &self.endpoint(name));
+        services.entry(name.to_owned()).or_insert_with(make).clone()
+    }
+
     fn call(&self, name: &str, reply: Reply) {
-        call(&self.outliers, &self.endpoint(name), reply);
+        through(self.service(name), reply);
+    }
+
+    /// Whoever looks brings it up to date.
+    fn look(&self) {
+        let _ = self.handle.ejected();
     }
 
     fn calls(&self, name: &str, reply: Reply, count: usize) {
@@ -159,8 +179,15 @@ impl Rig {
     }
 }
 
+fn judged(outliers: &Outliers, endpoint: &Endpoint) -> Judged {
+    outliers.layer(endpoint).classify(judge as Judge).blame(blame as Blame).layer(Asked)
+}
+
 fn call(outliers: &Outliers, endpoint: &Endpoint, reply: Reply) {
-    let mut service = outliers.layer(endpoint).classify(judge).blame(blame).layer(Asked);
+    through(judged(outliers, endpoint), reply);
+}
+
+fn through(mut service: Judged, reply: Reply) {
     match Task::new(service.call(reply)).run() {
         Poll::Ready(result) => assert_eq!(result.ok(), (reply != Nothing).then_some(reply), "it passes on"),
         Poll::Pending => panic!("a call waits although the inner service has answered"),

@@ -136,12 +136,24 @@ fn apply(step: &Step, endpoints: &Endpoints, outliers: &Outliers, time: &ManualC
             on(*at, &|endpoint| (0..*count).for_each(|_| call(outliers, endpoint, *reply)));
         }
         Step::Pass(millis) => time.advance(Duration::from_millis(*millis)),
-        Step::Check(at, health) => on(*at, &|endpoint| drop(endpoint.set_health(*health, now))),
-        Step::Drain(at) => on(*at, &|endpoint| drop(endpoint.drain(now))),
-        Step::Resume(at) => on(*at, &|endpoint| drop(endpoint.resume(now))),
-        Step::Eject(at) => drop(handle.eject(NAMES[*at])),
-        Step::Uneject(at) => drop(handle.uneject(NAMES[*at])),
-        Step::CheckPassed(at) => drop(handle.check_passed(NAMES[*at])),
+        Step::Check(at, health) => on(*at, &|endpoint| {
+            endpoint.set_health(*health, now);
+        }),
+        Step::Drain(at) => on(*at, &|endpoint| {
+            endpoint.drain(now);
+        }),
+        Step::Resume(at) => on(*at, &|endpoint| {
+            endpoint.resume(now);
+        }),
+        Step::Eject(at) => {
+            let _ = handle.eject(NAMES[*at]);
+        }
+        Step::Uneject(at) => {
+            let _ = handle.uneject(NAMES[*at]);
+        }
+        Step::CheckPassed(at) => {
+            let _ = handle.check_passed(NAMES[*at]);
+        }
         Step::List(list) => endpoints.replace(endpoints_of(list), now).unwrap(),
     }
 }

@@ -115,8 +115,7 @@ fn one_that_starts_slowly_is_out_again_for_longer_until_it_has_been_good_for_a_w
         ]
     );
 
-    // The first interval is one that it was not in for as a whole.
-    for left in [3, 2, 1, 0, 0] {
+    for left in [2, 1, 0, 0] {
         rig.time.advance(10 * SECOND);
         rig.call("a", Good);
         assert_eq!(rig.view("a").multiplier, left);
@@ -124,21 +123,43 @@ fn one_that_starts_slowly_is_out_again_for_longer_until_it_has_been_good_for_a_w
 }
 
 #[test]
-fn intervals_that_nobody_saw_count_as_good_ones_too() {
-    let rig = rig("a b c", plain());
+fn an_interval_in_which_it_was_out_for_a_moment_is_no_good_one() {
+    let rig = rig("a b c", plain().base_ejection_time(25 * SECOND));
+    rig.calls("a", Failed, 5);
+    rig.time.advance(25 * SECOND);
+    rig.call("b", Good);
+    assert_eq!(rig.ejected(), "");
+
+    rig.time.advance(5 * SECOND);
+    rig.call("b", Good);
+    assert_eq!(rig.view("a").multiplier, 1, "it came back in the middle of this one");
+
+    rig.time.advance(10 * SECOND);
+    rig.call("b", Good);
+    assert_eq!(rig.view("a").multiplier, 0);
+}
+
+#[test]
+fn intervals_that_nobody_saw_are_good_ones_too_and_their_calls_are_too_old_to_eject_for() {
+    let rig = rig("a b c d e f", plain());
     for times in 1..=3 {
         rig.calls("a", Failed, 5);
         rig.time.advance(times * 30 * SECOND);
         rig.call("b", Good);
     }
-    rig.time.advance(10 * SECOND);
-    rig.call("b", Good);
-    assert_eq!(rig.view("a").multiplier, 3);
+    for name in ["a", "b", "c", "d", "e"] {
+        rig.calls(name, Good, 100);
+    }
+    (0..50).for_each(|_| [Good, Failed].into_iter().for_each(|reply| rig.call("f", reply)));
 
-    rig.time.advance(25 * SECOND);
+    rig.time.advance(20 * SECOND);
     rig.call("b", Good);
 
     assert_eq!(rig.view("a").multiplier, 1, "two whole intervals later");
+    assert_eq!(rig.ejected(), "");
+    rig.time.advance(10 * SECOND);
+    rig.call("b", Good);
+    assert_eq!(rig.ejected(), "", "nor are they judged later");
 }
 
 #[test]
@@ -212,17 +233,16 @@ fn each_priority_is_counted_by_itself() {
 
 #[test]
 fn others_that_are_not_usable_do_not_make_one_spare() {
-    let out_of_use: [fn(&Endpoint, &Rig); 5] = [
-        |endpoint, rig| drop(endpoint.set_health(Health::Unhealthy, rig.time.now())),
-        |endpoint, rig| drop(endpoint.drain(rig.time.now())),
-        |endpoint, rig| drop(endpoint.maintain(rig.time.now())),
-        |endpoint, rig| drop(endpoint.set_weight_percent(0, rig.time.now())),
-        |endpoint, rig| drop(endpoint.eject(rig.time.now())),
+    let out_of_use: [fn(&Endpoint, &Rig) -> bool; 5] = [
+        |endpoint, rig| endpoint.set_health(Health::Unhealthy, rig.time.now()),
+        |endpoint, rig| endpoint.drain(rig.time.now()),
+        |endpoint, rig| endpoint.maintain(rig.time.now()),
+        |endpoint, rig| endpoint.set_weight_percent(0, rig.time.now()),
+        |endpoint, rig| endpoint.eject(rig.time.now()),
     ];
     for take_out in out_of_use {
         let rig = rig("a b c", plain().max_ejection_percent(100));
-        take_out(&rig.endpoint("b"), &rig);
-        take_out(&rig.endpoint("c"), &rig);
+        assert!(take_out(&rig.endpoint("b"), &rig) && take_out(&rig.endpoint("c"), &rig));
 
         rig.calls("a", Failed, 5);
 
@@ -322,9 +342,9 @@ fn a_health_check_that_turns_good_ends_an_ejection() {
     assert_eq!(rig.ejected(), "a", "its checks pass as they did before");
 
     rig.endpoint("a").set_health(Health::Unhealthy, rig.time.now());
-    rig.handle.ejected();
+    rig.look();
     rig.endpoint("a").set_health(Health::Healthy, rig.time.now());
-    rig.handle.ejected();
+    rig.look();
 
     assert_eq!(rig.ejected(), "");
     assert_eq!(rig.told().last().unwrap(), "a back: a health check passed");
@@ -347,8 +367,8 @@ fn a_health_check_that_passes_like_those_before_it_ends_one_when_it_says_so() {
     let off = out(plain().uneject_on_health_check(false));
     assert!(!off.handle.check_passed("a"));
     off.endpoint("a").set_health(Health::Unhealthy, off.time.now());
-    off.handle.ejected();
+    off.look();
     off.endpoint("a").set_health(Health::Healthy, off.time.now());
-    off.handle.ejected();
+    off.look();
     assert_eq!(off.ejected(), "a");
 }

@@ -52,10 +52,11 @@ fn while_all_fail_no_more_are_out_than_may_be_and_never_the_last_usable_one() {
         });
         let callers: Vec<_> = (0..THREADS)
             .map(|thread| {
-                let (outliers, list, time) = (&outliers, &list, &time);
+                let services: Vec<_> = list.iter().map(|endpoint| judged(&outliers, endpoint)).collect();
+                let time = &time;
                 scope.spawn(move || {
                     for n in 0..CALLS {
-                        call(outliers, &list[(n * 7 + thread) % list.len()], Failed);
+                        through(services[(n * 7 + thread) % services.len()].clone(), Failed);
                         if n % 16 == 0 {
                             time.advance(Duration::from_millis(1));
                         }
@@ -97,10 +98,11 @@ fn with_only_two_of_which_any_may_go_one_always_stays() {
         });
         let callers: Vec<_> = (0..THREADS)
             .map(|thread| {
-                let (outliers, list, time) = (&outliers, &list, &time);
+                let services: Vec<_> = list.iter().map(|endpoint| judged(&outliers, endpoint)).collect();
+                let time = &time;
                 scope.spawn(move || {
                     for n in 0..CALLS {
-                        call(outliers, &list[(n + thread) % 2], Failed);
+                        through(services[(n + thread) % 2].clone(), Failed);
                         time.advance(Duration::from_micros(300));
                     }
                 })

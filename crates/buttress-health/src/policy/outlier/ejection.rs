@@ -45,13 +45,13 @@ impl Term {
 
 /// A time by chance, from none to all of `most`.
 fn below(most: Duration, random: u64) -> Duration {
-    let share = u128::from(random) * (u128::from(nanos(most)) + 1) >> 64;
+    let share = (u128::from(random) * (u128::from(nanos(most)) + 1)) >> 64;
     Duration::from_nanos(u64::try_from(share).unwrap_or(u64::MAX))
 }
 
 /// Whether what happens in `percent` of all cases happens in this one.
 pub(crate) fn chance(percent: u32, random: u64) -> bool {
-    u128::from(random) * 100 >> 64 < u128::from(percent)
+    (u128::from(random) * 100) >> 64 < u128::from(percent)
 }
 
 /// The next random number, and the state after it: *SplitMix64* (Steele, Lea and Flood 2014). It spreads load and is no
