@@ -160,7 +160,7 @@ fn no_result_is_lost_when_the_interval_ends_meanwhile() {
         let other = rig.clone();
         let thread = thread::spawn(move || other.call(0, true));
 
-        rig.outliers.handle().ejected();
+        let _ = rig.outliers.handle().ejected();
         thread.join().unwrap();
 
         // It was counted before the interval ended, and judged; after it; or in the interval after the next.

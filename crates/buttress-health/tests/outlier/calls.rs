@@ -173,7 +173,7 @@ fn all_layers_and_services_of_one_endpoint_share_what_is_known_of_it() {
         service,
         other.layer(Asked),
         rig.outliers.layer(&rig.endpoint("a")).classify(judge).blame(blame).layer(Asked),
-        one.clone().layer(Asked),
+        one.layer(Asked),
     ] {
         assert!(Task::new(service.call(Failed)).run().is_ready());
     }
