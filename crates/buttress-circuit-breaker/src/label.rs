@@ -154,6 +154,19 @@ mod tests {
     }
 
     #[test]
+    fn no_other_reason_comes_between_a_reason_and_its_step() {
+        let label = Label::default();
+        let mut done = false;
+
+        label.set_note(Some("maintenance".into()), || {
+            assert!(label.words.try_lock().is_err(), "another hand waits");
+            done = true;
+        });
+
+        assert!(done && label.note() == Some(Name::from("maintenance")));
+    }
+
+    #[test]
     fn the_highest_generation_is_followed_by_the_lowest() {
         let label = Label::default();
         label.write(Some("a".into()), GENERATIONS - 1);

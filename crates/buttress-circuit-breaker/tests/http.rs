@@ -813,6 +813,21 @@ mod probes_that_last {
     }
 
     #[tokio::test]
+    async fn open_it_again_when_their_heads_were_bad_and_only_their_time_is_still_to_come() {
+        let time = ManualClock::new();
+        let layer = three(&time).slow_calls(60 * SECOND, 0.5).slow_to_end();
+        let (handle, service) = (layer.handle(), layer.layer(upstream(&time)));
+        half_open(&time, &handle);
+
+        let broken =
+            Response::builder().status(500).body(ScriptedBody::new().data("sorry").chunked()).unwrap();
+        let _body = call(&service, asks(broken)).await;
+        time.advance(5 * SECOND);
+
+        assert_eq!(handle.state(), State::Open);
+    }
+
+    #[tokio::test]
     async fn open_it_again_when_they_are_slow_by_then_and_their_time_is_taken_to_the_end() {
         for (threshold, state) in [(5, State::Open), (6, State::Closed)] {
             let time = ManualClock::new();

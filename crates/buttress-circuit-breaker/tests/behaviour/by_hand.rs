@@ -1,6 +1,3 @@
-use std::sync::Barrier;
-use std::thread;
-
 use super::*;
 
 #[test]
@@ -70,24 +67,4 @@ fn a_clone_of_the_handle_steers_the_same_breaker_and_counts_transitions() {
     assert_eq!(transitions(State::HalfOpen, State::Closed), 1);
     assert_eq!(transitions(State::Closed, State::HalfOpen), 0);
     assert_eq!(rig.handle.view().generation, 3);
-}
-
-#[test]
-fn of_two_hands_at_one_moment_the_reason_is_that_of_the_later() {
-    let handle = CircuitBreakerLayer::default().handle();
-    for _ in 0..2_000 {
-        let start = Barrier::new(2);
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                start.wait();
-                handle.isolate("maintenance")
-            });
-            start.wait();
-            handle.isolate("maintenance");
-            handle.force_open();
-        });
-
-        assert_eq!(handle.note().is_some(), handle.state() == State::Isolated);
-        handle.reset();
-    }
 }
