@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::Ring;
 
@@ -94,4 +95,38 @@ pub enum PolicyError {
     /// The list of endpoints cannot be.
     #[error(transparent)]
     Endpoints(#[from] buttress_core::EndpointsError),
+    /// Fewer than one choice, or so many that all would do.
+    #[error(
+        "least load with `choices` = {choices}: must be from 1 to {most}, and 2 is usual; `all` looks at every endpoint"
+    )]
+    Choices {
+        /// The choices given.
+        choices: usize,
+        /// The most that would do.
+        most: usize,
+    },
+    /// A time of a [`LeastLoad`](crate::LeastLoad) policy that is out of range.
+    #[error("least load with `{field}` = {value:?}: must be from {least:?} to {most:?}")]
+    Setting {
+        /// The setting.
+        field: &'static str,
+        /// The time given.
+        value: Duration,
+        /// The least that would do.
+        least: Duration,
+        /// The most that would do.
+        most: Duration,
+    },
+    /// A quantile that is none.
+    #[error("hot and cold with `quantile` = {quantile}: must be from 0 to 1, and 0.84 is usual")]
+    Quantile {
+        /// The quantile given.
+        quantile: f64,
+    },
+    /// A penalty for errors that would raise a weight, or is not a number.
+    #[error("reported load with `error_penalty` = {penalty}: must be a finite number from 0, and 1 is usual")]
+    ErrorPenalty {
+        /// The penalty given.
+        penalty: f64,
+    },
 }

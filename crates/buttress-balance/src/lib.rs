@@ -44,10 +44,11 @@ pub use node::Node;
 pub use order::{Candidates, Order};
 pub use pick::{Among, ByHash, ByTurn, DefaultPolicy, Ended, NoKey, Picker, Policy};
 pub use policy::{
-    AnyPicker, AnyPolicy, BoundedLoad, HashRing, Level, Levels, Loads, Maglev, MaglevWalk, Modulo,
-    ModuloRules, ModuloWalk, Outlook, Part, Place, Priorities, Ramp, Random, RandomRules, RandomWalk,
-    Rendezvous, RendezvousWalk, Ring, RingWalk, RoundRobin, RoundRobinRules, RoundRobinWalk, SlowStart,
-    Static, Subset, Tier, jump,
+    AnyPicker, AnyPolicy, Bandwidth, BoundedLoad, Connections, HashRing, HotCold, Least, LeastLoad,
+    LeastLoadRules, Level, Levels, Loads, Maglev, MaglevWalk, Modulo, ModuloRules, ModuloWalk, Outlook, Part,
+    PeakEwma, Place, Priorities, Ramp, Random, RandomRules, RandomWalk, Rendezvous, RendezvousWalk, Reported,
+    ReportedRules, ResponseTime, Ring, RingWalk, RoundRobin, RoundRobinRules, RoundRobinWalk, Score,
+    SeenLoads, SlowStart, Static, Subset, Tier, jump,
 };
 pub use shard::{
     Directory, DirectoryHandle, HashMod, Hashed, Jump, Locate, Located, Lookup, LookupCounts, Lookups,

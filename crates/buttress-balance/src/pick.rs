@@ -146,7 +146,7 @@ impl<O: fmt::Debug> fmt::Debug for ByTurn<O> {
 }
 
 /// The policy of a balancer that is given none.
-pub type DefaultPolicy = crate::RandomRules;
+pub type DefaultPolicy = crate::LeastLoadRules<crate::PeakEwma>;
 
 /// The key of calls that have none: each goes where chance, turns or load say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

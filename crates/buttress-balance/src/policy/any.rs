@@ -1,6 +1,7 @@
 use crate::{
-    Among, Ended, Hashing, Load, MaglevRules, ModuloRules, Node, Picker, Policy, PolicyError, RandomRules,
-    RendezvousRules, RingRules, RoundRobinRules,
+    Among, Bandwidth, Connections, Ended, Hashing, HotCold, LeastLoadRules, Load, MaglevRules, ModuloRules,
+    Node, PeakEwma, Picker, Policy, PolicyError, RandomRules, RendezvousRules, ReportedRules, ResponseTime,
+    RingRules, RoundRobinRules,
 };
 use buttress_core::Timestamp;
 
@@ -109,4 +110,10 @@ any! {
     RoundRobin(RoundRobinRules),
     Random(RandomRules),
     Modulo(ModuloRules),
+    PeakEwma(LeastLoadRules<PeakEwma>),
+    Connections(LeastLoadRules<Connections>),
+    ResponseTime(LeastLoadRules<ResponseTime>),
+    Bandwidth(LeastLoadRules<Bandwidth>),
+    HotCold(LeastLoadRules<HotCold>),
+    Reported(ReportedRules),
 }

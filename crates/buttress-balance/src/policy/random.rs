@@ -60,6 +60,12 @@ impl Random {
         Ok(Self { endpoints: nodes.len(), order: order.into(), columns: columns.into() })
     }
 
+    /// The positions of those of weights above 0, in order of their names.
+    #[inline]
+    pub(crate) fn positions(&self) -> &[u32] {
+        &self.order
+    }
+
     #[inline]
     fn draw(&self, random: u64) -> u32 {
         // The product's upper half says which column, and its lower half where in the column.
