@@ -22,6 +22,7 @@ mod node;
 mod order;
 mod pick;
 mod policy;
+mod replica;
 mod shard;
 mod split;
 #[cfg(feature = "http")]
@@ -49,6 +50,11 @@ pub use policy::{
     PeakEwma, Place, Priorities, Ramp, Random, RandomRules, RandomWalk, Rendezvous, RendezvousWalk, Reported,
     ReportedRules, ResponseTime, Ring, RingWalk, RoundRobin, RoundRobinRules, RoundRobinWalk, Score,
     SeenLoads, SlowStart, Static, Subset, Tier, jump,
+};
+pub use replica::{
+    CarriedTokens, Diverted, NoTokens, ReplicaError, ReplicaPolicy, ReplicaRules, ReplicaSplit,
+    ReplicaSplitCounts, ReplicaSplitEvent, ReplicaSplitFuture, ReplicaSplitHandle, ReplicaView, Route,
+    Tokens, WrittenTokens,
 };
 pub use shard::{
     Directory, DirectoryHandle, HashMod, Hashed, Jump, Locate, Located, Lookup, LookupCounts, Lookups,
