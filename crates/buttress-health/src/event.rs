@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use buttress_core::{Endpoint, Name};
 
+#[cfg(feature = "probe")]
+use crate::Finding;
 use crate::{DependencyState, EjectionReason, Phase, SkipReason, UnejectionReason};
 
 /// What an observer is told. All events are told outside every lock, in the task that causes them; those of two threads at
@@ -90,5 +92,33 @@ pub enum HealthEvent<'a> {
         reason: EjectionReason,
         /// Why it was not.
         skipped: SkipReason,
+    },
+    /// A probe of an endpoint has ended, or the endpoint told of itself.
+    #[cfg(feature = "probe")]
+    #[non_exhaustive]
+    Probed {
+        /// The name of the health check.
+        name: &'a Name,
+        /// The endpoint.
+        endpoint: &'a Endpoint,
+        /// What it found, and why.
+        finding: Finding,
+        /// How long it took.
+        took: Duration,
+    },
+    /// What a health check says of an endpoint has changed.
+    #[cfg(feature = "probe")]
+    #[non_exhaustive]
+    Changed {
+        /// The name of the health check.
+        name: &'a Name,
+        /// The endpoint.
+        endpoint: &'a Endpoint,
+        /// What was said before.
+        from: buttress_core::Health,
+        /// What is said now.
+        to: buttress_core::Health,
+        /// What the last probe found, and why.
+        finding: Finding,
     },
 }

@@ -9,11 +9,15 @@
 )]
 
 mod call;
+#[cfg(feature = "probe")]
+mod checker;
 mod event;
 mod future;
 mod layer;
 mod outlier;
 mod policy;
+#[cfg(feature = "probe")]
+mod probe;
 mod serve;
 mod service;
 mod shutdown;
@@ -35,6 +39,22 @@ pub use service::Health;
 pub use shutdown::{
     Aborted, Aborting, Connection, ConnectionGuard, Ended, Finished, Shutdown, Stage, Stopping,
 };
+
+#[cfg(feature = "probe")]
+#[cfg_attr(docsrs, doc(cfg(feature = "probe")))]
+pub use checker::{CheckCounts, CheckGuard, CheckHandle, CheckView, Checker, HealthCheck};
+#[cfg(feature = "probe")]
+#[cfg_attr(docsrs, doc(cfg(feature = "probe")))]
+pub use policy::check::{Admin, Check, CheckError, CheckRules, Failure, Finding, ProbeReport, Recorded};
+#[cfg(feature = "probe-grpc")]
+#[cfg_attr(docsrs, doc(cfg(feature = "probe-grpc")))]
+pub use probe::Grpc;
+#[cfg(feature = "probe-http")]
+#[cfg_attr(docsrs, doc(cfg(feature = "probe-http")))]
+pub use probe::Http;
+#[cfg(feature = "probe")]
+#[cfg_attr(docsrs, doc(cfg(feature = "probe")))]
+pub use probe::{Agent, Custom, Tcp};
 
 #[cfg(feature = "http")]
 #[cfg_attr(docsrs, doc(cfg(feature = "http")))]

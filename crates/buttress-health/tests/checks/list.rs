@@ -1,0 +1,157 @@
+//! Endpoints that come, go and change while they are probed.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use buttress_core::{Clock, Endpoint, Health};
+use buttress_health::HealthCheck;
+use tokio::sync::oneshot;
+
+use super::{endpoints, health, ms, secs};
+
+/// Probes that end when the test says so.
+#[derive(Clone, Default)]
+struct Held(Arc<Mutex<Vec<(String, oneshot::Sender<bool>)>>>);
+
+impl Held {
+    fn check(&self, clock: &Clock) -> HealthCheck<buttress_health::Custom> {
+        let held = self.0.clone();
+        let check = HealthCheck::with(move |endpoint: Endpoint| {
+            let (end, ended) = oneshot::channel();
+            held.lock().unwrap().push((endpoint.address().to_string(), end));
+            async move { ended.await.unwrap_or(false) }
+        });
+        check.clock(clock.clone()).initial_jitter(ms(10))
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.0.lock().unwrap().iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    fn take(&self) -> oneshot::Sender<bool> {
+        self.0.lock().unwrap().remove(0).1
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_endpoint_is_probed_no_more_and_its_probe_under_way_ends() {
+    let (clock, held, list) = (Clock::tokio(), Held::default(), endpoints(["a", "b"]));
+    let checker = held.check(&clock).run(&list).unwrap();
+    let handle = checker.handle();
+    let _guard = checker.spawn();
+    clock.sleep(ms(20)).await;
+    assert_eq!(held.names().len(), 2);
+
+    let removed = list.remove("a", clock.now()).unwrap();
+    clock.sleep(ms(20)).await;
+
+    let ends: Vec<_> = std::mem::take(&mut *held.0.lock().unwrap());
+    for (name, end) in ends {
+        assert_eq!(end.is_closed(), name == "a");
+        let _ = end.send(false);
+    }
+    clock.sleep(secs(60)).await;
+    assert_eq!(removed.condition().health(), Health::Unknown);
+    assert!(held.names().iter().all(|name| name == "b"));
+    assert_eq!(handle.endpoints().len(), 1);
+    assert_eq!(handle.counts().stopped, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_comes_later_is_probed_within_the_initial_jitter() {
+    let (clock, held, list) = (Clock::tokio(), Held::default(), endpoints([]));
+    let _guard = held.check(&clock).run(&list).unwrap().spawn();
+    clock.sleep(secs(60)).await;
+    assert!(held.names().is_empty());
+
+    list.insert(Endpoint::new("a"), clock.now());
+    clock.sleep(ms(11)).await;
+
+    assert_eq!(held.names(), ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_address_is_probed_soon_its_first_result_decides_and_that_of_the_former_is_ignored() {
+    let (clock, held, list) = (Clock::tokio(), Held::default(), endpoints(["a"]));
+    let _guard = held.check(&clock).run(&list).unwrap().spawn();
+    clock.sleep(ms(20)).await;
+    held.take().send(true).unwrap();
+    clock.sleep(secs(6)).await;
+    assert_eq!(health(&list, "a"), Health::Healthy);
+    let former = held.take();
+
+    list.replace([Endpoint::new("a").with_address("10.0.0.9:80")], clock.now()).unwrap();
+    clock.sleep(ms(1)).await;
+    assert!(former.is_closed());
+    clock.sleep(secs(1)).await;
+
+    assert_eq!(held.names(), ["10.0.0.9:80"]);
+    assert_eq!(health(&list, "a"), Health::Healthy, "until it is known");
+    held.take().send(false).unwrap();
+    clock.sleep(ms(1)).await;
+    assert_eq!(health(&list, "a"), Health::Unhealthy);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_weight_leaves_the_state_as_it_is_and_the_new_endpoint_is_told_of_it() {
+    let (clock, held, list) = (Clock::tokio(), Held::default(), endpoints(["a"]));
+    let _guard = held.check(&clock).run(&list).unwrap().spawn();
+    clock.sleep(ms(20)).await;
+    held.take().send(false).unwrap();
+    clock.sleep(ms(1)).await;
+    assert_eq!(health(&list, "a"), Health::Unhealthy);
+
+    list.replace([Endpoint::new("a").with_weight(7)], clock.now()).unwrap();
+    clock.sleep(ms(1)).await;
+    assert_eq!(health(&list, "a"), Health::Unhealthy);
+
+    // Another one of the same name and configuration, between two looks at the list.
+    list.remove("a", clock.now());
+    list.insert(Endpoint::new("a").with_weight(7), clock.now());
+    assert_eq!(health(&list, "a"), Health::Unknown);
+    clock.sleep(ms(1)).await;
+    assert_eq!(health(&list, "a"), Health::Unhealthy);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_left_when_the_guard_is_dropped() {
+    struct Counted(Arc<AtomicUsize>);
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    let (clock, list) = (Clock::tokio(), endpoints(["a", "b", "c"]));
+    let alive = Arc::new(AtomicUsize::new(0));
+    let count = alive.clone();
+    let check = HealthCheck::with(move |_| {
+        count.fetch_add(1, Ordering::SeqCst);
+        let counted = Counted(count.clone());
+        async move {
+            let _counted = counted;
+            std::future::pending::<bool>().await
+        }
+    });
+    let guard = check.clock(clock.clone()).initial_jitter(ms(10)).run(&list).unwrap().spawn();
+    clock.sleep(ms(20)).await;
+    assert_eq!(alive.load(Ordering::SeqCst), 3);
+
+    drop(guard);
+    clock.sleep(ms(1)).await;
+
+    assert_eq!(alive.load(Ordering::SeqCst), 0);
+    assert_eq!(Arc::strong_count(&alive), 1, "the closure is gone as well");
+    clock.sleep(secs(60)).await;
+    assert_eq!(alive.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_checker_that_is_never_polled_does_nothing_and_goes() {
+    let list = endpoints(["a"]);
+    let checker = HealthCheck::with(|_| async { false }).clock(Clock::tokio()).run(&list).unwrap();
+
+    drop(checker);
+
+    assert_eq!(health(&list, "a"), Health::Unknown);
+}
