@@ -156,6 +156,31 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+        // As long as no slice is full, the sums are those of a list of all calls, by the tenths that they fell into.
+        #[test]
+        fn it_counts_what_a_list_of_all_calls_counts(
+            length in 1_000_u64..20_000,
+            steps in proptest::collection::vec((0_u64..5_000, proptest::bool::ANY), 1..300),
+        ) {
+            let (window, slice) = (Window::new(Duration::from_millis(length)), length * 100_000);
+            let (mut now, mut all) = (0, Vec::new());
+            for (millis, failed) in steps {
+                now += millis * 1_000_000;
+                window.add(Timestamp::from_nanos(now), failed);
+                all.push((now / slice, failed));
+
+                let tick = now / slice;
+                let late = || all.iter().filter(|(when, _)| tick - when < SLICES as u64);
+                let failed = late().filter(|(_, failed)| *failed).count() as u32;
+                let expected = Sums { calls: late().count() as u32, failed };
+                proptest::prop_assert_eq!(window.sums(Timestamp::from_nanos(now)), expected);
+            }
+        }
+    }
+
     #[test]
     fn threads_that_count_at_once_lose_nothing() {
         let window = Window::new(Duration::from_secs(10));
