@@ -182,6 +182,13 @@ impl<P: Policy, C> Flight<P, C> {
 }
 
 impl<P: Policy, C> Guard for Flight<P, C> {
+    fn data(&mut self, bytes: u64) {
+        let Station { load, rules, .. } = &*self.station;
+        if rules.is_timed {
+            rules.policy.received(load, bytes, rules.settings.clock.now());
+        }
+    }
+
     fn end(&mut self, end: &End<'_>) {
         if let Some(judge) = self.judge.take() {
             let outcome = judge(&self.station.rules.classify, end);
