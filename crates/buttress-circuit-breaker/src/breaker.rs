@@ -359,6 +359,18 @@ impl Breaker {
         }
     }
 
+    /// Whether a call that came now might pass. Nothing changes by it.
+    pub fn might_pass(&self, rules: &Rules, now: impl FnOnce() -> Timestamp) -> bool {
+        let word = self.load();
+        let is_over = || Until(self.until.load(SeqCst)).of(word).is_some_and(|until| until <= now());
+        match word.state() {
+            State::Closed | State::MetricsOnly | State::Disabled | State::Ramping => true,
+            State::HalfOpen => word.in_flight() + word.probes().total < rules.probes() || is_over(),
+            State::Open => is_over(),
+            State::ForcedOpen | State::Isolated => false,
+        }
+    }
+
     /// What is lost when another key gets it, and the word that says so.
     pub(crate) fn worth(&self, rules: &Rules, now: Timestamp) -> (Worth, Word) {
         let word = self.load();

@@ -140,6 +140,15 @@ impl Handle {
         seen.unwrap_or_else(|| Breaker::new(&core.rules).view(&core.rules, now))
     }
 
+    /// Whether a call that came now might pass: what a balancer asks, so as to pass over an endpoint whose breaker is open.
+    /// Nothing changes by it.
+    #[must_use]
+    pub fn might_pass(&self) -> bool {
+        let core = &*self.core;
+        let seen = self.look(|slot| core.units.breaker(slot).might_pass(&core.rules, || core.setup.clock.now()));
+        seen.unwrap_or(true)
+    }
+
     /// The reason that was given for the isolation, as long as that lasts.
     #[must_use]
     pub fn note(&self) -> Option<Name> {

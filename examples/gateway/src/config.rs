@@ -1,25 +1,29 @@
 //! What `gateway.toml` says: read by serde, then checked as a whole.
 
+mod balance;
 mod breaker;
 mod check;
 mod limit;
+mod outlier;
 mod problem;
 mod retry;
 mod value;
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
-use buttress::{key::Net, proxy::Address};
+use buttress::{Endpoint, key::Net, proxy::Address};
 use serde::Deserialize;
 use toml::Spanned;
 
+pub(crate) use balance::Balance;
 pub(crate) use breaker::CircuitBreaker;
 use check::Finding;
 pub(crate) use limit::RateLimit;
+pub(crate) use outlier::Outlier;
 pub(crate) use problem::Problem;
 pub(crate) use retry::Retry;
 use value::Text;
-pub(crate) use value::{Key, Prefix, Rate};
+pub(crate) use value::{BalanceKey, Key, Prefix, Rate};
 
 /// One whole configuration, checked: each route names an upstream that exists, no name comes twice.
 #[derive(Debug, Deserialize)]
@@ -37,13 +41,48 @@ pub(crate) struct Config {
     pub(crate) routes: Vec<Route>,
 }
 
-/// A service that answers.
+/// A service that answers, at one address or several.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Upstream {
     name: Spanned<String>,
-    url: Text<Address>,
+    url: Option<Text<Address>>,
+    #[serde(default, rename = "endpoint")]
+    endpoints: Vec<Spanned<EndpointOf>>,
+    balance: Option<Spanned<Balance>>,
+    outlier: Option<Spanned<Outlier>>,
     circuit_breaker: Option<Spanned<CircuitBreaker>>,
+}
+
+/// One of the addresses of an upstream.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EndpointOf {
+    url: Text<Address>,
+    weight: Option<u32>,
+    zone: Option<String>,
+    priority: Option<u32>,
+}
+
+impl EndpointOf {
+    fn at(url: Address) -> Self {
+        Self { url: Text(url), weight: None, zone: None, priority: None }
+    }
+
+    pub(crate) fn address(&self) -> &Address {
+        &self.url.0
+    }
+
+    /// As a balancer has it: its name is its address.
+    fn endpoint(&self) -> Endpoint {
+        let endpoint = Endpoint::new(self.address().to_string())
+            .with_weight(self.weight.unwrap_or(1))
+            .with_priority(self.priority.unwrap_or(0));
+        match &self.zone {
+            Some(zone) => endpoint.with_zone(zone.clone()),
+            None => endpoint,
+        }
+    }
 }
 
 /// What happens to the requests under one path prefix.
@@ -105,9 +144,9 @@ impl Config {
         self.trusted_proxies.iter().map(|net| net.0)
     }
 
-    /// The address of the upstream called `name`.
-    pub(crate) fn address(&self, name: &str) -> Option<&Address> {
-        self.upstreams.iter().find(|upstream| upstream.name() == name).map(Upstream::address)
+    /// The upstream called `name`.
+    pub(crate) fn upstream(&self, name: &str) -> Option<&Upstream> {
+        self.upstreams.iter().find(|upstream| upstream.name() == name)
     }
 }
 
@@ -120,16 +159,34 @@ impl Upstream {
         self.name.get_ref()
     }
 
-    pub(crate) fn address(&self) -> &Address {
-        &self.url.0
+    /// Its addresses, one at least.
+    pub(crate) fn endpoints(&self) -> Vec<EndpointOf> {
+        let one = self.url.iter().map(|url| EndpointOf::at(url.0.clone()));
+        one.chain(self.endpoints.iter().map(|endpoint| endpoint.get_ref().clone())).collect()
+    }
+
+    /// The same as a balancer has them.
+    pub(crate) fn list(&self) -> Vec<Endpoint> {
+        self.endpoints().iter().map(EndpointOf::endpoint).collect()
+    }
+
+    pub(crate) fn balance(&self) -> Balance {
+        self.balance.as_ref().map(|balance| balance.get_ref().clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn outlier(&self) -> Option<&Outlier> {
+        self.outlier.as_ref().map(Spanned::get_ref)
     }
 
     pub(crate) fn circuit_breaker(&self) -> Option<&CircuitBreaker> {
         self.circuit_breaker.as_ref().map(Spanned::get_ref)
     }
 
-    pub(crate) fn set_address(&mut self, address: Address) {
-        self.url = Text(address);
+    /// Puts these addresses in the place of those it has, in order.
+    pub(crate) fn set_addresses(&mut self, addresses: impl IntoIterator<Item = Address>) {
+        let places = self.url.iter_mut().map(|url| &mut url.0);
+        let places = places.chain(self.endpoints.iter_mut().map(|endpoint| &mut endpoint.get_mut().url.0));
+        places.zip(addresses).for_each(|(place, address)| *place = address);
     }
 }
 

@@ -44,7 +44,7 @@ impl Demo {
             let address = self.addresses.iter().find(|(name, _)| *name == upstream.name());
             let (_, address) =
                 address.ok_or_else(|| Error::other("gateway.toml has an upstream the demo lacks"))?;
-            upstream.set_address((*address).into());
+            upstream.set_addresses([(*address).into()]);
         }
         Ok(config)
     }

@@ -3,11 +3,14 @@
 use std::{error::Error, fmt, iter::successors};
 
 use buttress::{
-    RejectionKind, answer::AnswerEvent, circuit_breaker::CircuitBreakerEvent, proxy,
-    rate_limit::RateLimitEvent,
+    RejectionKind, answer::AnswerEvent, balance::BalanceEvent, circuit_breaker::CircuitBreakerEvent,
+    health::HealthEvent, proxy, rate_limit::RateLimitEvent,
 };
 
-use crate::{config::Route, print::note};
+use crate::{
+    config::{Route, Upstream},
+    print::note,
+};
 
 /// Writes a line for each call of `route` that its upstream, or our patience with it, failed. Faults of the client make
 /// none; nor does a body that breaks off after its head, since no answer is made of it.
@@ -29,6 +32,33 @@ pub(crate) fn transitions(event: &CircuitBreakerEvent<'_>) {
     if let CircuitBreakerEvent::Transition { policy, transition, .. } = event {
         let (from, to, reason) = (transition.from, transition.to, transition.reason);
         note(format_args!("{policy}: circuit breaker {from} -> {to} ({reason})"));
+    }
+}
+
+/// Writes a line when an endpoint is taken out, or comes back.
+pub(crate) fn health(event: &HealthEvent<'_>) {
+    match event {
+        HealthEvent::Ejected { policy, endpoint, reason, time, .. } => {
+            note(format_args!("{policy}: {} is ejected for {time:?} ({reason})", endpoint.name()));
+        }
+        HealthEvent::Unejected { policy, endpoint, .. } => {
+            note(format_args!("{policy}: {} is back from its ejection", endpoint.name()));
+        }
+        _ => {}
+    }
+}
+
+/// Writes a line when so few endpoints are well that health is no longer believed, and when it is again.
+pub(crate) fn balancing(upstream: &Upstream) -> impl Fn(&BalanceEvent<'_>) + Send + Sync + use<> {
+    let name = upstream.name().to_owned();
+    move |event| match event {
+        BalanceEvent::Panic { priority } => {
+            note(format_args!("{name}: too few endpoints of priority {priority} are well: all are used"));
+        }
+        BalanceEvent::Calm { priority } => {
+            note(format_args!("{name}: enough endpoints of priority {priority} are well"));
+        }
+        _ => {}
     }
 }
 

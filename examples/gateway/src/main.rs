@@ -15,6 +15,7 @@ mod sending;
 mod server;
 mod signals;
 mod stack;
+mod upstream;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 

@@ -5,7 +5,11 @@ use std::{
     io::Write as _,
 };
 
-use crate::{config::Config, demo, listen::Listening};
+use crate::{
+    config::{Config, Upstream},
+    demo,
+    listen::Listening,
+};
 
 /// To standard output, as it is.
 pub(crate) fn say(text: &str) {
@@ -32,8 +36,9 @@ pub(crate) fn welcome(listening: &Listening, config: &Config, demo: bool) {
     let _ = writeln!(text, "gateway {} listening on http://{}", env!("CARGO_PKG_VERSION"), listening.address);
     for route in &config.routes {
         let upstream = route.upstream();
-        let address = config.address(upstream).map_or_else(String::new, ToString::to_string);
-        let _ = writeln!(text, "  {:<16} -> {upstream:<9} http://{address}", route.prefix().as_str());
+        let endpoints = config.upstream(upstream).map_or_else(Vec::new, Upstream::endpoints);
+        let addresses: Vec<_> = endpoints.iter().map(|one| format!("http://{}", one.address())).collect();
+        let _ = writeln!(text, "  {:<16} -> {upstream:<9} {}", route.prefix().as_str(), addresses.join(" "));
     }
     if demo {
         text += &demo::tour(listening.address);

@@ -2,43 +2,37 @@
 
 use std::{cmp::Reverse, collections::HashMap, convert::Infallible, sync::Arc};
 
-use buttress::{Problem, Proxy, reject::Form};
+use buttress::{Problem, reject::Form};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tower::ServiceExt;
 
 use crate::{
-    config::{Config, Prefix, Upstream},
+    config::{Config, Prefix, Route},
     path,
-    stack::{Breaker, Forward, Stack, breaker, stack},
+    stack::{Stack, stack},
+    upstream::upstream,
 };
 
 /// All routes; a clone shares their limits and their upstream connections.
 pub(crate) struct Routes<S>(Arc<[(Prefix, S)]>);
 
-/// The routes of `config`. Those to one upstream share its connections and its breaker.
-pub(crate) fn routes(config: &Config) -> Routes<impl Stack> {
-    let upstreams: HashMap<&str, (Option<Breaker>, Forward)> = config
-        .upstreams
-        .iter()
-        .map(|upstream| (upstream.name(), (breaker(upstream), proxy(config, upstream))))
-        .collect();
+/// The routes of `config`. Those to one upstream share it.
+pub(crate) fn routes(config: &Config) -> Routes<impl Stack + use<>> {
+    let timeouts: Vec<_> = config.routes.iter().map(Route::timeout).collect();
+    let upstreams: HashMap<&str, _> =
+        config.upstreams.iter().map(|one| (one.name(), upstream(config, one, &timeouts))).collect();
     let mut routes: Vec<_> = config
         .routes
         .iter()
-        .map(|route| {
-            let (breaker, proxy) = upstreams[route.upstream()].clone();
-            (route.prefix().clone(), stack(config, route, breaker, proxy))
+        .enumerate()
+        .map(|(number, route)| {
+            let upstream = upstreams[route.upstream()].clone();
+            (route.prefix().clone(), stack(config, number, route, upstream))
         })
         .collect();
     routes.sort_by_key(|(prefix, _)| Reverse(prefix.decoded().len()));
     Routes(routes.into())
-}
-
-fn proxy(config: &Config, upstream: &Upstream) -> Forward {
-    let proxy = Proxy::to(upstream.address().clone()).expect("checked when the configuration was read");
-    // The list of a proxy of ours is continued. For everyone else we begin it: what a client made up ends here.
-    proxy.x_forwarded_behind(config.trusted_proxies())
 }
 
 impl<S: Stack> Routes<S> {

@@ -3,24 +3,24 @@
 use std::{convert::Infallible, time::Duration};
 
 use buttress::{
-    CircuitBreakerLayer, Fail, Global, Key, KeySink, Proxy, RateLimitLayer, RetryLayer, ServiceBuilderExt,
-    TimeoutLayer,
+    Key, KeySink, RateLimitLayer, RetryLayer, TimeoutLayer,
     answer::AnswerErrorsLayer,
     body::ReplyBody,
-    classify::{self, Status},
     key::{self, ClientIp, Header},
     proxy, reject,
-    retry::ReplayBody,
-    timeout::UploadBody,
 };
 use bytes::Bytes;
 use http::{HeaderName, Request, Response};
 use hyper::body::{Body, Incoming};
-use tower::{BoxError, Service, ServiceBuilder, util::option_layer};
+use tower::{
+    BoxError, Service, ServiceBuilder,
+    util::{MapRequestLayer, option_layer},
+};
 
 use crate::{
-    config::{self, Config, RateLimit, Route, Upstream},
-    faults::{faults, shadows, transitions},
+    config::{self, Config, RateLimit, Route},
+    faults::{faults, shadows},
+    upstream::{Forwarding, RouteNumber},
 };
 
 /// What a route's service is. Nothing in it is boxed, and a clone of it is a few counters up.
@@ -46,21 +46,13 @@ where
     type Body = B;
 }
 
-/// What forwards: it gets the requests' bodies from the retries, through the timeouts.
-pub(crate) type Forward = Proxy<UploadBody<ReplayBody<Incoming>>>;
-
-/// A breaker that judges answers by their status.
-pub(crate) type Breaker = CircuitBreakerLayer<Global, Fail, Status>;
-
-/// The breaker of `upstream`, made once: all routes to it share what is known of it.
-pub(crate) fn breaker(upstream: &Upstream) -> Option<Breaker> {
-    let settings = upstream.circuit_breaker()?.settings();
-    let breaker = CircuitBreakerLayer::try_new(settings).expect("checked when the configuration was read");
-    Some(breaker.named(upstream.name().to_owned()).classify(classify::status()).observe(transitions))
-}
-
-/// The layers of `route` on top of `breaker` and `proxy`.
-pub(crate) fn stack(config: &Config, route: &Route, breaker: Option<Breaker>, proxy: Forward) -> impl Stack {
+/// The layers of `route`, whose number is given, on top of `upstream`.
+pub(crate) fn stack<U: Forwarding>(
+    config: &Config,
+    number: usize,
+    route: &Route,
+    upstream: U,
+) -> impl Stack + use<U> {
     let timeout = route.timeout();
     // One value per route, made once: one budget over all connections.
     let limit = route.rate_limit().map(|limit| {
@@ -81,7 +73,7 @@ pub(crate) fn stack(config: &Config, route: &Route, breaker: Option<Breaker>, pr
     let retry = match route.retry() {
         None => RetryLayer::default().attempts(1),
         Some(retry) => {
-            let layer = RetryLayer::default().attempts(retry.attempts());
+            let layer = RetryLayer::default().attempts(retry.attempts()).elsewhere();
             let mut layer = layer.backoff(retry.backoff()).budget(retry.budget());
             if let Some(name) = retry.attempt_header() {
                 layer = layer.attempt_header(name);
@@ -102,18 +94,13 @@ pub(crate) fn stack(config: &Config, route: &Route, breaker: Option<Breaker>, pr
         // Before the timeouts: a refused request costs no timer and no connection.
         .layer(option_layer(limit))
         .layer(TimeoutLayer::total(timeout.total().unwrap_or(Duration::MAX)))
-        // Around the breaker, which so sees each attempt.
+        .layer(MapRequestLayer::new(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(RouteNumber(number));
+            request
+        }))
+        // Around the balancer: each attempt goes to an endpoint that was not tried, and is counted there.
         .layer(retry)
-        .layer(option_layer(breaker))
-        .layer(
-            TimeoutLayer::head(timeout.head())
-                // The head time begins when the request has been sent; until then it must keep moving.
-                .and_upload(timeout.idle())
-                .and_idle(timeout.idle()),
-        )
-        // The upstream's body cannot be made from bytes; what the layers answer with can.
-        .lift_bodies()
-        .service(proxy)
+        .service(upstream)
 }
 
 /// Whose budget a request is charged to. A request without the field shares one budget with its like.

@@ -5,7 +5,7 @@ use std::{collections::HashSet, ops::Range, time::Duration};
 use humantime::format_duration;
 use toml::Spanned;
 
-use super::{CircuitBreaker, Config, Rate, RateLimit, Retry, Route, Upstream, value::Text};
+use super::{CircuitBreaker, Config, Outlier, Rate, RateLimit, Retry, Route, Upstream, value::Text};
 
 /// What is wrong, and where if not everywhere.
 pub(super) type Finding = (Option<Range<usize>>, String);
@@ -48,13 +48,41 @@ fn upstreams(config: &Config) -> Result<(), Finding> {
             let message = format!("duplicate upstream {name:?}: give this one a name of its own");
             return Err((Some(upstream.name.span()), message));
         }
+        addresses(upstream)?;
+        within(&upstream.outlier, Outlier::check)?;
         within(&upstream.circuit_breaker, CircuitBreaker::check)?;
+        within(&upstream.balance, |balance| balance.check(upstream.list()))?;
+    }
+    Ok(())
+}
+
+/// An upstream has addresses, and each once.
+fn addresses(upstream: &Upstream) -> Result<(), Finding> {
+    let name = upstream.name();
+    let wrong = |span, message: String| Err((Some(span), message));
+    if upstream.url.is_none() && upstream.endpoints.is_empty() {
+        let message =
+            format!("upstream {name:?} has no address; write url, or [[upstream.endpoint]] with a url");
+        return wrong(upstream.name.span(), message);
+    }
+    if upstream.url.is_some() && !upstream.endpoints.is_empty() {
+        let message = format!("upstream {name:?} has a url and endpoints; make the url one of the endpoints");
+        return wrong(upstream.name.span(), message);
+    }
+    let mut seen = HashSet::new();
+    for endpoint in &upstream.endpoints {
+        let address = endpoint.get_ref().address().to_string();
+        if !seen.insert(address.clone()) {
+            let message =
+                format!("duplicate endpoint {address:?}: write it once, with a weight if it is larger");
+            return wrong(endpoint.span(), message);
+        }
     }
     Ok(())
 }
 
 fn known_upstream(config: &Config, route: &Route) -> Result<(), Finding> {
-    if config.address(route.upstream()).is_some() {
+    if config.upstream(route.upstream()).is_some() {
         return Ok(());
     }
     let known = config.upstreams.iter().map(Upstream::name).collect::<Vec<_>>().join(", ");

@@ -148,6 +148,30 @@ impl FromText for Key {
     }
 }
 
+/// What decides about the endpoint of a call.
+#[derive(Clone, Debug)]
+pub(crate) enum BalanceKey {
+    None,
+    Ip,
+    Path,
+    Header(HeaderName),
+    Cookie(String),
+}
+
+impl FromText for BalanceKey {
+    const EXPECTED: &'static str = "\"ip\", \"path\", a field by name such as \"header:x-user-id\" or a cookie such as \"cookie:session\"";
+
+    fn from_text(text: &str) -> Option<Self> {
+        match text.split_once(':') {
+            None if text == "ip" => Some(Self::Ip),
+            None if text == "path" => Some(Self::Path),
+            Some(("header", name)) => Some(Self::Header(name.parse().ok()?)),
+            Some(("cookie", name)) if !name.is_empty() => Some(Self::Cookie(name.to_owned())),
+            _ => None,
+        }
+    }
+}
+
 impl FromText for HeaderName {
     const EXPECTED: &'static str = "the name of a field such as \"x-retry-attempt\"";
 

@@ -64,6 +64,11 @@ async fn every_mistake_is_told_with_its_line_and_what_would_be_right() {
     let limit = |limit: &str| after_route(&format!("rate_limit = {{ {limit} }}"));
     let retry = |retry: &str| after_route(&format!("retry = {{ {retry} }}"));
     let breaker = |breaker: &str| format!("{UPSTREAM}circuit_breaker = {{ {breaker} }}\n{ROUTE}");
+    // The balance is line 2, the endpoints lines 4 and 5.
+    let endpoints = |one: &str, other: &str, balance: &str| {
+        let upstream = format!("[[upstream]]\nbalance = {{ {balance} }}\nname = 'users'\n");
+        format!("{upstream}endpoint = [{{ {one} }},\n{{ {other} }}]\n{ROUTE}")
+    };
     let upstream = |url: &str| format!("[[upstream]]\nname = 'users'\nurl = '{url}'\n{ROUTE}");
     let path = |path: &str| format!("{UPSTREAM}[[route]]\npath = '{path}'\nupstream = 'users'\n");
     let cases = [
@@ -126,7 +131,66 @@ async fn every_mistake_is_told_with_its_line_and_what_would_be_right() {
         ),
         ("no route", UPSTREAM.to_owned(), 1, &["no [[route]]", "path and upstream"]),
         ("route without a path", format!("{UPSTREAM}[[route]]\nupstream = 'users'\n"), 4, &["path"]),
-        ("upstream without a url", format!("[[upstream]]\nname = 'users'\n{ROUTE}"), 1, &["url"]),
+        (
+            "upstream without an address",
+            format!("[[upstream]]\nname = 'users'\n{ROUTE}"),
+            2,
+            &["users", "url", "[[upstream.endpoint]]"],
+        ),
+        (
+            "url and endpoints",
+            format!("{UPSTREAM}[[upstream.endpoint]]\nurl = 'http://a'\n{ROUTE}"),
+            2,
+            &["url", "endpoints"],
+        ),
+        (
+            "one endpoint twice",
+            endpoints("url = 'http://a'", "url = 'http://a:80'", ""),
+            5,
+            &["duplicate endpoint", "weight"],
+        ),
+        (
+            "unknown key of an endpoint",
+            endpoints("url = 'http://a', wait = 1", "url = 'http://b'", ""),
+            4,
+            &["wait", "`weight`"],
+        ),
+        (
+            "weights beyond a ring",
+            endpoints("url = 'http://a', weight = 4000000000", "url = 'http://b'", "policy = 'ring'"),
+            2,
+            &["weights", "points"],
+        ),
+        (
+            "unknown policy",
+            endpoints("url = 'http://a'", "url = 'http://b'", "policy = 'rang'"),
+            2,
+            &["rang", "\"ring\""],
+        ),
+        (
+            "unknown key of a call",
+            endpoints("url = 'http://a'", "url = 'http://b'", "key = 'host'"),
+            2,
+            &["host", "\"cookie:session\""],
+        ),
+        (
+            "bound below an even spread",
+            endpoints("url = 'http://a'", "url = 'http://b'", "bounded_load = 0.5"),
+            2,
+            &["0.5", "1.25"],
+        ),
+        (
+            "panic above everything",
+            endpoints("url = 'http://a'", "url = 'http://b'", "panic_percent = 120"),
+            2,
+            &["panic_percent", "100"],
+        ),
+        (
+            "outlier that never ejects",
+            format!("{UPSTREAM}outlier = {{ max_ejection_percent = 200 }}\n{ROUTE}"),
+            4,
+            &["max_ejection_percent", "200"],
+        ),
         (
             "url over TLS",
             upstream("https://example.com"),

@@ -4,6 +4,7 @@ mod clients;
 mod configuration;
 mod drain;
 mod forwarding;
+mod kills;
 mod limits;
 mod paths;
 mod resilience;

@@ -1,6 +1,7 @@
 //! What the stories share: the running binary, upstreams to script, bounded waiting.
 
 mod gateway;
+pub(crate) mod process;
 mod upstream;
 
 use std::{path::PathBuf, process::Command, time::Duration};
@@ -8,6 +9,7 @@ use std::{path::PathBuf, process::Command, time::Duration};
 use buttress::Clock;
 
 pub(crate) use gateway::{Gateway, gateway};
+pub(crate) use process::Process;
 pub(crate) use upstream::{head_of, raw_upstream, upstream};
 
 /// Fails rather than hangs when `future` does not complete in time. 30 s is for a busy machine.

@@ -1,0 +1,49 @@
+//! Which endpoints are taken out for their failures.
+
+use std::time::Duration;
+
+use buttress::health::OutlierDetection;
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::{
+    said,
+    value::{Count, Text},
+};
+
+/// Watches the calls to each endpoint; see `gateway.toml` for what each key of the file means.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Outlier {
+    consecutive_5xx: Option<Count>,
+    consecutive_local_origin_failure: Option<Count>,
+    base_ejection_time: Option<Spanned<Text<Duration>>>,
+    max_ejection_percent: Option<Count>,
+}
+
+impl Outlier {
+    /// What it says, over the defaults of the detection.
+    pub(crate) fn detection(&self) -> OutlierDetection {
+        let mut detection = OutlierDetection::default();
+        if let Some(failures) = self.consecutive_5xx {
+            detection = detection.consecutive_5xx(failures.at_most_u32());
+        }
+        if let Some(failures) = self.consecutive_local_origin_failure {
+            detection =
+                detection.split_local_origin().consecutive_local_origin_failure(failures.at_most_u32());
+        }
+        if let Some(time) = said(self.base_ejection_time.as_ref()) {
+            detection = detection.base_ejection_time(time);
+        }
+        if let Some(percent) = self.max_ejection_percent {
+            detection = detection.max_ejection_percent(percent.at_most_u32());
+        }
+        detection
+    }
+
+    pub(super) fn check(&self) -> Result<(), super::Finding> {
+        super::check::wait("base_ejection_time", self.base_ejection_time.as_ref())?;
+        let nothing = buttress::Endpoints::new([]).expect("no name comes twice");
+        self.detection().try_follow(&nothing).map(drop).map_err(|error| (None, error.to_string()))
+    }
+}
