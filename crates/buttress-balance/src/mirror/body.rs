@@ -9,6 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
 
 use super::copy::Copy;
+use super::event::NotMirrored;
 
 /// The request body that the main service gets: the request's own, copied on its way where it is mirrored.
 ///
@@ -17,7 +18,8 @@ use super::copy::Copy;
 ///
 /// # Cancel safety
 ///
-/// Dropped before its end, there is no mirrored request.
+/// Dropped before its end, there is no mirrored request. A body whose length is known is at its end with its last byte, be
+/// it asked for trailers or not.
 #[pin_project]
 pub struct TeeBody<B> {
     #[pin]
@@ -32,6 +34,15 @@ struct Tee {
     left: Option<u64>,
     /// Whether there may be trailers after the last byte.
     trailers: bool,
+}
+
+impl Drop for Tee {
+    fn drop(&mut self) {
+        // Who cannot take trailers stops here, and has all of the body.
+        if self.left == Some(0) {
+            self.copy.send(None);
+        }
+    }
 }
 
 impl<B: Body> TeeBody<B> {
@@ -72,8 +83,7 @@ impl<B: Body> Body for TeeBody<B> {
             .map(|frame| frame.map(|frame| frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))));
         let Some(mut tee) = this.copy.take() else { return Poll::Ready(frame) };
         match &frame {
-            // Its drop counts it.
-            Some(Err(_)) => {}
+            Some(Err(_)) => tee.copy.leave(NotMirrored::Incomplete),
             None => tee.copy.send(None),
             Some(Ok(frame)) => match (frame.data_ref(), frame.trailers_ref()) {
                 (Some(data), _) => {

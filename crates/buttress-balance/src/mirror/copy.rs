@@ -11,7 +11,8 @@ use super::state::Place;
 /// A body of that many frames is not copied, however short they are: each holds on to a buffer of its own.
 const MOST_FRAMES: usize = 1024;
 
-/// The copy of a request, while it is being made. Dropped before it is sent, it counts as incomplete.
+/// The copy of a request, while it is being made. Once it is sent or left it is empty, and nothing more becomes of it;
+/// dropped before that, it counts as incomplete.
 pub(crate) struct Copy(Option<Unsent>);
 
 struct Unsent {
@@ -48,7 +49,7 @@ impl Copy {
     }
 
     /// Sends it to the mirror.
-    pub(crate) fn send(mut self, trailers: Option<HeaderMap>) {
+    pub(crate) fn send(&mut self, trailers: Option<HeaderMap>) {
         let Some(Unsent { head, frames, place, .. }) = self.0.take() else { return };
         let state = place.state().clone();
         let request = Request::from_parts(head, MirroredBody::new(frames, trailers));
@@ -59,7 +60,7 @@ impl Copy {
         }
     }
 
-    fn leave(&mut self, reason: NotMirrored) {
+    pub(crate) fn leave(&mut self, reason: NotMirrored) {
         if let Some(Unsent { place, .. }) = self.0.take() {
             let state = place.state().clone();
             // What it held is free before anyone is told.

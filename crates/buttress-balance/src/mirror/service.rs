@@ -106,7 +106,7 @@ where
                 self.state.drops(reason);
                 self.inner.call(req.map(TeeBody::uncopied))
             }
-            Ok(copy) if req.body().is_end_stream() => {
+            Ok(mut copy) if req.body().is_end_stream() => {
                 // The main service goes first, whatever becomes of the copy.
                 let call = self.inner.call(req.map(TeeBody::uncopied));
                 copy.send(None);

@@ -166,13 +166,17 @@ impl StickyKeys {
     /// When the cookie's name is not one.
     pub fn try_over(self, endpoints: &Endpoints) -> Result<StickyLayer, StickyError> {
         let Self { name, secret, former } = self;
-        let signing =
-            Signing { secret, former, pool: Name::from_static(""), attributes: Attributes::new(name) };
+        let signing = Signing {
+            secret,
+            former,
+            pool: Name::from_static(""),
+            attributes: Attributes::new(name),
+            survive_drain: false,
+        };
         let setup = Setup {
             name: Name::from_static("default"),
             signing,
             endpoints: endpoints.clone(),
-            survive_drain: false,
             no_cache: false,
             observer: None,
         };
@@ -238,10 +242,11 @@ impl StickyLayer {
         self.restart(|setup| setup.signing.pool = pool.into())
     }
 
-    /// Keeps clients at an endpoint that drains, until it is gone: for sessions that would be lost with it. Without it they
-    /// go elsewhere from the next request on. New clients are never bound to one that drains.
+    /// Keeps clients at an endpoint that drains, or that has left the list and is still drained by the balancer, until it is gone: for
+    /// sessions that would be lost with it. Without it they go elsewhere from the next request on. New clients are never
+    /// bound to one that drains. Of endpoints that left, the last 1024 are remembered.
     pub fn survive_drain(self) -> Self {
-        self.restart(|setup| setup.survive_drain = true)
+        self.restart(|setup| setup.signing.survive_drain = true)
     }
 
     /// Adds `Cache-Control: private` to answers that set the cookie, so that no shared cache stores them.
@@ -306,7 +311,7 @@ impl fmt::Debug for StickyLayer {
         f.debug_struct("StickyLayer")
             .field("name", &self.0.setup.name)
             .field("cookie", &self.0.setup.signing.attributes)
-            .field("survive_drain", &self.0.setup.survive_drain)
+            .field("survive_drain", &self.0.setup.signing.survive_drain)
             .field("no_cache", &self.0.setup.no_cache)
             .finish_non_exhaustive()
     }

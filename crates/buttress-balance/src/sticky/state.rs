@@ -21,7 +21,6 @@ pub(crate) struct Setup {
     pub(crate) name: Name,
     pub(crate) signing: Signing,
     pub(crate) endpoints: Endpoints,
-    pub(crate) survive_drain: bool,
     pub(crate) no_cache: bool,
     pub(crate) observer: Option<Observer>,
 }
@@ -87,7 +86,7 @@ impl State {
 
     /// Whether the balancer is asked for the endpoint of a cookie.
     fn keeps(&self, known: &Known) -> bool {
-        let keeps = self.setup.survive_drain || !known.endpoint.condition().is_draining();
+        let keeps = self.setup.signing.survive_drain || !known.endpoint.condition().is_draining();
         if !keeps {
             self.count(Count::Released);
             self.tell(|policy| StickyEvent::Released { policy, from: known.endpoint.name() });

@@ -14,7 +14,12 @@ pub(crate) struct Table {
     list: u64,
     by_value: HashMap<Value, Known>,
     by_id: HashMap<EndpointId, Set>,
+    /// Those of former lists that clients may still be bound to, the last that left at the end.
+    departed: Vec<Endpoint>,
 }
+
+/// How many endpoints that left are remembered, where sessions survive a drain: a whole set that is replaced at once.
+const MOST_DEPARTED: usize = 1024;
 
 /// An endpoint that a value stands for.
 #[derive(Clone)]
@@ -47,25 +52,39 @@ pub(crate) struct Signing {
     pub(crate) former: Option<Secret>,
     pub(crate) pool: Name,
     pub(crate) attributes: Attributes,
+    /// Whether what was signed for an endpoint holds when it has left the list: a balancer drains it then.
+    pub(crate) survive_drain: bool,
 }
 
 impl Signing {
-    fn table(&self, list: u64, endpoints: &[Endpoint]) -> Table {
-        let mut by_value = HashMap::with_capacity(2 * endpoints.len());
+    /// The table of a list, after `before`.
+    fn table(&self, list: u64, endpoints: &[Endpoint], before: Option<&Table>) -> Table {
         let mut by_id = HashMap::with_capacity(endpoints.len());
         for endpoint in endpoints {
-            let value = |secret: &Secret| secret.value(&self.pool, endpoint.name());
+            let field = self.attributes.set_cookie(&self.value(&self.secret, endpoint));
+            by_id.insert(endpoint.id(), Set { endpoint: endpoint.clone(), field });
+        }
+        let mut departed = Vec::new();
+        if let Some(before) = before.filter(|_| self.survive_drain) {
+            let listed = before.by_id.values().map(|set| &set.endpoint);
+            let all = before.departed.iter().chain(listed);
+            departed.extend(all.filter(|endpoint| !by_id.contains_key(&endpoint.id())).cloned());
+            departed.drain(..departed.len().saturating_sub(MOST_DEPARTED));
+        }
+        let mut by_value = HashMap::with_capacity(2 * (endpoints.len() + departed.len()));
+        for endpoint in departed.iter().chain(endpoints) {
             let known = |is_current| Known { endpoint: endpoint.clone(), is_current };
             // The former one first: where both keys are one, it is current.
             if let Some(former) = &self.former {
-                by_value.insert(value(former), known(false));
+                by_value.insert(self.value(former, endpoint), known(false));
             }
-            let current = value(&self.secret);
-            by_value.insert(current, known(true));
-            let field = self.attributes.set_cookie(&current);
-            by_id.insert(endpoint.id(), Set { endpoint: endpoint.clone(), field });
+            by_value.insert(self.value(&self.secret, endpoint), known(true));
         }
-        Table { list, by_value, by_id }
+        Table { list, by_value, by_id, departed }
+    }
+
+    fn value(&self, secret: &Secret, endpoint: &Endpoint) -> Value {
+        secret.value(&self.pool, endpoint.name())
     }
 }
 
@@ -84,7 +103,7 @@ struct Present {
 impl Tables {
     pub(crate) fn follow(endpoints: &Endpoints, signing: &Signing) -> Self {
         let (list, now) = endpoints.numbered();
-        let table = ArcSwap::from_pointee(signing.table(list, &now));
+        let table = ArcSwap::from_pointee(signing.table(list, &now, None));
         let present = Arc::new(Present { table, changing: Mutex::new(()) });
         let (followed, signing) = (Arc::clone(&present), signing.clone());
         let follow = move |list, endpoints: &Arc<[Endpoint]>| followed.renew(&signing, list, endpoints);
@@ -102,14 +121,11 @@ impl Tables {
 
 impl Present {
     fn renew(&self, signing: &Signing, list: u64, endpoints: &[Endpoint]) {
-        if list <= self.table.load().list {
-            return;
-        }
-        let table = Arc::new(signing.table(list, endpoints));
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.table.load();
         // A later list may have come first.
-        if list > self.table.load().list {
-            self.table.store(table);
+        if list > before.list {
+            self.table.store(Arc::new(signing.table(list, endpoints, Some(&before))));
         }
     }
 }

@@ -80,6 +80,28 @@ async fn who_stops_reading_at_the_known_length_has_read_it_all() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_leaves_the_trailers_behind_a_known_length_has_read_it_all() {
+    let (shadow, seen) = recorder();
+    let layer = mirror(shadow);
+    let without_trailers = service_fn(|request: Request<TeeBody<ScriptedBody>>| async {
+        let mut body = request.into_body();
+        body.frame().await;
+        Ok::<_, BoxError>(Response::new(Full::from("thanks")))
+    });
+    let mut request = post(ScriptedBody::new().data("all of it").trailers(HeaderMap::new()));
+    request.headers_mut().insert("trailer", "x-sum".parse().unwrap());
+    let mut broken = post(ScriptedBody::new().data("all of it").error("the client is gone"));
+    broken.headers_mut().insert("trailer", "x-sum".parse().unwrap());
+
+    send(layer.layer(without_trailers), request).await.unwrap();
+    send(layer.layer(echo()), broken).await.unwrap_err();
+    settle().await;
+
+    assert_eq!((seen.count(), layer.handle().not_mirrored(NotMirrored::Incomplete)), (1, 1));
+    assert_eq!(seen.all()[0].body(), &(Bytes::from("all of it"), None));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_panic_of_the_main_service_leaves_nothing_behind() {
     let (shadow, seen) = recorder();
     let layer = mirror(shadow);

@@ -1,6 +1,7 @@
 //! Clients that stay at their endpoints by a signed cookie.
 #![cfg(feature = "http")]
 
+mod balancer;
 mod behaviour;
 mod contract;
 mod cookie;
