@@ -12,6 +12,7 @@ use tower::discover::{Change, Discover};
 
 use super::DiscoverEvent;
 use super::feed::{Feed, backoff};
+use crate::Members;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -91,6 +92,16 @@ where
     #[must_use]
     pub fn services(&self) -> Services<D::Service> {
         self.services.clone()
+    }
+
+    /// The endpoints with their services, as a balancer takes them.
+    #[must_use]
+    pub fn members(&self) -> Members<D::Service>
+    where
+        D::Service: Clone + Send + Sync + 'static,
+    {
+        let services = self.services();
+        Members::looked_up(self.endpoints(), move |endpoint| services.of(endpoint))
     }
 
     /// Drives the discovery to its end.

@@ -47,6 +47,8 @@ pub use rendezvous::{Rendezvous, RendezvousWalk};
 pub use reported::{Reported, ReportedRules};
 pub use response_time::ResponseTime;
 pub use ring::{HashRing, RingWalk};
+#[cfg(feature = "dns")]
+pub(crate) use round_robin::greatest_common_divisor;
 pub use round_robin::{RoundRobin, RoundRobinWalk};
 pub use slow_start::{Ramp, SlowStart};
 pub use subset::Subset;

@@ -80,7 +80,7 @@ fn lay_out(weights: &[u64], turns: u64) -> Vec<usize> {
         .collect()
 }
 
-const fn greatest_common_divisor(mut a: u64, mut b: u64) -> u64 {
+pub(crate) const fn greatest_common_divisor(mut a: u64, mut b: u64) -> u64 {
     while b > 0 {
         (a, b) = (b, a % b);
     }

@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use buttress_balance::Balancer;
 use buttress_balance::discover::{Discovered, Services};
-use buttress_core::{Clock, Endpoint, Endpoints, Health, Timestamp};
+use buttress_core::{BoxError, Clock, Endpoint, Endpoints, Health, Timestamp};
 use futures_util::Stream;
 use tokio::sync::mpsc;
 use tower::discover::Change;
+use tower::{ServiceExt, service_fn};
 
 use crate::{Events, Told, names};
 
@@ -197,4 +199,33 @@ async fn a_source_that_is_dropped_lets_go_of_its_discovery_and_services_that_lea
     task.abort();
     let _ = task.await;
     assert!(send.is_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_balancer_takes_discovered_services() {
+    let (send, receive) = mpsc::unbounded_channel();
+    let stream = futures_util::stream::unfold(receive, |mut receive: mpsc::UnboundedReceiver<_>| async {
+        let next = receive.recv().await?;
+        Some((Ok::<_, std::io::Error>(next), receive))
+    });
+    let source = Discovered::new(stream, |key: &u32| Endpoint::new(key.to_string())).clock(Clock::tokio());
+    let (mut events, observer) = Events::new();
+    let source = source.observe(observer);
+    let answer = |text: &'static str| service_fn(move |()| async move { Ok::<_, BoxError>(text) });
+    let balancer = Clock::with_default(Clock::tokio(), || Balancer::new(source.members()));
+    tokio::spawn(source.run());
+    let call = || balancer.clone().oneshot(());
+
+    send.send(Change::Insert(1, answer("old"))).expect("the source runs");
+    assert_eq!(call().await.expect("it waits for the first endpoint"), "old");
+    events.next().await;
+
+    send.send(Change::Insert(1, answer("new"))).expect("the source runs");
+    events.next().await;
+    assert_eq!(call().await.expect("there is one"), "new");
+
+    send.send(Change::Remove(1)).expect("the source runs");
+    events.next().await;
+    let error = call().await.expect_err("there is none");
+    assert!(error.to_string().contains("no endpoint"), "{error}");
 }

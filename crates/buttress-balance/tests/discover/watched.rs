@@ -61,6 +61,7 @@ async fn the_same_list_again_is_no_change() {
 
     send.send_replace(list(&["a"]));
     tokio::task::yield_now().await;
+    assert!(events.is_empty());
     drop(send);
 
     assert_eq!(events.next().await, Told::Ended(1));

@@ -14,6 +14,7 @@ use hickory_resolver::proto::rr::domain::Name as DomainName;
 use hickory_resolver::proto::rr::{RData, RecordType};
 
 use super::DnsError;
+use crate::policy::greatest_common_divisor;
 
 /// Which addresses are looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +129,9 @@ impl Lookups {
         };
         let mut found = self.records(name, RecordType::SRV, target).await;
         if let Found::Some { records, .. } = &mut found {
+            let weights = records.iter().map(|target| target.weight.into());
+            let unit = weights.fold(0, greatest_common_divisor).max(1) as u32;
+            records.iter_mut().for_each(|target| target.weight /= unit);
             records.sort_by(|one, other| {
                 let key = |target: &Target| (target.priority, u32::MAX - target.weight, target.port);
                 key(one).cmp(&key(other)).then_with(|| one.host.cmp(&other.host))

@@ -48,7 +48,7 @@ const AT_ONCE: usize = 16;
 /// # SRV records
 ///
 /// The priority of a record is that of its endpoints, and its weight that of each of them. A weight of 0, which RFC 2782 gives "a very
-/// small chance", is 1. A record with the target `.` says that there is no such service. An address and port that several records have
+/// small chance", is 1; then all are divided by what divides them all, since a ring has points for each unit. A record with the target `.` says that there is no such service. An address and port that several records have
 /// is one endpoint, of the first of them in order.
 ///
 /// ```
@@ -222,14 +222,12 @@ impl Dns {
             What::Services => memory.targets(lookups.targets(name).await, round),
         };
         let hosts: BTreeSet<&str> = targets.iter().map(|target| target.host.as_str()).collect();
-        let found: Vec<_> = stream::iter(hosts)
-            .map(|host| async move { (host, lookups.addresses(host).await) })
-            .buffered(AT_ONCE)
-            .collect()
-            .await;
+        let asked: Vec<_> = hosts.iter().map(|host| lookups.addresses(host)).collect();
+        let found: Vec<_> = stream::iter(asked).buffered(AT_ONCE).collect().await;
 
+        let answers = hosts.into_iter().zip(found);
         let addresses: BTreeMap<&str, Vec<IpAddr>> =
-            found.into_iter().map(|(host, found)| (host, memory.addresses(host, found, round))).collect();
+            answers.map(|(host, found)| (host, memory.addresses(host, found, round))).collect();
         memory.retain(|host| addresses.contains_key(host));
         endpoints(&targets, &addresses)
     }
