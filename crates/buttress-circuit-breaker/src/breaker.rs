@@ -250,7 +250,6 @@ impl Breaker {
         clippy::too_many_arguments,
         reason = "what is known of a call, and what the breaker has not inside"
     )]
-    #[expect(clippy::needless_pass_by_value, reason = "a call is recorded once")]
     pub fn record(
         &self,
         rules: &Rules,
@@ -264,7 +263,7 @@ impl Breaker {
         let word = self.load();
         let counted = matches!(judged, Judged::Success | Judged::Failure | Judged::Soft);
         if !(counted && word.generation() == admission.generation && word.counts()) {
-            return self.record_some(rules, &admission, judged, slow, &now, &mut draw, &mut tell);
+            return self.record_some(rules, admission, judged, slow, &now, &mut draw, &mut tell);
         }
         let marks = Marks { failed: judged != Judged::Success, slow };
         let (at, counted) = self.count(rules, word, marks, &now);
@@ -471,7 +470,7 @@ impl Breaker {
     fn record_some(
         &self,
         rules: &Rules,
-        admission: &Admission,
+        admission: Admission,
         judged: Judged,
         slow: bool,
         now: &dyn Fn() -> Timestamp,
@@ -553,7 +552,7 @@ impl Breaker {
     fn record_trial(
         &self,
         rules: &Rules,
-        &Admission { generation, answered, .. }: &Admission,
+        Admission { generation, answered, .. }: Admission,
         judged: Judged,
         marks: Option<Marks>,
         now: Timestamp,

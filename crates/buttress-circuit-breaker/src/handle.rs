@@ -177,7 +177,8 @@ impl Handle {
         }
     }
 
-    /// How often a breaker of the layer has gone from one state into the other.
+    /// How often a breaker of the layer has gone from one state into the other. Where a key makes way, its breaker goes with
+    /// it in whatever state that was, and this counts nothing.
     #[must_use]
     pub fn transitions(&self, from: State, to: State) -> u64 {
         self.core.tally.transitions(from, to)

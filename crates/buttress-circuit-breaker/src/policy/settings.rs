@@ -102,7 +102,8 @@ pub enum OnDrop {
     #[default]
     GiveBack,
     /// A failure, if the call was slow already: for callers who go away when they have waited for long enough. A call
-    /// that was not is given back.
+    /// that was not is given back. So is a long poll, whose request is marked `Streaming`, in a layer that follows bodies;
+    /// others do not see that mark.
     FailWhenSlow,
 }
 
