@@ -210,6 +210,13 @@ pub(crate) const fn fold(a: u64, b: u64) -> u64 {
     product as u64 ^ (product >> u64::BITS) as u64
 }
 
+/// The `n`th number of a sequence that `random` begins (Weyl's, mixed as in wyrand).
+#[inline]
+pub(crate) const fn nth(random: u64, n: u64) -> u64 {
+    let place = random.wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    fold(place, place ^ 0xe703_7ed1_a0b4_28db)
+}
+
 /// Spreads `hash` over `0..count` by its upper bits, without a division.
 #[inline]
 pub(crate) const fn scale(hash: u64, count: u64) -> u64 {

@@ -90,6 +90,15 @@ pub struct Ended<'a> {
     pub outcome: Option<&'a Outcome>,
 }
 
+impl<'a> Ended<'a> {
+    /// A call that was admitted at `started` and ended now, with this outcome, or dropped.
+    #[inline]
+    #[must_use]
+    pub const fn new(started: Timestamp, now: Timestamp, outcome: Option<&'a Outcome>) -> Self {
+        Self { started, now, outcome }
+    }
+}
+
 /// A picker over an [`Order`]: the first of a hash's candidates that takes the call.
 #[derive(Clone, Debug)]
 pub struct ByHash<O>(O);

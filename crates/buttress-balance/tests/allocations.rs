@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU32, AtomicUsize};
 use std::task::Poll;
 
 use buttress_balance::{
-    Balancer, BoundedLoad, ConsistentHash, Hashing, Loads, Modulo, Node, Order, Random, Ring, RoundRobin,
-    Settings,
+    Among, AnyPolicy, Balancer, BoundedLoad, ConsistentHash, Ended, Hashing, LeastLoad, Load, Loads, Modulo,
+    Node, Order, Picker, Policy, Random, Ring, RoundRobin, Settings,
 };
-use buttress_core::{BoxError, KeyPart};
+use buttress_core::{BoxError, KeyPart, LoadReport, Outcome, Timestamp};
 use buttress_testkit::{allocations, poll_once};
 use tower::{Service, service_fn};
 
@@ -100,4 +100,68 @@ fn a_call_through_a_balancer_allocates_nothing() {
 
     assert_eq!(allocations(|| calls(&mut by_chance)), 0);
     assert_eq!(allocations(|| calls(&mut by_key)), 0);
+}
+
+/// Endpoints whose loads a pick looks at.
+struct Busy(Vec<Load>);
+
+impl Among for Busy {
+    fn is_usable(&self, endpoint: usize) -> bool {
+        endpoint % 10 == 7
+    }
+
+    fn admit(&self, endpoint: usize) -> bool {
+        self.is_usable(endpoint) && endpoint != 7 && {
+            self.0[endpoint].enter();
+            true
+        }
+    }
+
+    fn load(&self, endpoint: usize) -> &Load {
+        &self.0[endpoint]
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::from_nanos(1 << 40)
+    }
+}
+
+#[test]
+fn a_pick_by_load_and_what_is_noted_after_it_allocate_nothing() {
+    let nodes = nodes();
+    let policies: [AnyPolicy; 8] = [
+        LeastLoad::peak_ewma().into(),
+        LeastLoad::peak_ewma().choices(8).into(),
+        LeastLoad::peak_ewma().all().into(),
+        LeastLoad::connections().into(),
+        LeastLoad::response_time().into(),
+        LeastLoad::bandwidth().into(),
+        LeastLoad::hot_cold().into(),
+        LeastLoad::reported().into(),
+    ];
+    let outcomes = [
+        Some(Outcome::success().with_load(LoadReport::new().with_cpu(0.5).with_rate(10.0))),
+        Some(Outcome::failure()),
+        None,
+    ];
+    for policy in policies {
+        let picker = policy.build(&nodes).unwrap();
+        let busy = Busy(nodes.iter().map(|node| Load::new(node.share())).collect());
+        let calls = || {
+            let mut picked = 0;
+            for hash in (0..99_u64).map(|hash| hash << 57 | hash << 7) {
+                let endpoint = picker.pick(hash, &busy).expect("four are usable and have places");
+                let load = &busy.0[endpoint];
+                load.leave();
+                let outcome = outcomes[hash as usize % 3].as_ref();
+                let now = busy.now() + std::time::Duration::from_millis(picked);
+                policy.ended(load, &Ended::new(busy.now(), now, outcome));
+                policy.received(load, 1000, now);
+                picked += 1;
+            }
+            picked
+        };
+        assert_eq!(calls(), 99);
+        assert_eq!(allocations(calls), 0, "{policy:?}");
+    }
 }

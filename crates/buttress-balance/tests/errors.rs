@@ -1,7 +1,10 @@
 //! What cannot work is refused when it is built, by a type that says why.
 
+use std::time::Duration;
+
 use buttress_balance::{
-    BoundedLoad, ConsistentHash, HashRing, Modulo, Node, Order, PolicyError, Random, Ring, RoundRobin,
+    BoundedLoad, ConsistentHash, HashRing, LeastLoad, Modulo, Node, Order, Policy, PolicyError, Random, Ring,
+    RoundRobin,
 };
 
 fn nodes<const N: usize>(names: [&str; N]) -> [Node; N] {
@@ -184,4 +187,77 @@ fn messages_name_the_field_the_value_and_the_rule() {
         told(ConsistentHash::ring().preset(Ring::EnvoyXxh64).points(3).build(&nodes(["a"])).unwrap_err()),
         "`points` cannot be set on a ring of the preset EnvoyXxh64: it would own other keys than its model"
     );
+}
+
+/// What a policy says to these endpoints.
+fn error_of(policy: impl Policy, nodes: &[Node]) -> Option<PolicyError> {
+    policy.build(nodes).err()
+}
+
+#[test]
+fn policies_by_load_refuse_what_the_others_refuse() {
+    for (nodes, error) in [
+        (&[][..], PolicyError::NoEndpoints),
+        (&nodes(["b", "a", "c", "a"]), PolicyError::DuplicateEndpoint { name: "a".into() }),
+    ] {
+        assert_eq!(error_of(LeastLoad::peak_ewma(), nodes), Some(error.clone()));
+        assert_eq!(error_of(LeastLoad::connections().all(), nodes), Some(error.clone()));
+        assert_eq!(error_of(LeastLoad::reported(), nodes), Some(error));
+    }
+}
+
+#[test]
+fn choices_are_one_to_eight() {
+    let one = nodes(["a"]);
+    for choices in [0, 9, usize::MAX] {
+        let error = error_of(LeastLoad::connections().choices(choices), &one);
+        assert_eq!(error, Some(PolicyError::Choices { choices, most: 8 }));
+    }
+    assert_eq!(error_of(LeastLoad::connections().choices(1), &one), None);
+    let error = PolicyError::Choices { choices: 0, most: 8 };
+    let text =
+        "least load with `choices` = 0: must be from 1 to 8, and 2 is usual; `all` looks at every endpoint";
+    assert_eq!(error.to_string(), text);
+}
+
+#[test]
+fn times_of_policies_by_load_have_a_range() {
+    fn refused(policy: impl Policy, setting: &str, text: &str) {
+        match error_of(policy, &nodes(["a"])) {
+            Some(PolicyError::Setting { field, .. }) if text.is_empty() => assert_eq!(field, setting),
+            Some(error @ PolicyError::Setting { .. }) => assert_eq!(error.to_string(), text),
+            other => panic!("{setting}: {other:?}"),
+        }
+    }
+    let (none, long) = (Duration::ZERO, Duration::MAX);
+    let (peak, mean, reported) = (LeastLoad::peak_ewma(), LeastLoad::response_time(), LeastLoad::reported());
+    refused(peak.decay(none), "decay", "least load with `decay` = 0ns: must be from 1ms to 3600s");
+    for wrong in [none, long] {
+        refused(peak.decay(wrong), "decay", "");
+        refused(peak.initial(wrong), "initial", "");
+        refused(mean.decay(wrong), "decay", "");
+        refused(mean.initial(wrong), "initial", "");
+        refused(reported.expiry(wrong), "expiry", "");
+        refused(reported.update(wrong), "update", "");
+    }
+    refused(peak.penalty(long), "penalty", "");
+    refused(peak.most_penalty(long), "most_penalty", "");
+    refused(LeastLoad::hot_cold().latency(peak.decay(none)), "decay", "");
+    refused(reported.blackout(long), "blackout", "");
+    refused(reported.update(Duration::from_millis(99)), "update", "");
+}
+
+#[test]
+fn quantiles_and_penalties_are_numbers_of_their_range() {
+    let one = nodes(["a"]);
+    for quantile in [-0.1, 1.1, f64::INFINITY] {
+        let error = error_of(LeastLoad::hot_cold().quantile(quantile), &one);
+        assert_eq!(error, Some(PolicyError::Quantile { quantile }));
+    }
+    for penalty in [-0.1, f64::INFINITY] {
+        let error = error_of(LeastLoad::reported().error_penalty(penalty), &one);
+        assert_eq!(error, Some(PolicyError::ErrorPenalty { penalty }));
+    }
+    assert!(error_of(LeastLoad::hot_cold().quantile(f64::NAN), &one).is_some());
+    assert!(error_of(LeastLoad::reported().error_penalty(f64::NAN), &one).is_some());
 }

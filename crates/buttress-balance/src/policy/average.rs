@@ -18,8 +18,8 @@ use crate::sync::{AtomicU64, Ordering};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Average {
     nanos: f32,
-    /// In units of 2^20 ns, about a millisecond: 52 days until they begin anew. A mean that is as old as that may be taken for a
-    /// new one, for as long as a new one counts.
+    /// In units of 2^20 ns, about a millisecond: 52 days until they begin anew. A mean that nothing was added to for so long may be
+    /// taken for a new one, for as long as a new one counts.
     at: u32,
 }
 
@@ -28,8 +28,8 @@ const LEAST: f32 = 1e3;
 
 const UNIT: u32 = 20;
 
-/// A clock that goes back by less than this, about five hours, stands still. One that goes back by more has begun anew.
-const BACK: u32 = 1 << 24;
+/// Where a clock goes back by less than this, 17 s, time stands still. Where it goes back by more, what was before is forgotten.
+const BACK: u32 = 1 << 14;
 
 /// A point in time in units of the average.
 #[inline]

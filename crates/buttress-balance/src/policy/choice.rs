@@ -1,4 +1,4 @@
-use crate::hash::{fold, scale};
+use crate::hash::{nth, scale};
 use crate::{Among, Order, Random};
 
 /// More choices than this are no better than all.
@@ -64,8 +64,7 @@ pub(crate) fn all(
             }
             if cost <= least {
                 equals += weight;
-                let draw = fold(hash ^ 0xa076_1d64_78bd_642f, endpoint as u64 ^ 0xe703_7ed1_a0b4_28db);
-                if best.is_none() || scale(draw, equals) < weight {
+                if best.is_none() || scale(nth(hash, endpoint as u64 + 1), equals) < weight {
                     best = Some(endpoint);
                 }
             }

@@ -1,4 +1,4 @@
-use crate::hash::{fold, scale};
+use crate::hash::{nth, scale};
 
 /// How many endpoints are remembered to have been yielded before all the others are gone through.
 const REMEMBERED: usize = 8;
@@ -92,10 +92,11 @@ impl Draws {
         self.seen[..usize::from(self.yielded)].contains(&endpoint)
     }
 
-    /// The next number of a sequence that the first one begins (Weyl's, mixed as in wyrand).
+    /// The next number of the sequence that the first one begins.
     const fn advance(&mut self) -> u64 {
+        let next = nth(self.random, 1);
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        fold(self.random, self.random ^ 0xe703_7ed1_a0b4_28db)
+        next
     }
 }
 

@@ -3,7 +3,7 @@ use std::fmt;
 
 use buttress_core::Timestamp;
 
-use crate::hash::fold;
+use crate::hash::nth;
 use crate::sync::{AtomicU32, AtomicUsize, Ordering};
 use crate::{Ended, LeastLoadRules, Load, PeakEwma, PolicyError, Score};
 
@@ -91,7 +91,7 @@ impl Score for HotCold {
     #[inline]
     fn note(&self, seen: &SeenLoads, load: &Load, hash: u64) {
         // Most picks leave the line alone that all of them read.
-        if fold(hash, 0xe703_7ed1_a0b4_28db) >> 62 == 0 {
+        if nth(hash, 0) >> 62 == 0 {
             seen.note(share(load), self.quantile);
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use buttress_core::Timestamp;
 
 use super::choice::{self, MOST_CHOICES};
-use crate::hash::fold;
+use crate::hash::nth;
 use crate::{
     Among, Bandwidth, Connections, Ended, HotCold, Load, Node, PeakEwma, Picker, Policy, PolicyError, Random,
     ReportedRules, ResponseTime,
@@ -220,7 +220,7 @@ impl<S: Score> Picker for Least<S> {
     #[inline]
     fn pick(&self, hash: u64, among: &impl Among) -> Option<usize> {
         // Whoever shared out the hashes among levels has looked at their upper bits.
-        let hash = fold(hash ^ 0x9e37_79b9_7f4a_7c15, 0xa076_1d64_78bd_642f);
+        let hash = nth(hash, 1);
         let now = if S::TIMED { among.now() } else { Timestamp::ZERO };
         let mut is_first = true;
         let cost = |endpoint| {

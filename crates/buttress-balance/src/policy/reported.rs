@@ -7,7 +7,7 @@ use super::average::{moment, passed};
 use super::choice::{self, MOST_CHOICES};
 use super::says::within;
 use super::stride::Stride;
-use crate::hash::fold;
+use crate::hash::nth;
 use crate::sync::Ordering;
 use crate::{Among, Ended, Load, Node, Picker, Policy, PolicyError, Random};
 
@@ -219,8 +219,7 @@ impl Picker for Reported {
         }
         // The least of these falls to each as its weight is of all (exponential clocks). Candidates come by configured weights.
         let clock = |endpoint: usize| {
-            let draw = fold(hash ^ 0xe703_7ed1_a0b4_28db, endpoint as u64 ^ 0xa076_1d64_78bd_642f);
-            let even = ((draw >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
+            let even = ((nth(hash, endpoint as u64 + 1) >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
             -even.ln() * among.load(endpoint).divisor() / f64::from(self.stride.share(endpoint).max(1))
         };
         choice::few(&self.order, MOST_CHOICES, hash, among, &asked[..count], clock)
