@@ -136,6 +136,26 @@ fn a_result_that_comes_while_its_endpoint_goes_and_comes_back_moves_no_row_of_th
 }
 
 #[test]
+fn a_call_that_fills_a_row_does_not_eject_an_endpoint_that_went_and_came_back_while_it_waited() {
+    loom::model(|| {
+        let rig = rig(2, eager());
+        // Admitted in the first epoch, so whatever comes first, it is in at the end.
+        let mut filling = Box::pin(rig.outliers.layer(&rig.list[0]).layer(Asked).call(false));
+        let other = rig.clone();
+        let thread = thread::spawn(move || {
+            let handle = other.outliers.handle();
+            let _ = handle.eject("n0");
+            handle.uneject("n0");
+        });
+
+        assert!(filling.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+        thread.join().unwrap();
+
+        assert_eq!(rig.out(), 0);
+    });
+}
+
+#[test]
 fn an_ejection_that_two_calls_find_over_ends_once() {
     loom::model(|| {
         let rig = rig(2, eager());
