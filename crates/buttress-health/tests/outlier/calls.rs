@@ -55,6 +55,19 @@ fn what_is_sent_to_an_ejected_endpoint_all_the_same_moves_nothing() {
 }
 
 #[test]
+fn what_was_counted_before_the_ejection_does_not_count_after_it() {
+    let rig = rig("a b", plain());
+    rig.calls("a", Good, 7);
+    rig.calls("a", Failed, 3);
+
+    rig.handle.eject("a").unwrap();
+    rig.handle.uneject("a");
+
+    let view = rig.view("a");
+    assert_eq!((view.succeeded, view.failed, view.failures_in_a_row), (0, 0, 0));
+}
+
+#[test]
 fn what_is_soft_lowers_the_rate_and_is_no_failure_in_a_row() {
     let rig = rig("a b", plain());
 
