@@ -58,7 +58,7 @@ pub use replica::{
 };
 pub use shard::{
     Directory, DirectoryHandle, HashMod, Hashed, Jump, Locate, Located, Lookup, LookupCounts, Lookups,
-    Mapped, Movable, MoveError, Mover, Moves, Moving, Never, Places, RangeError, Ranges, Settled, ShardBy,
+    Mapped, Movable, MoveError, Mover, Moves, Moving, Places, RangeError, Ranges, Settled, ShardBy,
     ShardLayout, ShardMap, Shards, ShardsCounts, ShardsError, ShardsEvent, ShardsFuture, ShardsHandle, Still,
 };
 #[cfg(feature = "http")]

@@ -230,15 +230,14 @@ impl ReplicaPolicy {
         now: Timestamp,
         pick: impl FnOnce(&mut dyn FnMut(usize) -> bool) -> Option<usize>,
     ) -> Route {
-        let (mut until, mut token) = self.keyless.load();
-        if let Some(hash) = key {
-            let recent = self.place(hash).load();
-            (until, token) = (until.max(recent.0), token.max(recent.1));
-        }
-        if now.as_nanos() < until {
+        let (token, until) = key.map_or((0, 0), |hash| self.place(hash).load());
+        // Last: whoever takes tokens away has set this window before, so one that is missed above is made up for here.
+        let (every_token, every_until) = self.keyless.load();
+        if now.as_nanos() < until.max(every_until) {
             return Route::Primary(Diverted::Recent);
         }
-        token = token.max(asked.map_or(0, |token| token.saturating_add(1)));
+        let asked = asked.map_or(0, |token| token.saturating_add(1));
+        let token = token.max(every_token).max(asked);
         let mut within = false;
         let picked = pick(&mut |at| {
             let Some(replica) = self.replicas.get(at) else { return false };
@@ -350,9 +349,10 @@ impl Recent {
         Self { until: AtomicU64::new(0), token: AtomicU64::new(0) }
     }
 
-    /// Until when its keys are read at the primary, and the token that they ask for.
+    /// The token that its keys ask for, and then until when they are read at the primary.
     fn load(&self) -> (u64, u64) {
-        (self.until.load(Ordering::Acquire), self.token.load(Ordering::Acquire))
+        let token = self.token.load(Ordering::Acquire);
+        (token, self.until.load(Ordering::Acquire))
     }
 }
 

@@ -6,7 +6,7 @@ use super::Moving;
 ///
 /// A map answers at once ([`Mapped`](crate::Mapped)), a directory may have to ask first ([`Lookups`](crate::Lookups)).
 pub trait Locate<Req> {
-    /// The answer that comes later; [`Never`](crate::Never) where none does.
+    /// The answer that comes later; [`std::future::Pending`] where none does.
     type Wait: Future<Output = Located>;
 
     /// Finds the shard of `req`.

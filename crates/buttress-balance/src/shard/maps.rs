@@ -1,8 +1,7 @@
 use std::fmt;
+use std::future::Pending;
 use std::num::NonZeroU32;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use arc_swap::ArcSwap;
 use buttress_core::{Answer, Key};
@@ -223,10 +222,10 @@ where
     B: ShardBy<Req>,
     M: ShardMap<B::Key>,
 {
-    type Wait = Never;
+    type Wait = Pending<Located>;
 
     #[inline]
-    fn locate(&self, req: &Req) -> Answer<Located, Never> {
+    fn locate(&self, req: &Req) -> Answer<Located, Pending<Located>> {
         let Some(key) = self.by.shard_key(req) else { return Answer::Now(Located::Nowhere) };
         let maps = self.maps.load();
         let now = maps.now.shard(&key);
@@ -243,18 +242,5 @@ impl<B, M: fmt::Debug> fmt::Debug for Mapped<B, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let maps = self.maps.load();
         f.debug_struct("Mapped").field("map", &maps.now).field("next", &maps.next).finish_non_exhaustive()
-    }
-}
-
-/// The answer that never comes later: maps answer at once.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub enum Never {}
-
-impl Future for Never {
-    type Output = Located;
-
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Located> {
-        match *self {}
     }
 }

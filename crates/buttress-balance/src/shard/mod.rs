@@ -22,7 +22,7 @@ pub use event::ShardsEvent;
 pub use future::ShardsFuture;
 pub use handle::{LookupCounts, Mover, ShardsCounts, ShardsHandle};
 pub use locate::{Locate, Located};
-pub use maps::{HashMod, Hashed, Jump, Mapped, Never, ShardBy, ShardLayout, ShardMap};
+pub use maps::{HashMod, Hashed, Jump, Mapped, ShardBy, ShardLayout, ShardMap};
 pub use moving::{Movable, Moves, Moving, Still};
 pub use places::Places;
 pub use ranges::Ranges;

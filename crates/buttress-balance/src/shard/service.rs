@@ -33,8 +33,11 @@ use crate::HashRing;
 /// [`on_reject`](Self::on_reject); one whose lookup failed with [`NoEndpoint`](buttress_core::RejectionKind::NoEndpoint).
 ///
 /// All clones share the services, the map and the counts, and a clone is cheap however many shards there are. Each call
-/// clones the service of its shard, readies that and calls it, so `poll_ready` is always ready and holds nothing. To move
-/// keys while calls go on: [`movable`](Self::movable).
+/// clones the service of its shard, readies that and calls it, so `poll_ready` is always ready and holds nothing. Services
+/// are `Clone`, and `Sync` where this is to go to other threads; beyond their clone a call allocates nothing, but for a lookup. To
+/// move keys while calls go on: [`movable`](Self::movable).
+///
+/// Use the store's own client where it knows its shards, as those of Redis Cluster, Cassandra or MongoDB do.
 ///
 /// ```
 /// use buttress_balance::{Ranges, Shards};
