@@ -194,7 +194,9 @@ async fn a_second_beginning_does_not_put_the_end_off() {
     shutdown.begin();
     pass(3 * SECOND).await;
     shutdown.clone().begin();
-    pass(10 * SECOND).await;
+    pass(2 * SECOND).await;
+    assert_eq!(shutdown.stage(), Stage::Draining);
+    pass(8 * SECOND).await;
 
     assert_eq!(diary.read(), [("drained", 5), ("stop accepting", 5)]);
 }
