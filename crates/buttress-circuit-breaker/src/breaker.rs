@@ -71,22 +71,24 @@ pub struct Breaker {
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "its result is to be recorded, or a probe's permit is kept until the probes are overdue"]
 pub struct Admission {
-    generation: u32,
+    /// Its generation; of a probe that is answered, with [`ANSWERED`].
+    ticket: u32,
     state: State,
-    /// Of a probe: its permit is among those of the answered ones.
-    answered: bool,
 }
+
+/// Generations have 31 bits. A ticket with this one is that of no generation, so that the closed path need not look.
+const ANSWERED: u32 = 1 << 31;
 
 impl Admission {
     #[inline]
     const fn new(word: Word) -> Self {
-        Self { generation: word.generation(), state: word.state(), answered: false }
+        Self { ticket: word.generation(), state: word.state() }
     }
 
     /// The generation it was let through in. In another, its result comes too late.
     #[must_use]
     pub const fn generation(&self) -> u32 {
-        self.generation
+        self.ticket & !ANSWERED
     }
 
     /// The state it was let through in.
@@ -213,7 +215,7 @@ impl Breaker {
         now: impl Fn() -> Timestamp,
     ) -> bool {
         let word = self.load();
-        if word.generation() != admission.generation || !word.counts() || rules.consecutive() > 0 {
+        if word.generation() != admission.ticket || !word.counts() || rules.consecutive() > 0 {
             return false;
         }
         let marks = Marks { failed: false, slow: false };
@@ -227,16 +229,18 @@ impl Breaker {
     /// it went well; one that is not answered is overdue then. `slow_at` is when the call will have been slow, where its time
     /// is taken to its end: a probe that would be slow by the end of that time has to be back by then.
     pub fn answered(&self, admission: &mut Admission, now: Timestamp, slow_at: Option<Timestamp>) {
-        while admission.is_probe() && !admission.answered {
+        while admission.is_probe() && admission.ticket & ANSWERED == 0 {
             let word = self.load();
-            if word.generation() != admission.generation || !word.holds(false) {
+            if word.generation() != admission.ticket || !word.holds(false) {
                 return;
             }
             let until = Until(self.until.load(SeqCst)).of(word).unwrap_or(Timestamp::MAX);
             if is_over(until, now) || slow_at.is_some_and(|slow_at| slow_at <= until) {
                 return;
             }
-            admission.answered = self.swap(word, word.answered());
+            if self.swap(word, word.answered()) {
+                admission.ticket |= ANSWERED;
+            }
         }
     }
 
@@ -250,6 +254,7 @@ impl Breaker {
         clippy::too_many_arguments,
         reason = "what is known of a call, and what the breaker has not inside"
     )]
+    #[expect(clippy::needless_pass_by_value, reason = "a call is recorded once")]
     pub fn record(
         &self,
         rules: &Rules,
@@ -262,8 +267,8 @@ impl Breaker {
     ) -> Recorded {
         let word = self.load();
         let counted = matches!(judged, Judged::Success | Judged::Failure | Judged::Soft);
-        if !(counted && word.generation() == admission.generation && word.counts()) {
-            return self.record_some(rules, admission, judged, slow, &now, &mut draw, &mut tell);
+        if !(counted && word.generation() == admission.ticket && word.counts()) {
+            return self.record_some(rules, admission.ticket, judged, slow, &now, &mut draw, &mut tell);
         }
         let marks = Marks { failed: judged != Judged::Success, slow };
         let (at, counted) = self.count(rules, word, marks, &now);
@@ -470,7 +475,7 @@ impl Breaker {
     fn record_some(
         &self,
         rules: &Rules,
-        admission: Admission,
+        ticket: u32,
         judged: Judged,
         slow: bool,
         now: &dyn Fn() -> Timestamp,
@@ -479,7 +484,7 @@ impl Breaker {
     ) -> Recorded {
         let word = self.load();
         let marks = rules.marks(judged, slow);
-        if word.generation() != admission.generation {
+        if word.generation() != ticket & !ANSWERED {
             return self.too_late(marks);
         }
         match (word.state(), marks) {
@@ -488,7 +493,7 @@ impl Breaker {
                 self.judge(rules, word, judged, counted, at.unwrap_or_else(now), draw, tell)
             }
             (State::HalfOpen | State::Ramping, marks) => {
-                self.record_trial(rules, admission, judged, marks, now(), draw, tell)
+                self.record_trial(rules, ticket, judged, marks, now(), draw, tell)
             }
             _ => Recorded::InTime,
         }
@@ -552,7 +557,7 @@ impl Breaker {
     fn record_trial(
         &self,
         rules: &Rules,
-        Admission { generation, answered, .. }: Admission,
+        ticket: u32,
         judged: Judged,
         marks: Option<Marks>,
         now: Timestamp,
@@ -560,6 +565,7 @@ impl Breaker {
         tell: Tell<'_>,
     ) -> Recorded {
         let asked = if let Judged::OpenFor(wait) = judged { Some(rules.asked(wait)) } else { None };
+        let (generation, answered) = (ticket & !ANSWERED, ticket & ANSWERED != 0);
         let mut row = None;
         loop {
             let word = self.load();

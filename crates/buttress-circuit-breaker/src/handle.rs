@@ -145,7 +145,8 @@ impl Handle {
     #[must_use]
     pub fn might_pass(&self) -> bool {
         let core = &*self.core;
-        let seen = self.look(|slot| core.units.breaker(slot).might_pass(&core.rules, || core.setup.clock.now()));
+        let seen =
+            self.look(|slot| core.units.breaker(slot).might_pass(&core.rules, || core.setup.clock.now()));
         seen.unwrap_or(true)
     }
 
