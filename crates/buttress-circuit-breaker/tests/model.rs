@@ -417,7 +417,7 @@ fn failures_in_a_row_are_counted_by_two_threads() {
 }
 
 #[test]
-fn so_they_are_on_a_ramp() {
+fn failures_in_a_row_on_a_ramp_are_counted_by_two_threads() {
     loom::model(|| {
         let layer = settings().no_failure_rate().consecutive_failures(2).ramp(Ramp::Calls(5));
         let breaker = Shared::opened(layer);
