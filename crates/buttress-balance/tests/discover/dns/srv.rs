@@ -4,7 +4,7 @@ use buttress_balance::discover::Dns;
 use hickory_proto::rr::RecordType::{A, SRV};
 
 use super::server::{Reply, Server};
-use super::{Running, SECOND, run};
+use super::{BRIEF, Running, SECOND, run};
 use crate::Told;
 
 const API: &str = "_http._tcp.api.test.";
@@ -61,7 +61,7 @@ async fn a_place_that_two_records_have_is_one_endpoint_of_the_first() {
 async fn a_target_that_is_not_answered_keeps_its_last_and_the_others_go_on() {
     let server = server().await;
     server.srv(API, 10, &[(0, 1, 80, "one.test."), (0, 1, 80, "two.test.")]);
-    let mut dns = run(&server, api());
+    let mut dns = run(&server, api().timeout(BRIEF));
     assert_eq!(dns.events.next().await, Told::Changed(2));
 
     server.set("one.test.", A, Reply::Silence);
@@ -106,7 +106,7 @@ async fn a_service_that_is_gone_or_not_answered_keeps_its_targets_whose_addresse
     ] {
         let server = server().await;
         server.srv(API, 10, &[(0, 1, 80, "one.test.")]);
-        let mut dns = run(&server, api());
+        let mut dns = run(&server, api().timeout(BRIEF));
         assert_eq!(dns.events.next().await, Told::Changed(1));
 
         server.set(API, SRV, reply);
