@@ -32,7 +32,7 @@ fn main() {
     let (driven, _task) = driven();
     let by_clock = outliers();
     for (what, outliers, goal) in
-        [("good calls, a task drives", &driven, 0.5), ("good calls, calls drive", &by_clock, 0.7)]
+        [("good calls while a task drives", &driven, 0.5), ("good calls that drive", &by_clock, 0.7)]
     {
         let (mut ours, mut peer) = (ours(outliers), peer());
         races.row(
