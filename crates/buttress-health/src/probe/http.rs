@@ -272,16 +272,9 @@ impl Ready {
         } else {
             ProbeReport::pass()
         };
-        // A pass is a whole answer; one that fails need not be waited for.
-        let whole = match report.is_pass() || self.reuse {
-            true => link.read(body).await,
-            false => Ok(false),
-        };
-        match whole {
-            Err(failure) if report.is_pass() => Err(failure),
-            Ok(true) if self.reuse && link.is_open().await => Ok((report, Some(link))),
-            _ => Ok((report, None)),
-        }
+        // A pass is a whole answer. The rest of one that fails is not waited for.
+        let keeps = report.is_pass() && link.read(body).await? && self.reuse && link.is_open().await;
+        Ok((report, if keeps { Some(link) } else { None }))
     }
 }
 
@@ -318,18 +311,15 @@ impl Link {
         Some(end.map_or_else(|error| why(&error), |()| Failure::Closed))
     }
 
-    /// Waits until it can take a request, or is found to be closed.
+    /// Whether it can take a request now. What came over it since it was last used is taken in first.
     async fn is_open(&mut self) -> bool {
         std::future::poll_fn(|cx| {
-            // Twice, so that a request which just ended is seen to have.
             let _ = self.drive(cx);
-            let ready = self.sender.poll_ready(cx);
-            let _ = self.drive(cx);
-            if self.connection.is_none() { Poll::Ready(Ok(())) } else { ready }
+            Poll::Ready(
+                self.connection.is_some() && matches!(self.sender.poll_ready(cx), Poll::Ready(Ok(()))),
+            )
         })
         .await
-        .is_ok()
-            && self.connection.is_some()
     }
 
     async fn send(&mut self, request: Request<Empty<Bytes>>) -> Result<Response<Incoming>, Failure> {

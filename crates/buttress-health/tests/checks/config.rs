@@ -22,6 +22,35 @@ fn the_defaults_are_those_of_the_page() {
 }
 
 #[test]
+fn the_defaults_are_those_of_the_table_in_the_docs() {
+    let page = include_str!("../../../../docs/health-checks.md");
+    let rules = format!("{:?}", HealthCheck::tcp().rules().unwrap());
+    let row = |setting: &str| {
+        let row = page.lines().find(|line| line.starts_with(&format!("| `{setting}(..)`")));
+        let row = row.unwrap_or_else(|| panic!("{setting} is not in the table"));
+        row.split('|').map(str::trim).map(str::to_owned).collect::<Vec<_>>()
+    };
+
+    for (setting, field) in [
+        ("interval", " interval: {},"),
+        ("timeout", "timeout: {},"),
+        ("unhealthy_threshold", "fails: {},"),
+        ("healthy_threshold", "passes: {},"),
+        ("fast_interval", "fast: {},"),
+        ("down_interval", " down: {},"),
+        ("no_traffic_interval", "no_traffic: {},"),
+        ("initial_jitter", "initial_jitter: {},"),
+        ("max_concurrent_probes", "most_probes: {} "),
+    ] {
+        let expected = field.replacen("{}", &row(setting)[2], 1);
+        assert!(rules.contains(&expected), "{expected} in {rules}");
+    }
+    assert_eq!(row("interval_jitter")[2], "10%");
+    assert!(rules.contains("jitter_ppm: 100000,"), "{rules}");
+    assert!(row("down_interval")[3].contains("30s") && rules.contains("longest_down: 30s,"), "{rules}");
+}
+
+#[test]
 fn what_was_not_said_follows_a_short_interval() {
     let rules = HealthCheck::tcp().interval(ms(100)).rules().unwrap();
 

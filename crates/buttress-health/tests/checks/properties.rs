@@ -145,7 +145,7 @@ proptest! {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Act {
     Add(u8),
     Remove(u8),
