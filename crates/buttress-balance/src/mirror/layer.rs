@@ -67,7 +67,8 @@ use crate::{Hashing, NoKey};
 /// # What it costs
 ///
 /// A request that is not mirrored allocates nothing. One that is clones its head, and makes a task; its body is not copied
-/// where it comes as [`Bytes`](bytes::Bytes), and its buffers live on until the mirror has read them.
+/// where it comes as [`Bytes`](bytes::Bytes), and its buffers live on until the mirror has read them. The tasks run on the
+/// threads of the runtime: a mirror that blocks one of them, as no asynchronous service may, blocks calls as well.
 ///
 /// # When something else is better
 ///

@@ -70,10 +70,13 @@ async fn who_stops_reading_at_the_known_length_has_read_it_all() {
         let mut body = request.into_body();
         body.frame().await;
         body.frame().await;
-        Ok::<_, BoxError>(Response::new(Full::from("thanks")))
+        std::future::pending::<()>().await;
+        Ok::<_, BoxError>(Response::new(Full::from(body.frame().await.unwrap()?.into_data().unwrap())))
     });
 
-    send(layer.layer(exact), post(ScriptedBody::new().data("one ").data("two").stall())).await.unwrap();
+    let body = ScriptedBody::new().data("one ").data("two").stall();
+    let mut call = Task::new(Box::pin(send(layer.layer(exact), post(body))));
+    assert!(call.run().is_pending(), "the body is still held");
     settle().await;
 
     assert_eq!(seen.all()[0].body().0, "one two");

@@ -9,6 +9,7 @@ mod properties;
 mod sample;
 mod steered;
 mod unchanged;
+mod wire;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,8 +1,9 @@
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use buttress_balance::{Sticky, StickyCounts, StickyEvent, StickyFuture, StickyHandle, StickyLayer};
 use buttress_core::{EndpointId, Facts, Health, Trail};
-use buttress_testkit::{allocations, assert_send, assert_send_sync_clone_unpin};
+use buttress_testkit::{allocations, assert_send, assert_send_sync_clone_unpin, poll_once};
 use http::{Request, Response};
 use tower::{Service, ServiceExt, service_fn};
 use tower_layer::Layer;
@@ -144,11 +145,16 @@ fn what_the_answer_says_of_its_endpoint_goes_before_the_trail() {
 #[test]
 fn attempts_side_by_side_are_each_bound_to_their_own_endpoint() {
     let endpoints = endpoints(&["a", "b"]);
+    let answers = Arc::new(AtomicBool::new(false));
     let service = layer(&endpoints).layer(service_fn({
-        let list = endpoints.list();
+        let (list, answers) = (endpoints.list(), Arc::clone(&answers));
         move |req: Request<usize>| {
             req.facts().unwrap().chose(list[*req.body()].id());
-            ready(Ok::<_, Infallible>(Response::new(())))
+            let answers = Arc::clone(&answers);
+            std::future::poll_fn(move |_| {
+                let is_over = answers.load(Ordering::SeqCst);
+                if is_over { Poll::Ready(Ok::<_, Infallible>(Response::new(()))) } else { Poll::Pending }
+            })
         }
     }));
     // A hedge layer above has one trail for both.
@@ -159,18 +165,25 @@ fn attempts_side_by_side_are_each_bound_to_their_own_endpoint() {
         request
     };
 
-    let (first, second) = (service.clone().oneshot(request(0)), service.oneshot(request(1)));
-    let mut first = Box::pin(first);
-    // Both have chosen before the first one answers.
-    let second = now(second);
-    let first = now(first.as_mut());
+    let mut first = Box::pin(service.clone().oneshot(request(0)));
+    let mut second = Box::pin(service.oneshot(request(1)));
+    assert!(poll_once(&mut first).is_pending() && poll_once(&mut second).is_pending(), "both have chosen");
+    answers.store(true, Ordering::SeqCst);
+    let (first, second) = (now(first), now(second));
 
-    assert_ne!(first.headers()["set-cookie"], second.headers()["set-cookie"]);
-    let mut heard = above.endpoints();
-    heard.sort();
-    let mut all: Vec<EndpointId> = endpoints.list().iter().map(Endpoint::id).collect();
-    all.sort();
-    assert_eq!(heard, all, "the layer above hears of both");
+    let set_at = |name| {
+        let site = Site::new(&["a", "b"], |layer| layer);
+        site.endpoints
+            .list()
+            .iter()
+            .filter(|other| other.name() != name)
+            .for_each(|other| _ = other.maintain(NOW));
+        site.visit(&[]).set.remove(0)
+    };
+    assert_eq!(first.headers()["set-cookie"], set_at("a"));
+    assert_eq!(second.headers()["set-cookie"], set_at("b"));
+    let all: Vec<EndpointId> = endpoints.list().iter().map(Endpoint::id).collect();
+    assert_eq!(above.endpoints(), all, "the layer above hears of both");
 }
 
 #[test]
