@@ -1,4 +1,5 @@
-//! Every interleaving of two calls that are placed under one bound. Runs under `--cfg buttress_loom` alone.
+//! Every interleaving of calls that are placed under one bound, that meet changes of the list, and of reads after writes. Runs
+//! under `--cfg buttress_loom` alone.
 #![cfg(buttress_loom)]
 
 use buttress_balance::{
@@ -113,4 +114,117 @@ fn while_another_primary_takes_over_no_read_goes_to_a_replica() {
 
         assert!(matches!(route, Route::Primary(_)), "{route:?}");
     });
+mod balancer {
+    use std::future::{Ready, ready};
+    use std::sync::{Arc, Mutex};
+    use std::task::{Context, Poll, Waker};
+
+    use buttress_balance::{BalanceEvent, Balancer, Handle, Members, Settings, Static};
+    use buttress_core::{BoxError, Endpoint, Endpoints, Health, ManualClock, Timestamp};
+    use loom::thread;
+    use tower::Service;
+
+    /// Answers at once.
+    #[derive(Clone)]
+    struct Echo;
+
+    impl Service<()> for Echo {
+        type Response = ();
+        type Error = BoxError;
+        type Future = Ready<Result<(), BoxError>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, (): ()) -> Self::Future {
+            ready(Ok(()))
+        }
+    }
+
+    type Drained = Arc<Mutex<usize>>;
+
+    fn balancer(names: &[&'static str]) -> (Balancer<Echo, impl Sized + buttress_balance::Policy>, Endpoints, Drained) {
+        let endpoints = Endpoints::new(names.iter().copied().map(Endpoint::new)).unwrap();
+        let drained = Drained::default();
+        let to = drained.clone();
+        let settings = Settings::default().clock(ManualClock::new().clock()).observe(move |event| {
+            if matches!(event, BalanceEvent::Drained { .. }) {
+                *to.lock().unwrap() += 1;
+            }
+        });
+        let members = Members::new(endpoints.clone(), |_| Echo);
+        (Balancer::new(members).policy(Static::modulo()).settings(settings), endpoints, drained)
+    }
+
+    fn rest(handle: &Handle) -> Vec<(String, u32)> {
+        handle.endpoints().iter().map(|view| (view.endpoint.name().to_string(), view.in_flight)).collect()
+    }
+
+    /// The last call of an endpoint that leaves, and its leaving: whichever comes last lets it go, once.
+    #[test]
+    fn an_endpoint_that_leaves_under_a_call_is_let_go_once() {
+        loom::model(|| {
+            let (mut balancer, endpoints, drained) = balancer(&["a"]);
+            let handle = balancer.handle();
+            let call = balancer.call(());
+            let leaves = thread::spawn(move || drop(endpoints.remove("a", Timestamp::ZERO)));
+            drop(call);
+            leaves.join().unwrap();
+
+            assert_eq!(rest(&handle), []);
+            assert_eq!(*drained.lock().unwrap(), 1);
+        });
+    }
+
+    /// A call that looks at the list while that changes: what it took, it gives back.
+    #[test]
+    fn a_call_that_meets_a_change_leaves_nothing_behind() {
+        loom::model(|| {
+            let (mut balancer, endpoints, _) = balancer(&["a", "b"]);
+            let handle = balancer.handle();
+            let leaves = thread::spawn(move || drop(endpoints.remove("a", Timestamp::ZERO)));
+            {
+                let mut call = Box::pin(balancer.call(()));
+                let answer = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                assert!(matches!(answer, Poll::Ready(Ok(()))));
+            }
+            leaves.join().unwrap();
+
+            assert_eq!(rest(&handle), [("b".to_owned(), 0)]);
+        });
+    }
+
+    /// Two changes at once: the newer list stands in the end.
+    #[test]
+    fn of_two_lists_the_newer_one_stays() {
+        loom::model(|| {
+            let (balancer, endpoints, _) = balancer(&["a"]);
+            let other = endpoints.clone();
+            let joins = thread::spawn(move || other.insert(Endpoint::new("b"), Timestamp::ZERO));
+            endpoints.insert(Endpoint::new("c"), Timestamp::ZERO);
+            joins.join().unwrap();
+
+            let mut names: Vec<_> = rest(&balancer.handle()).into_iter().map(|(name, _)| name).collect();
+            names.sort_unstable();
+            assert_eq!(names, ["a", "b", "c"]);
+        });
+    }
+
+    /// What was known of health when a call looked may be old; a call after the change is not.
+    #[test]
+    fn a_flip_is_seen_by_the_next_call() {
+        loom::model(|| {
+            let (mut balancer, endpoints, _) = balancer(&["a", "b"]);
+            let handle = balancer.handle();
+            let mut other = balancer.clone();
+            let calls = thread::spawn(move || drop(other.call(())));
+            endpoints.get("a").unwrap().set_health(Health::Unhealthy, Timestamp::ZERO);
+            let held: Vec<_> = (0..2).map(|_| balancer.call(())).collect();
+            calls.join().unwrap();
+
+            assert_eq!(rest(&handle), [("a".to_owned(), 0), ("b".to_owned(), 2)]);
+            drop(held);
+        });
+    }
 }

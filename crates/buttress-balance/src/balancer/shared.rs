@@ -4,21 +4,20 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 
-use arc_swap::{ArcSwap, Guard};
 use buttress_core::{Endpoint, EndpointId, Endpoints, Following, HasFacts, Key, Timestamp, draw};
 
 use super::members::{Gate, Make, Members};
 use super::snapshot::{Snapshot, Tables};
 use super::station::{Member, Rules, Station, Sweep};
 use super::{Placed, Without};
-use crate::sync::{AtomicBool, Ordering};
+use crate::sync::{AtomicBool, Loaded, Ordering, Swap};
 use crate::{BalanceEvent, Hashing, Policy, PolicyError};
 
 pub(crate) struct Shared<S, P: Policy, C> {
     pub(crate) rules: Arc<Rules<P, C>>,
     pub(crate) endpoints: Endpoints,
     make: Make<S>,
-    snapshot: ArcSwap<Snapshot<S, P, C>>,
+    snapshot: Swap<Snapshot<S, P, C>>,
     hashing: Hashing,
     /// Someone is working out what follows from the newest conditions.
     is_refreshing: AtomicBool,
@@ -46,7 +45,7 @@ where
             hashing: rules.policy.hashing(),
             rules,
             make,
-            snapshot: ArcSwap::from_pointee(snapshot),
+            snapshot: Swap::from_pointee(snapshot),
             is_refreshing: AtomicBool::new(false),
             following: OnceLock::new(),
             endpoints,
@@ -87,13 +86,13 @@ where
     /// The snapshot, and whether all that followed from conditions is true now: it may not be, while another thread works
     /// that out.
     #[inline]
-    fn fresh(&self) -> (Guard<Arc<Snapshot<S, P, C>>>, bool) {
+    fn fresh(&self) -> (Loaded<Snapshot<S, P, C>>, bool) {
         let snapshot = self.snapshot.load();
         if snapshot.changes == Endpoint::changes() { (snapshot, true) } else { self.refreshed(snapshot) }
     }
 
     #[cold]
-    fn refreshed(&self, old: Guard<Arc<Snapshot<S, P, C>>>) -> (Guard<Arc<Snapshot<S, P, C>>>, bool) {
+    fn refreshed(&self, old: Loaded<Snapshot<S, P, C>>) -> (Loaded<Snapshot<S, P, C>>, bool) {
         if self.is_refreshing.swap(true, Ordering::AcqRel) {
             return (old, false);
         }
@@ -209,7 +208,7 @@ where
         }
     }
 
-    pub(crate) fn snapshot(&self) -> Guard<Arc<Snapshot<S, P, C>>> {
+    pub(crate) fn snapshot(&self) -> Loaded<Snapshot<S, P, C>> {
         self.fresh().0
     }
 }
@@ -227,7 +226,7 @@ where
         self.change(|present| {
             drained.clear();
             let is_over = |(member, until): &&(Member<S, P, C>, Timestamp)| {
-                member.station.load.in_flight() == 0 || *until <= now
+                member.station.is_idle() || *until <= now
             };
             let over = present.leaving.iter().filter(is_over);
             drained.extend(over.map(|(member, _)| (member.endpoint.id(), member.station.load.in_flight())));

@@ -96,6 +96,12 @@ impl<P, C> Station<P, C> {
         count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, below).is_ok()
     }
 
+    /// Whether it has no calls. It writes what it reads, and so is before or after the end of each call: the one that comes
+    /// after it sees that the station has left.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.load.count().fetch_add(0, Ordering::SeqCst) == 0
+    }
+
     /// Gives a place back.
     #[inline]
     fn leave(&self) {
