@@ -114,6 +114,8 @@ fn while_another_primary_takes_over_no_read_goes_to_a_replica() {
 
         assert!(matches!(route, Route::Primary(_)), "{route:?}");
     });
+}
+
 mod balancer {
     use std::future::{Ready, ready};
     use std::sync::{Arc, Mutex};
@@ -144,7 +146,9 @@ mod balancer {
 
     type Drained = Arc<Mutex<usize>>;
 
-    fn balancer(names: &[&'static str]) -> (Balancer<Echo, impl Sized + buttress_balance::Policy>, Endpoints, Drained) {
+    fn balancer(
+        names: &[&'static str],
+    ) -> (Balancer<Echo, impl Sized + buttress_balance::Policy>, Endpoints, Drained) {
         let endpoints = Endpoints::new(names.iter().copied().map(Endpoint::new)).unwrap();
         let drained = Drained::default();
         let to = drained.clone();

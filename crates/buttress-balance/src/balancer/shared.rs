@@ -225,9 +225,8 @@ where
         let mut drained: Vec<(EndpointId, u32)> = Vec::new();
         self.change(|present| {
             drained.clear();
-            let is_over = |(member, until): &&(Member<S, P, C>, Timestamp)| {
-                member.station.is_idle() || *until <= now
-            };
+            let is_over =
+                |(member, until): &&(Member<S, P, C>, Timestamp)| member.station.is_idle() || *until <= now;
             let over = present.leaving.iter().filter(is_over);
             drained.extend(over.map(|(member, _)| (member.endpoint.id(), member.station.load.in_flight())));
             if drained.is_empty() {
