@@ -10,7 +10,6 @@ use std::time::Duration;
 use buttress_core::{Endpoint, Endpoints, ManualClock};
 use buttress_health::HealthCheck;
 
-#[allow(dead_code, reason = "each bench takes what it needs")]
 mod race;
 use race::{Ask, time};
 

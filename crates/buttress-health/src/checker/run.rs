@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use buttress_core::{Clock, Endpoint, EndpointId, Endpoints, Health, Name, Sleep, Timestamp, nanos};
+use buttress_core::{
+    Clock, Endpoint, EndpointId, Endpoints, Following, Health, Name, Sleep, Timestamp, nanos,
+};
 use futures_util::StreamExt;
 use futures_util::future::{AbortHandle, Abortable};
 use futures_util::stream::{FuturesUnordered, SelectAll};
@@ -66,6 +68,8 @@ pub struct Checker {
     numbers: u64,
     latest: Timestamp,
     sleep: Pin<Box<Sleep>>,
+    /// Where endpoints are not used until their first probe: those that come later are so before the task runs.
+    _waiting: Option<Following>,
 }
 
 type List = (u64, Arc<[Endpoint]>);
@@ -82,8 +86,15 @@ impl Checker {
     ) -> Self {
         let seed = seed.unwrap_or_else(|| RandomState::new().hash_one(0_u64));
         let beat = Beat { clock: clock.clone(), interval: rules.interval, timeout: rules.timeout };
+        let waiting = (rules.init == Init::WaitFirstProbe).then(|| {
+            let clock = clock.clone();
+            endpoints.follow(move |_, list| hold_back(list, clock.now()))
+        });
         let (seen, list) = endpoints.numbered();
         let latest = clock.now();
+        if waiting.is_some() {
+            hold_back(&list, latest);
+        }
         let mut checker = Self {
             rules,
             probe,
@@ -105,6 +116,7 @@ impl Checker {
             latest,
             sleep: Box::pin(clock.sleep_until(Timestamp::MAX)),
             clock,
+            _waiting: waiting,
         };
         checker.follow(&list, latest);
         checker
@@ -169,9 +181,6 @@ impl Checker {
     /// A new endpoint.
     fn begin(&mut self, endpoint: &Endpoint, now: Timestamp, phase: u64) {
         let id = endpoint.id();
-        if self.rules.init == Init::WaitFirstProbe && endpoint.condition().health() == Health::Unknown {
-            endpoint.set_health(Health::Unhealthy, now);
-        }
         let due = now + part(self.rules.initial_jitter, phase);
         self.wait(id, due);
         self.targets.insert(id, Target::new(endpoint.clone(), due));
@@ -453,6 +462,13 @@ impl fmt::Debug for CheckGuard {
 fn news(endpoints: &Endpoints, seen: u64) -> Pin<Box<dyn Future<Output = List> + Send>> {
     let endpoints = endpoints.clone();
     Box::pin(async move { endpoints.newer_than(seen).await })
+}
+
+/// Takes those out of which nothing is known.
+fn hold_back(list: &[Endpoint], now: Timestamp) {
+    for endpoint in list.iter().filter(|endpoint| endpoint.condition().health() == Health::Unknown) {
+        endpoint.set_health(Health::Unhealthy, now);
+    }
 }
 
 /// The share of `whole` that `chance`, uniform over all of `u64`, falls on.

@@ -78,7 +78,7 @@ impl HealthCheck<Http> {
             method: Method::GET,
             host: None,
             fields: Vec::new(),
-            expected: Statuses(vec![(200, 200)]),
+            expected: Statuses(Vec::new()),
             retriable: Statuses(Vec::new()),
             service: None,
             reuse: true,
@@ -88,11 +88,7 @@ impl HealthCheck<Http> {
     /// Statuses that are a pass, instead of 200 alone. Said again, these as well.
     #[must_use]
     pub fn expected(mut self, statuses: std::ops::RangeInclusive<u16>) -> Self {
-        let Statuses(expected) = &mut self.probe.expected;
-        if *expected == [(200, 200)] {
-            expected.clear();
-        }
-        expected.push(statuses.into_inner());
+        self.probe.expected.0.push(statuses.into_inner());
         self
     }
 
@@ -167,7 +163,10 @@ struct Ready {
 }
 
 impl Kind for Http {
-    fn into_probe(self) -> Result<Arc<dyn Probe>, CheckError> {
+    fn into_probe(mut self) -> Result<Arc<dyn Probe>, CheckError> {
+        if self.expected.0.is_empty() {
+            self.expected.0.push((200, 200));
+        }
         let name = |name: &str| {
             HeaderName::try_from(name)
                 .map_err(|_| CheckError::new("header", name, "must be the name of a field"))

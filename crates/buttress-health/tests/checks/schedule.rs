@@ -163,6 +163,11 @@ async fn until_the_first_result_an_endpoint_is_used_or_not_as_is_said() {
         let _guard = checker.spawn();
         clock.sleep(secs(6)).await;
         assert_eq!(health(&list, "a"), Health::Healthy);
+
+        list.insert(Endpoint::new("b"), clock.now());
+        assert_eq!(list.get("b").unwrap().condition().is_usable(), !waits, "no call goes there in between");
+        clock.sleep(secs(6)).await;
+        assert_eq!(health(&list, "b"), Health::Healthy);
     }
 }
 

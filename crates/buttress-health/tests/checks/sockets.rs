@@ -136,8 +136,9 @@ async fn a_page_with_an_expected_status_is_a_pass() {
     let teapot = Served::http("HTTP/1.1 418 I'm a teapot\r\ncontent-length: 0\r\n\r\n").await;
     assert_eq!(finds(HealthCheck::http("/"), teapot.address).await, fail(Failure::Status(418)));
     assert_eq!(finds(HealthCheck::http("/").expected(400..=418), teapot.address).await, Finding::Pass);
-    let both = HealthCheck::http("/").expected(200..=299).expected(418..=418);
-    assert_eq!(finds(both, teapot.address).await, Finding::Pass);
+    let both = || HealthCheck::http("/").expected(200..=200).expected(418..=418);
+    assert_eq!(finds(both(), teapot.address).await, Finding::Pass);
+    assert_eq!(finds(both(), server.address).await, Finding::Pass);
 }
 
 #[tokio::test]
@@ -477,7 +478,7 @@ mod grpc {
     }
 
     #[tokio::test]
-    async fn a_change_is_found_by_the_next_checks_over_one_connection() {
+    async fn a_change_is_found_by_the_next_checks() {
         let (address, reporter, task) = tonic_server().await;
         let mut found = Found::by(often(HealthCheck::grpc("orders")), address);
         reporter.set_service_status("orders", ServingStatus::Serving).await;
@@ -550,6 +551,23 @@ mod grpc {
             }
         })
         .await
+    }
+
+    #[tokio::test]
+    async fn checks_take_one_connection_unless_it_is_not_wanted() {
+        let server = h2_server(None, &[0, 0, 0, 0, 2, 8, 1], false).await;
+        let mut kept = Found::by(often(HealthCheck::grpc("")), server.address);
+        for _ in 0..5 {
+            assert_eq!(kept.next().await, Finding::Pass);
+        }
+        assert_eq!(server.connections(), 1);
+        drop(kept);
+
+        let mut fresh = Found::by(often(HealthCheck::grpc("")).reuse_connection(false), server.address);
+        for _ in 0..5 {
+            assert_eq!(fresh.next().await, Finding::Pass);
+        }
+        assert!(server.connections() > 5);
     }
 
     #[tokio::test]
