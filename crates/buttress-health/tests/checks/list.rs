@@ -2,8 +2,9 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Waker};
 
-use buttress_core::{Clock, Endpoint, Health};
+use buttress_core::{Clock, Endpoint, Health, ManualClock, Timestamp};
 use buttress_health::HealthCheck;
 use tokio::sync::oneshot;
 
@@ -154,4 +155,48 @@ async fn a_checker_that_is_never_polled_does_nothing_and_goes() {
     drop(checker);
 
     assert_eq!(health(&list, "a"), Health::Unknown);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_comes_back_while_it_waits_for_its_turn_has_one_turn() {
+    let (clock, held, list) = (Clock::tokio(), Held::default(), endpoints(["a"]));
+    let check = held.check(&clock).max_concurrent_probes(1).timeout(secs(5));
+    let _guard = check.run(&list).unwrap().spawn();
+    clock.sleep(ms(20)).await;
+    list.insert(Endpoint::new("b"), clock.now());
+    clock.sleep(ms(20)).await;
+    list.remove("b", clock.now());
+    clock.sleep(ms(20)).await;
+    list.insert(Endpoint::new("b"), clock.now());
+    clock.sleep(ms(20)).await;
+    assert_eq!(held.names(), ["a"], "the other waits");
+
+    held.take().send(true).unwrap();
+    clock.sleep(ms(20)).await;
+    assert_eq!(held.names(), ["b"]);
+    held.take().send(true).unwrap();
+    clock.sleep(secs(1)).await;
+
+    assert_eq!(held.names(), [""; 0], "both wait for the interval");
+}
+
+#[test]
+fn when_the_clock_goes_back_probes_go_on() {
+    let (time, list) = (ManualClock::new(), endpoints(["a"]));
+    time.set(Timestamp::from_nanos(0) + secs(3_600));
+    let check = HealthCheck::with(|_| async { true }).clock(time.clock());
+    let mut checker = Box::pin(check.run(&list).unwrap());
+    let handle = checker.handle();
+    let mut turn = |by| {
+        time.advance(by);
+        assert!(checker.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    };
+    turn(secs(5));
+    assert_eq!(handle.counts().probes, 1);
+
+    time.set(Timestamp::ZERO);
+    turn(secs(0));
+    turn(secs(6));
+
+    assert_eq!(handle.counts().probes, 2, "the wait is as long as it was");
 }
