@@ -142,12 +142,12 @@ fn parts(races: &Races) {
     let at = |i: u64| start + Duration::from_micros(i);
     macro_rules! part {
         ($what:literal, $policy:expr) => {
-            let policy = $policy;
+            let (what, policy) = ($what, $policy);
             let picker = policy.build(&farm.nodes).expect("the endpoints make a policy");
             let pick = |i| picker.pick(scatter(i), &At { farm: &farm, now: at(i) });
             let success = Outcome::success();
             races.row(
-                concat!("pick by ", $what),
+                &format!("pick by {what}"),
                 "note of its end",
                 None,
                 50_000,

@@ -190,7 +190,7 @@ fn messages_name_the_field_the_value_and_the_rule() {
 }
 
 /// What a policy says to these endpoints.
-fn error_of(policy: impl Policy, nodes: &[Node]) -> Option<PolicyError> {
+fn error_of(policy: &impl Policy, nodes: &[Node]) -> Option<PolicyError> {
     policy.build(nodes).err()
 }
 
@@ -200,9 +200,9 @@ fn policies_by_load_refuse_what_the_others_refuse() {
         (&[][..], PolicyError::NoEndpoints),
         (&nodes(["b", "a", "c", "a"]), PolicyError::DuplicateEndpoint { name: "a".into() }),
     ] {
-        assert_eq!(error_of(LeastLoad::peak_ewma(), nodes), Some(error.clone()));
-        assert_eq!(error_of(LeastLoad::connections().all(), nodes), Some(error.clone()));
-        assert_eq!(error_of(LeastLoad::reported(), nodes), Some(error));
+        assert_eq!(error_of(&LeastLoad::peak_ewma(), nodes), Some(error.clone()));
+        assert_eq!(error_of(&LeastLoad::connections().all(), nodes), Some(error.clone()));
+        assert_eq!(error_of(&LeastLoad::reported(), nodes), Some(error));
     }
 }
 
@@ -210,10 +210,10 @@ fn policies_by_load_refuse_what_the_others_refuse() {
 fn choices_are_one_to_eight() {
     let one = nodes(["a"]);
     for choices in [0, 9, usize::MAX] {
-        let error = error_of(LeastLoad::connections().choices(choices), &one);
+        let error = error_of(&LeastLoad::connections().choices(choices), &one);
         assert_eq!(error, Some(PolicyError::Choices { choices, most: 8 }));
     }
-    assert_eq!(error_of(LeastLoad::connections().choices(1), &one), None);
+    assert_eq!(error_of(&LeastLoad::connections().choices(1), &one), None);
     let error = PolicyError::Choices { choices: 0, most: 8 };
     let text =
         "least load with `choices` = 0: must be from 1 to 8, and 2 is usual; `all` looks at every endpoint";
@@ -222,7 +222,7 @@ fn choices_are_one_to_eight() {
 
 #[test]
 fn times_of_policies_by_load_have_a_range() {
-    fn refused(policy: impl Policy, setting: &str, text: &str) {
+    fn refused(policy: &impl Policy, setting: &str, text: &str) {
         match error_of(policy, &nodes(["a"])) {
             Some(PolicyError::Setting { field, .. }) if text.is_empty() => assert_eq!(field, setting),
             Some(error @ PolicyError::Setting { .. }) => assert_eq!(error.to_string(), text),
@@ -231,33 +231,33 @@ fn times_of_policies_by_load_have_a_range() {
     }
     let (none, long) = (Duration::ZERO, Duration::MAX);
     let (peak, mean, reported) = (LeastLoad::peak_ewma(), LeastLoad::response_time(), LeastLoad::reported());
-    refused(peak.decay(none), "decay", "least load with `decay` = 0ns: must be from 1ms to 3600s");
+    refused(&peak.decay(none), "decay", "least load with `decay` = 0ns: must be from 1ms to 3600s");
     for wrong in [none, long] {
-        refused(peak.decay(wrong), "decay", "");
-        refused(peak.initial(wrong), "initial", "");
-        refused(mean.decay(wrong), "decay", "");
-        refused(mean.initial(wrong), "initial", "");
-        refused(reported.expiry(wrong), "expiry", "");
-        refused(reported.update(wrong), "update", "");
+        refused(&peak.decay(wrong), "decay", "");
+        refused(&peak.initial(wrong), "initial", "");
+        refused(&mean.decay(wrong), "decay", "");
+        refused(&mean.initial(wrong), "initial", "");
+        refused(&reported.expiry(wrong), "expiry", "");
+        refused(&reported.update(wrong), "update", "");
     }
-    refused(peak.penalty(long), "penalty", "");
-    refused(peak.most_penalty(long), "most_penalty", "");
-    refused(LeastLoad::hot_cold().latency(peak.decay(none)), "decay", "");
-    refused(reported.blackout(long), "blackout", "");
-    refused(reported.update(Duration::from_millis(99)), "update", "");
+    refused(&peak.penalty(long), "penalty", "");
+    refused(&peak.most_penalty(long), "most_penalty", "");
+    refused(&LeastLoad::hot_cold().latency(peak.decay(none)), "decay", "");
+    refused(&reported.blackout(long), "blackout", "");
+    refused(&reported.update(Duration::from_millis(99)), "update", "");
 }
 
 #[test]
 fn quantiles_and_penalties_are_numbers_of_their_range() {
     let one = nodes(["a"]);
     for quantile in [-0.1, 1.1, f64::INFINITY] {
-        let error = error_of(LeastLoad::hot_cold().quantile(quantile), &one);
+        let error = error_of(&LeastLoad::hot_cold().quantile(quantile), &one);
         assert_eq!(error, Some(PolicyError::Quantile { quantile }));
     }
     for penalty in [-0.1, f64::INFINITY] {
-        let error = error_of(LeastLoad::reported().error_penalty(penalty), &one);
+        let error = error_of(&LeastLoad::reported().error_penalty(penalty), &one);
         assert_eq!(error, Some(PolicyError::ErrorPenalty { penalty }));
     }
-    assert!(error_of(LeastLoad::hot_cold().quantile(f64::NAN), &one).is_some());
-    assert!(error_of(LeastLoad::reported().error_penalty(f64::NAN), &one).is_some());
+    assert!(error_of(&LeastLoad::hot_cold().quantile(f64::NAN), &one).is_some());
+    assert!(error_of(&LeastLoad::reported().error_penalty(f64::NAN), &one).is_some());
 }

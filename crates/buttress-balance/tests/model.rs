@@ -1,4 +1,5 @@
-//! Every interleaving of calls that are placed under one bound, that meet changes of the list, and of reads after writes. Runs
+//! Every interleaving of calls that are placed under one bound, that meet changes of the list, of reads after writes, and
+//! of what calls note in a load. Runs
 //! under `--cfg buttress_loom` alone.
 #![cfg(buttress_loom)]
 
@@ -229,6 +230,99 @@ mod balancer {
 
             assert_eq!(rest(&handle), [("a".to_owned(), 0), ("b".to_owned(), 2)]);
             drop(held);
+        });
+    }
+}
+
+mod load {
+    use std::time::Duration;
+
+    use buttress_balance::{Among, Ended, LeastLoad, Load, Node, Picker, Policy};
+    use buttress_core::{LoadReport, Outcome, Timestamp};
+    use loom::sync::Arc;
+    use loom::thread;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const START: Timestamp = Timestamp::from_nanos(1_000_000_000_000);
+
+    fn ended(policy: &impl Policy, load: &Load, took: Duration, now: Timestamp, outcome: &Outcome) {
+        policy.ended(load, &Ended::new(now - took, now, Some(outcome)));
+    }
+
+    #[test]
+    fn of_two_samples_at_once_neither_is_lost() {
+        loom::model(|| {
+            let (load, policy) = (Arc::new(Load::new(1)), LeastLoad::peak_ewma());
+            let other = load.clone();
+            let thread =
+                thread::spawn(move || ended(&policy, &other, 3 * SECOND, START, &Outcome::success()));
+            ended(&policy, &load, 7 * SECOND, START, &Outcome::success());
+            thread.join().unwrap();
+
+            let score = policy.build(&[Node::new("a")]).unwrap().score(&load, START);
+            assert!((6.9e9..7.1e9).contains(&score), "{score}");
+        });
+    }
+
+    #[test]
+    fn bytes_that_come_at_the_turn_of_a_window_are_all_counted() {
+        loom::model(|| {
+            let (load, policy) = (Arc::new(Load::new(1)), LeastLoad::bandwidth());
+            // Eleven seconds on, the word is that of another second.
+            policy.received(&load, 1000, START);
+            let now = START + 11 * SECOND;
+            let other = load.clone();
+            let thread = thread::spawn(move || policy.received(&other, 3, now));
+            policy.received(&load, 4, now);
+            thread.join().unwrap();
+
+            assert_eq!(policy.build(&[Node::new("a")]).unwrap().score(&load, now), 7.0);
+        });
+    }
+
+    /// Endpoints that are all usable, in a moment.
+    struct Farm([Arc<Load>; 3], Timestamp);
+
+    impl Among for Farm {
+        fn is_usable(&self, _: usize) -> bool {
+            true
+        }
+
+        fn admit(&self, _: usize) -> bool {
+            true
+        }
+
+        fn load(&self, endpoint: usize) -> &Load {
+            &self.0[endpoint]
+        }
+
+        fn now(&self) -> Timestamp {
+            self.1
+        }
+    }
+
+    #[test]
+    fn a_first_report_never_counts_before_its_blackout_is_over() {
+        loom::model(|| {
+            let policy = LeastLoad::reported();
+            let loads = [1, 1, 1].map(|weight| Arc::new(Load::new(weight)));
+            let report = |rate| Outcome::success().with_load(LoadReport::new().with_cpu(1.0).with_rate(rate));
+            let now = START + 1000 * SECOND;
+            for load in &loads[1..] {
+                ended(&policy, load, SECOND, START + 985 * SECOND, &report(100.0));
+                ended(&policy, load, SECOND, now, &report(100.0));
+            }
+
+            // The first one reported long ago, and begins anew.
+            ended(&policy, &loads[0], SECOND, START, &report(1.0));
+            let other = loads[0].clone();
+            let thread = thread::spawn(move || ended(&policy, &other, SECOND, now, &report(1.0)));
+            let picker = policy.build(&["a", "b", "c"].map(Node::new)).unwrap();
+            let _ = picker.pick(7, &Farm(loads, now));
+            thread.join().unwrap();
+
+            // It counts for the mean of the others, and not for a hundredth of it.
+            assert_eq!(picker.share(0), 65_535);
         });
     }
 }

@@ -28,9 +28,9 @@ use crate::{
 /// to look at all, costs the same for any number of endpoints, and does not send the calls of many balancers to one endpoint that all
 /// of them find best. [`choices`](LeastLoadRules::choices) draws more, [`all`](LeastLoadRules::all) takes all.
 ///
-/// They are drawn among the usable ones by their weights, no one twice; of equal scores the first drawn is taken, so that calls that find
-/// no load are shared by weights. A call with a key has two choices of its own, the same ones each time. Where the better one has no
-/// place the other is asked, and then all the others: a call is placed as long as one takes it.
+/// They are drawn among the usable ones by their weights, no one twice, and of equal scores the first drawn is taken. A call with a key has
+/// two choices of its own, the same ones each time. Where the better one has no place the other is asked, and then all the others: a
+/// call is placed as long as one takes it.
 ///
 /// ```
 /// use buttress_balance::LeastLoad;

@@ -21,7 +21,7 @@ fn calls_that_fail(policy: &impl Policy, outcome: &Outcome) -> u64 {
         let (took, outcome) =
             if endpoint == FAILS { (ms(1), outcome.clone()) } else { (ms(20), Outcome::success()) };
         failed += u64::from(endpoint == FAILS);
-        farm.ended(policy, endpoint, took, Some(outcome));
+        farm.ended(policy, endpoint, took, &Some(outcome));
     }
     failed
 }
@@ -59,12 +59,12 @@ fn an_endpoint_that_works_again_gets_calls_again() {
     let farm = Farm::new(&[1; 10]);
     let policy = LeastLoad::peak_ewma();
     let picker = farm.picker(&policy);
-    farm.ended(&policy, FAILS, ms(1), Some(Outcome::failure()));
+    farm.ended(&policy, FAILS, ms(1), &Some(Outcome::failure()));
     let mut came = Vec::new();
     for (call, hash) in (0..30_000).map(scatter).enumerate() {
         farm.advance(ms(10));
         let endpoint = farm.glance(&picker, hash).unwrap();
-        farm.ended(&policy, endpoint, ms(20), Some(Outcome::success()));
+        farm.ended(&policy, endpoint, ms(20), &Some(Outcome::success()));
         if endpoint == FAILS {
             came.push(call / 100);
         }
@@ -80,8 +80,8 @@ fn an_endpoint_that_hangs_is_avoided_as_soon_as_a_caller_gives_up() {
     let policy = LeastLoad::peak_ewma();
     let picker = farm.picker(&policy);
     for endpoint in (0..10).filter(|&endpoint| endpoint != FAILS) {
-        farm.ended(&policy, endpoint, ms(20), Some(Outcome::success()));
+        farm.ended(&policy, endpoint, ms(20), &Some(Outcome::success()));
     }
-    farm.ended(&policy, FAILS, ms(1000), None);
+    farm.ended(&policy, FAILS, ms(1000), &None);
     assert_eq!(farm.shares(&picker, 1000)[FAILS], 0);
 }

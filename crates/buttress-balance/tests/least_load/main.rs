@@ -75,7 +75,7 @@ impl Farm {
         policy: &impl Policy,
         endpoint: usize,
         took: Duration,
-        outcome: Option<Outcome>,
+        outcome: &Option<Outcome>,
     ) {
         let now = self.now.get();
         policy.ended(&self.loads[endpoint], &Ended::new(now - took, now, outcome.as_ref()));

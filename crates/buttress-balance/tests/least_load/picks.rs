@@ -11,7 +11,10 @@ use crate::{Farm, is_chance, ms, scatter};
 /// Each score, with so many choices, or all.
 fn every(choices: Option<usize>) -> Vec<AnyPolicy> {
     fn with<S: Score>(rules: LeastLoadRules<S>, choices: Option<usize>) -> LeastLoadRules<S> {
-        choices.map_or(rules.clone().all(), |choices| rules.choices(choices))
+        match choices {
+            Some(choices) => rules.choices(choices),
+            None => rules.all(),
+        }
     }
     vec![
         with(LeastLoad::connections(), choices).into(),
@@ -111,7 +114,7 @@ fn the_better_one_is_taken() {
             let farm = Farm::new(&[1, 1]);
             farm.loads[1].enter();
             policy.received(&farm.loads[1], 1000, farm.now.get());
-            farm.ended(&policy, 1, ms(1), Some(Outcome::failure()));
+            farm.ended(&policy, 1, ms(1), &Some(Outcome::failure()));
             let picker = farm.picker(&policy);
             let shares = farm.shares(&picker, 100);
             assert_eq!(shares, [100, 0], "{policy:?}");

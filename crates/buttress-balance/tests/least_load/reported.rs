@@ -17,7 +17,7 @@ fn report(rate: f32, utilization: f32, errors: f32) -> LoadReport {
 fn tell(farm: &Farm, rules: &ReportedRules, reports: &[Option<LoadReport>]) {
     for (endpoint, report) in reports.iter().enumerate() {
         let outcome = report.map_or(Outcome::success(), |report| Outcome::success().with_load(report));
-        farm.ended(rules, endpoint, ms(5), Some(outcome));
+        farm.ended(rules, endpoint, ms(5), &Some(outcome));
     }
 }
 

@@ -26,12 +26,12 @@ impl<S: Score> One<S> {
         self.picker.score(&self.load, self.now)
     }
 
-    fn ended(&self, took: Duration, outcome: Option<Outcome>) {
+    fn ended(&self, took: Duration, outcome: &Option<Outcome>) {
         self.rules.ended(&self.load, &Ended::new(self.now - took, self.now, outcome.as_ref()));
     }
 
     /// Ends a call after another ten seconds.
-    fn later(&mut self, took: Duration, outcome: Option<Outcome>) -> f64 {
+    fn later(&mut self, took: Duration, outcome: &Option<Outcome>) -> f64 {
         self.now += Duration::from_secs(10);
         self.ended(took, outcome);
         self.score()
@@ -68,9 +68,9 @@ fn a_peak_begins_with_30_ms_rises_at_once_and_sinks_with_time() {
     // 30 ms, ten seconds ago.
     one.now += Duration::from_secs(10);
     about(one.score(), 30e6 * 0.36788 / 2.0);
-    one.ended(ms(100), SUCCESS);
+    one.ended(ms(100), &SUCCESS);
     about(one.score(), 50e6);
-    about(one.later(ms(20), SUCCESS), (100e6 * 0.36788 + 20e6 * 0.63212) / 2.0);
+    about(one.later(ms(20), &SUCCESS), (100e6 * 0.36788 + 20e6 * 0.63212) / 2.0);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn a_failure_counts_as_the_longest_of_its_time_the_penalty_and_the_retry_after_u
     ] {
         let one = One::new(LeastLoad::peak_ewma(), 1);
         one.score();
-        one.ended(took, outcome.clone());
+        one.ended(took, &outcome);
         let score = one.score();
         assert!((score - seconds * 1e9).abs() < seconds * 1e6, "{took:?} {outcome:?}: {score}");
     }
@@ -108,11 +108,11 @@ fn settings_of_a_peak_are_taken() {
     let rules = LeastLoad::peak_ewma().decay(ms(1000)).initial(ms(1)).penalty(ms(50)).most_penalty(ms(70));
     let mut one = One::new(rules, 1);
     about(one.score(), 1e6);
-    one.ended(ms(1), Some(Outcome::failure()));
+    one.ended(ms(1), &Some(Outcome::failure()));
     about(one.score(), 50e6);
-    one.ended(ms(1), Some(Outcome::failure().with_retry_after(ms(60))));
+    one.ended(ms(1), &Some(Outcome::failure().with_retry_after(ms(60))));
     about(one.score(), 60e6);
-    one.ended(ms(1), Some(Outcome::failure().with_retry_after(ms(90))));
+    one.ended(ms(1), &Some(Outcome::failure().with_retry_after(ms(90))));
     about(one.score(), 70e6);
     one.now += ms(1000);
     about(one.score(), 70e6 * 0.36788);
@@ -123,13 +123,13 @@ fn a_response_time_is_a_mean_over_time_that_fast_failures_do_not_lower() {
     let mut one = One::new(LeastLoad::response_time(), 1);
     about(one.score(), 30e6);
     let mean = 30e6 * 0.36788 + 100e6 * 0.63212;
-    about(one.later(ms(100), SUCCESS), mean);
-    about(one.later(ms(1), Some(Outcome::failure())), mean);
+    about(one.later(ms(100), &SUCCESS), mean);
+    about(one.later(ms(1), &Some(Outcome::failure())), mean);
     let failed = mean * 0.36788 + 200e6 * 0.63212;
-    about(one.later(ms(200), Some(Outcome::failure())), failed);
+    about(one.later(ms(200), &Some(Outcome::failure())), failed);
     // Dropped: sooner than it would have been answered, and later.
-    about(one.later(ms(10), None), failed * 0.36788);
-    one.ended(ms(900), None);
+    about(one.later(ms(10), &None), failed * 0.36788);
+    one.ended(ms(900), &None);
     let dropped = failed * 0.36788 + 900e6 * 0.63212;
     about(one.score(), dropped);
     one.load.enter();
@@ -172,7 +172,7 @@ fn a_cold_endpoint_scores_by_its_time_and_a_hot_one_above_all_of_these_by_its_ca
     one.load.enter();
     about(one.score(), 1e30 * 1.5);
     one.load.leave();
-    one.ended(ms(1), Some(Outcome::failure()));
+    one.ended(ms(1), &Some(Outcome::failure()));
     about(one.score(), 5e9);
 }
 
@@ -229,7 +229,7 @@ fn survives<S: Score>(rules: LeastLoadRules<S>, weight: u32, steps: &[Step]) -> 
         let span = Duration::from_nanos(*span);
         one.now = if *is_back { one.now - span } else { one.now + span };
         one.load.enter();
-        one.ended(Duration::from_nanos(*took), outcome.clone());
+        one.ended(Duration::from_nanos(*took), outcome);
         one.rules.received(&one.load, *bytes, one.now);
         let score = one.score();
         prop_assert!(score.is_finite() && score >= 0.0, "{score}");
@@ -258,7 +258,7 @@ proptest! {
         fn sinks<S: Score>(rules: LeastLoadRules<S>, took: u64, spans: &[u64]) -> Result<(), TestCaseError> {
             let mut one = One::new(rules, 1);
             one.now = START + Duration::from_nanos(u64::MAX / 2);
-            one.ended(Duration::from_nanos(took), SUCCESS);
+            one.ended(Duration::from_nanos(took), &SUCCESS);
             one.rules.received(&one.load, took, one.now);
             let (start, mut last) = (one.now, f64::INFINITY);
             for span in spans {
@@ -280,7 +280,7 @@ proptest! {
         let mut one = One::new(LeastLoad::peak_ewma().initial(ms(times[0])), 1);
         for &took in &times {
             one.now += ms(300);
-            one.ended(ms(took), SUCCESS);
+            one.ended(ms(took), &SUCCESS);
         }
         let (least, most) = (times.iter().min().unwrap(), times.iter().max().unwrap());
         let score = one.score() / 1e6;
