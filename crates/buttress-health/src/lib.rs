@@ -40,6 +40,10 @@ pub use shutdown::{
     Aborted, Aborting, Connection, ConnectionGuard, Ended, Finished, Shutdown, Stage, Stopping,
 };
 
+/// What a health check says of an endpoint: `Health` of core, where that name is the service of [`HealthLayer`].
+#[cfg(feature = "probe")]
+#[cfg_attr(docsrs, doc(cfg(feature = "probe")))]
+pub use buttress_core::Health as EndpointHealth;
 #[cfg(feature = "probe")]
 #[cfg_attr(docsrs, doc(cfg(feature = "probe")))]
 pub use checker::{CheckCounts, CheckGuard, CheckHandle, CheckView, Checker, HealthCheck};
