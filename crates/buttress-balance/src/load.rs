@@ -11,7 +11,7 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering};
 pub struct Load {
     in_flight: AtomicU32,
     weight: AtomicU32,
-    /// A mean of response times ([`Average`](crate::policy::Average)).
+    /// A mean of response times (`policy/average.rs`).
     pub(crate) latency: AtomicU64,
     /// The last weight that was reported, and when.
     pub(crate) report: AtomicU64,

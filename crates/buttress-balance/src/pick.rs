@@ -97,6 +97,12 @@ impl<'a> Ended<'a> {
     pub const fn new(started: Timestamp, now: Timestamp, outcome: Option<&'a Outcome>) -> Self {
         Self { started, now, outcome }
     }
+
+    /// How long it took, in nanoseconds.
+    #[inline]
+    pub(crate) const fn nanos(&self) -> u64 {
+        self.now.as_nanos().saturating_sub(self.started.as_nanos())
+    }
 }
 
 /// A picker over an [`Order`]: the first of a hash's candidates that takes the call.

@@ -105,7 +105,7 @@ impl Memory {
         Self { decay, initial, rate: (1 << UNIT) as f32 / nanos(decay) as f32 }
     }
 
-    /// The average of this load now. It begins when it is first asked for.
+    /// The average of this load now, in nanoseconds. It begins when it is first asked for.
     #[inline]
     pub(crate) fn read(&self, load: &Load, now: Timestamp) -> f32 {
         let now = moment(now);
@@ -118,21 +118,21 @@ impl Memory {
 
     /// Takes in a sample, which raises the average at once where it is above.
     #[inline]
-    pub(crate) fn peak(&self, load: &Load, sample: Duration, now: Timestamp) {
-        self.update(load, now, |average, now| average.peak(nanos(sample) as f32, now, self.rate));
+    pub(crate) fn peak(&self, load: &Load, sample: u64, now: Timestamp) {
+        self.update(load, now, |average, now| average.peak(sample as f32, now, self.rate));
     }
 
     /// Takes in a sample.
     #[inline]
-    pub(crate) fn mix(&self, load: &Load, sample: Duration, now: Timestamp) {
-        self.update(load, now, |average, now| average.mix(nanos(sample) as f32, now, self.rate));
+    pub(crate) fn mix(&self, load: &Load, sample: u64, now: Timestamp) {
+        self.update(load, now, |average, now| average.mix(sample as f32, now, self.rate));
     }
 
     /// Takes in a sample that tells only that the time was this or more.
     #[inline]
-    pub(crate) fn mix_at_least(&self, load: &Load, sample: Duration, now: Timestamp) {
+    pub(crate) fn mix_at_least(&self, load: &Load, sample: u64, now: Timestamp) {
         self.update(load, now, |average, now| {
-            average.mix((nanos(sample) as f32).max(average.nanos), now, self.rate)
+            average.mix((sample as f32).max(average.nanos), now, self.rate)
         });
     }
 

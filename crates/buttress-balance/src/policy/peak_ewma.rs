@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use buttress_core::Timestamp;
+use buttress_core::{Timestamp, nanos};
 
 use super::average::Memory;
 use super::response_time::{DECAY, INITIAL, queue};
@@ -103,14 +103,14 @@ impl Score for PeakEwma {
 
     #[inline]
     fn ended(&self, load: &Load, call: &Ended<'_>) {
-        let took = call.now - call.started;
+        let took = call.nanos();
         let sample = match Says::of(call) {
             Says::Works => took,
             Says::Fails(outcome) => {
                 let asked = outcome.retry_after.unwrap_or_default().min(self.most_penalty);
-                took.max(self.penalty).max(asked)
+                took.max(nanos(self.penalty.max(asked)))
             }
-            Says::Waited if took > Duration::from_nanos(self.memory.read(load, call.now) as u64) => took,
+            Says::Waited if took as f32 > self.memory.read(load, call.now) => took,
             Says::Waited | Says::Nothing => return,
         };
         self.memory.peak(load, sample, call.now);

@@ -68,11 +68,11 @@ impl Score for ResponseTime {
 
     #[inline]
     fn ended(&self, load: &Load, call: &Ended<'_>) {
-        let took = call.now - call.started;
+        let took = call.nanos();
         match Says::of(call) {
             Says::Works => self.memory.mix(load, took, call.now),
             Says::Fails(_) => self.memory.mix_at_least(load, took, call.now),
-            Says::Waited if took > Duration::from_nanos(self.memory.read(load, call.now) as u64) => {
+            Says::Waited if took as f32 > self.memory.read(load, call.now) => {
                 self.memory.mix_at_least(load, took, call.now);
             }
             Says::Waited | Says::Nothing => {}
