@@ -3,10 +3,11 @@
 mod balance;
 mod breaker;
 mod check;
+mod health;
 mod limit;
-mod outlier;
 mod problem;
 mod retry;
+mod traffic;
 mod value;
 
 use std::{net::SocketAddr, path::Path, time::Duration};
@@ -18,10 +19,11 @@ use toml::Spanned;
 pub(crate) use balance::Balance;
 pub(crate) use breaker::CircuitBreaker;
 use check::Finding;
+pub(crate) use health::{Health, Outlier};
 pub(crate) use limit::RateLimit;
-pub(crate) use outlier::Outlier;
 pub(crate) use problem::Problem;
 pub(crate) use retry::Retry;
+pub(crate) use traffic::{Mirror, Side, Sticky};
 use value::Text;
 pub(crate) use value::{BalanceKey, Key, Prefix, Rate};
 
@@ -41,7 +43,7 @@ pub(crate) struct Config {
     pub(crate) routes: Vec<Route>,
 }
 
-/// A service that answers, at one address or several.
+/// A service that answers, at one address or several; or several upstreams under one name.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Upstream {
@@ -49,7 +51,13 @@ pub(crate) struct Upstream {
     url: Option<Text<Address>>,
     #[serde(default, rename = "endpoint")]
     endpoints: Vec<Spanned<EndpointOf>>,
+    #[serde(default)]
+    split: Vec<Side>,
+    split_key: Option<Text<BalanceKey>>,
     balance: Option<Spanned<Balance>>,
+    health: Option<Spanned<Health>>,
+    sticky: Option<Spanned<Sticky>>,
+    mirror: Option<Spanned<Mirror>>,
     outlier: Option<Spanned<Outlier>>,
     circuit_breaker: Option<Spanned<CircuitBreaker>>,
 }
@@ -159,7 +167,7 @@ impl Upstream {
         self.name.get_ref()
     }
 
-    /// Its addresses, one at least.
+    /// Its addresses: one at least, unless it splits its traffic.
     pub(crate) fn endpoints(&self) -> Vec<EndpointOf> {
         let one = self.url.iter().map(|url| EndpointOf::at(url.0.clone()));
         one.chain(self.endpoints.iter().map(|endpoint| endpoint.get_ref().clone())).collect()
@@ -172,6 +180,27 @@ impl Upstream {
 
     pub(crate) fn balance(&self) -> Balance {
         self.balance.as_ref().map(|balance| balance.get_ref().clone()).unwrap_or_default()
+    }
+
+    /// The upstreams that it splits its traffic over; none where it has addresses of its own.
+    pub(crate) fn split(&self) -> &[Side] {
+        &self.split
+    }
+
+    pub(crate) fn split_key(&self) -> BalanceKey {
+        self.split_key.as_ref().map_or(BalanceKey::None, |key| key.0.clone())
+    }
+
+    pub(crate) fn health(&self) -> Option<&Health> {
+        self.health.as_ref().map(Spanned::get_ref)
+    }
+
+    pub(crate) fn sticky(&self) -> Option<&Sticky> {
+        self.sticky.as_ref().map(Spanned::get_ref)
+    }
+
+    pub(crate) fn mirror(&self) -> Option<&Mirror> {
+        self.mirror.as_ref().map(Spanned::get_ref)
     }
 
     pub(crate) fn outlier(&self) -> Option<&Outlier> {

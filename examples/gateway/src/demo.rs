@@ -1,5 +1,6 @@
 //! The demo: `gateway.toml` as it is, with its upstreams played by services inside this process.
 
+mod pool;
 mod tour;
 mod upstreams;
 
@@ -13,11 +14,13 @@ use axum::Router;
 use tokio::net::{TcpListener, TcpSocket};
 
 use crate::config::Config;
+use pool::Pool;
 pub(crate) use tour::tour;
 
 /// The services, each on a loopback port of its own.
 pub(crate) struct Demo {
-    addresses: Vec<(&'static str, SocketAddr)>,
+    addresses: Vec<(&'static str, Vec<SocketAddr>)>,
+    _users: Pool,
     /// Bound and never listening: connections to it are refused, and no other program can take it.
     _legacy: TcpSocket,
 }
@@ -26,14 +29,16 @@ impl Demo {
     pub(crate) async fn start() -> Result<Self> {
         let legacy = TcpSocket::new_v4()?;
         legacy.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        let users = Pool::start(["users-1", "users-2", "users-3"], &upstreams::users())?;
         let addresses = vec![
-            ("users", serve(upstreams::users()).await?),
-            ("orders", serve(upstreams::orders()).await?),
-            ("payments", serve(upstreams::payments()).await?),
-            ("flaky", serve(upstreams::flaky()).await?),
-            ("legacy", legacy.local_addr()?),
+            ("users", users.addresses().collect()),
+            ("control", vec![serve(users.control()).await?]),
+            ("orders", vec![serve(upstreams::orders()).await?]),
+            ("payments", vec![serve(upstreams::payments()).await?]),
+            ("flaky", vec![serve(upstreams::flaky()).await?]),
+            ("legacy", vec![legacy.local_addr()?]),
         ];
-        Ok(Self { addresses, _legacy: legacy })
+        Ok(Self { addresses, _users: users, _legacy: legacy })
     }
 
     /// `gateway.toml`, pointed at these services.
@@ -42,9 +47,9 @@ impl Demo {
             .map_err(Error::other)?;
         for upstream in &mut config.upstreams {
             let address = self.addresses.iter().find(|(name, _)| *name == upstream.name());
-            let (_, address) =
+            let (_, addresses) =
                 address.ok_or_else(|| Error::other("gateway.toml has an upstream the demo lacks"))?;
-            upstream.set_addresses([(*address).into()]);
+            upstream.set_addresses(addresses.iter().map(|&address| address.into()));
         }
         Ok(config)
     }

@@ -44,6 +44,9 @@ pub(crate) fn health(event: &HealthEvent<'_>) {
         HealthEvent::Unejected { policy, endpoint, .. } => {
             note(format_args!("{policy}: {} is back from its ejection", endpoint.name()));
         }
+        HealthEvent::Changed { name, endpoint, from, to, finding, .. } => {
+            note(format_args!("{name}: {} is {to:?}, was {from:?} ({finding:?})", endpoint.name()));
+        }
         _ => {}
     }
 }

@@ -36,8 +36,7 @@ pub(crate) fn welcome(listening: &Listening, config: &Config, demo: bool) {
     let _ = writeln!(text, "gateway {} listening on http://{}", env!("CARGO_PKG_VERSION"), listening.address);
     for route in &config.routes {
         let upstream = route.upstream();
-        let endpoints = config.upstream(upstream).map_or_else(Vec::new, Upstream::endpoints);
-        let addresses: Vec<_> = endpoints.iter().map(|one| format!("http://{}", one.address())).collect();
+        let addresses = config.upstream(upstream).map_or_else(Vec::new, addresses);
         let _ = writeln!(text, "  {:<16} -> {upstream:<9} {}", route.prefix().as_str(), addresses.join(" "));
     }
     if demo {
@@ -45,4 +44,11 @@ pub(crate) fn welcome(listening: &Listening, config: &Config, demo: bool) {
     }
     text += "\nCtrl-C finishes what is in flight and stops; a second one stops at once.\n";
     say(&text);
+}
+
+/// Where the requests to an upstream go.
+fn addresses(upstream: &Upstream) -> Vec<String> {
+    let own = upstream.endpoints().into_iter().map(|one| format!("http://{}", one.address()));
+    let sides = upstream.split().iter().map(|side| format!("{} ({})", side.upstream.get_ref(), side.weight));
+    own.chain(sides).collect()
 }

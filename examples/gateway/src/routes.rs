@@ -1,6 +1,6 @@
 //! Which stack answers a path: the longest prefix that matches whole segments.
 
-use std::{cmp::Reverse, collections::HashMap, convert::Infallible, sync::Arc};
+use std::{cmp::Reverse, convert::Infallible, sync::Arc};
 
 use buttress::{Problem, reject::Form};
 use http::{Request, Response, StatusCode};
@@ -8,10 +8,10 @@ use hyper::body::Incoming;
 use tower::ServiceExt;
 
 use crate::{
-    config::{Config, Prefix, Route},
+    config::{Config, Prefix},
     path,
     stack::{Stack, stack},
-    upstream::upstream,
+    upstream::upstreams,
 };
 
 /// All routes; a clone shares their limits and their upstream connections.
@@ -19,9 +19,7 @@ pub(crate) struct Routes<S>(Arc<[(Prefix, S)]>);
 
 /// The routes of `config`. Those to one upstream share it.
 pub(crate) fn routes(config: &Config) -> Routes<impl Stack + use<>> {
-    let timeouts: Vec<_> = config.routes.iter().map(Route::timeout).collect();
-    let upstreams: HashMap<&str, _> =
-        config.upstreams.iter().map(|one| (one.name(), upstream(config, one, &timeouts))).collect();
+    let upstreams = upstreams(config);
     let mut routes: Vec<_> = config
         .routes
         .iter()

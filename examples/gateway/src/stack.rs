@@ -8,6 +8,7 @@ use buttress::{
     body::ReplyBody,
     key::{self, ClientIp, Header},
     proxy, reject,
+    retry::ReplayBody,
 };
 use bytes::Bytes;
 use http::{HeaderName, Request, Response};
@@ -47,7 +48,7 @@ where
 }
 
 /// The layers of `route`, whose number is given, on top of `upstream`.
-pub(crate) fn stack<U: Forwarding>(
+pub(crate) fn stack<U: Forwarding<ReplayBody<Incoming>>>(
     config: &Config,
     number: usize,
     route: &Route,

@@ -2,6 +2,8 @@
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
+    future::ready,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -9,39 +11,34 @@ use std::{
 use buttress::{
     Balancer, CircuitBreakerLayer, Endpoint, Endpoints, Fail, Global, Key, KeySink, OnCall, OnCallFuture,
     Proxy, ServiceBuilderExt, TimeoutLayer,
-    balance::Members,
+    balance::{Members, MirrorLayer, MirroredBody, Split, TeeBody},
     body::ReplyBody,
     classify::{self, Status},
-    health::Outliers,
+    health::{Finding, HealthEvent, Outliers},
     key::{self, ClientIp, Header},
     proxy,
-    retry::ReplayBody,
     timeout::UploadBody,
 };
 use bytes::Bytes;
 use http::{Request, Response, header};
-use hyper::body::{Body, Incoming};
-use tower::{BoxError, Service, ServiceBuilder, util::option_layer};
-
-use crate::{
-    config::{BalanceKey, Config, Timeout, Upstream},
-    faults::{balancing, health, transitions},
+use hyper::body::Body;
+use tower::{
+    BoxError, Layer, Service, ServiceBuilder, service_fn,
+    util::{Either, option_layer},
 };
 
-/// What forwards: it gets the requests' bodies from the retries, through the timeouts.
-type Forward = Proxy<UploadBody<ReplayBody<Incoming>>>;
+use crate::{
+    config::{BalanceKey, Config, Route, Timeout, Upstream},
+    faults::{balancing, health, transitions},
+};
 
 /// A breaker that judges answers by their status.
 type Breaker = CircuitBreakerLayer<Global, Fail, Status>;
 
-/// What an upstream is to the layers above it.
-pub(crate) trait Forwarding:
-    Service<
-        Request<ReplayBody<Incoming>>,
-        Response = Response<Self::Answer>,
-        Error = proxy::Error,
-        Future: Send,
-    > + Clone
+/// What an upstream is to the layers above it, which give it requests with bodies of this type.
+pub(crate) trait Forwarding<B>:
+    Service<Request<B>, Response = Response<Self::Answer>, Error = proxy::Error, Future: Send>
+    + Clone
     + Send
     + Sync
     + 'static
@@ -49,63 +46,126 @@ pub(crate) trait Forwarding:
     type Answer: Body<Data = Bytes, Error: Into<BoxError>> + ReplyBody + Send + 'static;
 }
 
-impl<S, B> Forwarding for S
+impl<S, B, A> Forwarding<B> for S
 where
-    S: Service<Request<ReplayBody<Incoming>>, Response = Response<B>, Error = proxy::Error, Future: Send>
+    S: Service<Request<B>, Response = Response<A>, Error = proxy::Error, Future: Send>
         + Clone
         + Send
         + Sync
         + 'static,
-    B: Body<Data = Bytes, Error: Into<BoxError>> + ReplyBody + Send + 'static,
+    A: Body<Data = Bytes, Error: Into<BoxError>> + ReplyBody + Send + 'static,
 {
-    type Answer = B;
+    type Answer = A;
 }
+
+/// A body of a request, on its way to an upstream.
+pub(crate) trait Upload: Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static {}
+
+impl<B: Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static> Upload for B {}
 
 /// The number of the route that a request took: it says which timeouts are its own.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RouteNumber(pub(crate) usize);
 
-/// The upstream of this configuration, made once: all routes to it share its connections, its loads, and what is known of its
-/// endpoints. `timeouts` are those of the routes, by their numbers.
+/// The upstreams of this configuration by their names, each made once: all routes to it share its connections, its loads, and
+/// what is known of its endpoints.
 ///
-/// It starts the tasks that look after the endpoints; they end with it.
-pub(crate) fn upstream(
+/// Tasks look after the endpoints; they end with their upstreams.
+pub(crate) fn upstreams<B: Upload>(config: &Config) -> HashMap<String, impl Forwarding<B> + use<B>> {
+    let timeouts: Vec<_> = config.routes.iter().map(Route::timeout).collect();
+    let with_addresses = config.upstreams.iter().filter(|upstream| upstream.split().is_empty());
+    let whole: HashMap<&str, _> =
+        with_addresses.map(|upstream| (upstream.name(), mirrored(config, upstream, &timeouts))).collect();
+    let split = |upstream: &Upstream| {
+        let sides = upstream.split().iter();
+        let sides = sides.map(|side| (side.weight, whole[side.upstream.get_ref().as_str()].clone()));
+        Split::new(sides).by(CallKey::new(config, &upstream.split_key())).named(upstream.name().to_owned())
+    };
+    let upstreams = config.upstreams.iter().map(|upstream| {
+        let service = match whole.get(upstream.name()) {
+            Some(whole) => Either::Left(whole.clone()),
+            None => Either::Right(split(upstream)),
+        };
+        (upstream.name().to_owned(), service)
+    });
+    upstreams.collect()
+}
+
+/// An upstream with addresses of its own, and with what gets a copy of its traffic.
+fn mirrored<B: Upload>(
     config: &Config,
     upstream: &Upstream,
     timeouts: &[Timeout],
-) -> impl Forwarding + use<> {
+) -> impl Forwarding<B> + use<B> {
+    let mirror = upstream.mirror().map(|mirror| {
+        let target =
+            config.upstream(mirror.upstream.get_ref()).expect("checked when the configuration was read");
+        let layer = MirrorLayer::new(balanced(config, target, timeouts)).sample(mirror.share());
+        let layer = layer.named(upstream.name().to_owned()).by(CallKey::new(config, &mirror.key()));
+        if mirror.safe_only { layer.safe_only() } else { layer }
+    });
+    // One that copies nothing stands where no copy is asked for, so that bodies have one type.
+    let mirror = mirror.unwrap_or_else(|| {
+        let nowhere =
+            service_fn(|_: Request<MirroredBody>| ready(Ok::<_, Infallible>(Response::new(String::new()))));
+        MirrorLayer::new(nowhere).sample(0.0).by(CallKey::None)
+    });
+    mirror.layer(balanced::<TeeBody<B>>(config, upstream, timeouts))
+}
+
+/// An upstream with addresses of its own: which of its endpoints gets a call.
+fn balanced<B: Upload>(
+    config: &Config,
+    upstream: &Upstream,
+    timeouts: &[Timeout],
+) -> impl Forwarding<B> + use<B> {
     let endpoints = Endpoints::new(upstream.list()).expect("checked when the configuration was read");
+    let name = upstream.name().to_owned();
     let outliers = upstream.outlier().map(|outlier| {
-        let name = upstream.name().to_owned();
-        let outliers = outlier.detection().named(name).observe(health).follow(&endpoints);
+        let outliers = outlier.detection().named(name.clone()).observe(health).follow(&endpoints);
         tokio::spawn(outliers.run());
         outliers
     });
+    let checks = upstream.health().map(|check| {
+        let ejected = outliers.as_ref().map(Outliers::handle);
+        let check = check.check_of().named(name.clone()).observe(move |event| {
+            if let (Some(ejected), HealthEvent::Probed { endpoint, finding: Finding::Pass, .. }) =
+                (&ejected, event)
+            {
+                ejected.check_passed(endpoint.name());
+            }
+            health(event);
+        });
+        check.run(&endpoints).expect("checked when the configuration was read").spawn()
+    });
+    let sticky = upstream
+        .sticky()
+        .map(|sticky| sticky.layer(&name, &endpoints).expect("checked when the configuration was read"));
     let addresses: HashMap<String, proxy::Address> =
         upstream.endpoints().iter().map(|one| (one.address().to_string(), one.address().clone())).collect();
-    let proxy = {
-        let behind: Vec<_> = config.trusted_proxies().collect();
-        move |endpoint: &Endpoint| {
-            let address = addresses[endpoint.name().as_str()].clone();
-            let proxy = Proxy::to(address).expect("checked when the configuration was read");
-            // The list of a proxy of ours is continued. For everyone else we begin it: what a client made up ends here.
-            proxy.x_forwarded_behind(behind.iter().copied())
-        }
-    };
-    let (timeouts, breaker) = (timeouts.to_vec(), breaker(upstream));
+    let (behind, timeouts): (Vec<_>, _) = (config.trusted_proxies().collect(), timeouts.to_vec());
+    let breaker = breaker(upstream);
     let make = move |endpoint: &Endpoint| {
+        // They go on as long as services may be made.
+        let _ = &checks;
+        let proxy = Proxy::to(addresses[endpoint.name().as_str()].clone());
+        // The list of a proxy of ours is continued. For everyone else we begin it: what a client made up ends here.
+        let proxy = proxy
+            .expect("checked when the configuration was read")
+            .x_forwarded_behind(behind.iter().copied());
         let breaker = breaker.as_ref().map(|breaker| breaker(endpoint));
         let gate = gate(breaker.as_ref());
-        (stack(&timeouts, breaker, outliers.as_ref(), endpoint, proxy(endpoint)), gate)
+        (stack(&timeouts, breaker, outliers.as_ref(), endpoint, proxy), gate)
     };
     let balance = upstream.balance();
-    Balancer::new(Members::gated(endpoints, make))
+    let balancer = Balancer::new(Members::gated(endpoints, make))
         .policy(balance.policy())
-        .settings(balance.settings(upstream.name().to_owned()).observe(balancing(upstream)))
+        .settings(balance.settings(name).observe(balancing(upstream)))
         .classify(classify::status())
         .by(CallKey::new(config, &balance.key()))
         // A call is in flight until the last byte of its answer.
-        .at_end()
+        .at_end();
+    ServiceBuilder::new().layer(option_layer(sticky)).service(balancer)
 }
 
 /// Makes the breaker of an endpoint, where the configuration asks for one.
@@ -127,13 +187,13 @@ fn gate(breaker: Option<&Breaker>) -> impl Fn() -> bool + Send + Sync + use<> {
 }
 
 /// The layers of one endpoint on top of its proxy.
-fn stack(
+fn stack<B: Upload>(
     timeouts: &[Timeout],
     breaker: Option<Breaker>,
     outliers: Option<&Outliers>,
     endpoint: &Endpoint,
-    proxy: Forward,
-) -> impl Forwarding + use<> {
+    proxy: Proxy<UploadBody<B>>,
+) -> impl Forwarding<B> + use<B> {
     let timed = |timeout: &Timeout| {
         ServiceBuilder::new()
             .layer(

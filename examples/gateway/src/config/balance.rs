@@ -4,7 +4,9 @@ use std::{num::NonZeroU32, time::Duration};
 
 use buttress::{
     Name,
-    balance::{AnyPolicy, Balancer, ConsistentHash, Members, Priorities, Settings, SlowStart, Static},
+    balance::{
+        AnyPolicy, Balancer, ConsistentHash, LeastLoad, Members, Priorities, Settings, SlowStart, Static,
+    },
 };
 use serde::Deserialize;
 use toml::Spanned;
@@ -31,9 +33,15 @@ pub(crate) struct Balance {
 
 /// A policy by its name.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct PolicyName(fn() -> AnyPolicy);
+pub(crate) struct PolicyName(Make);
 
-const POLICIES: [(&str, fn() -> AnyPolicy); 6] = [
+type Make = fn() -> AnyPolicy;
+
+const POLICIES: [(&str, Make); 10] = [
+    ("peak_ewma", || LeastLoad::peak_ewma().into()),
+    ("least_connections", || LeastLoad::connections().into()),
+    ("least_response_time", || LeastLoad::response_time().into()),
+    ("hot_cold", || LeastLoad::hot_cold().into()),
     ("round_robin", || Static::round_robin().into()),
     ("random", || Static::random().into()),
     ("ring", || ConsistentHash::ring().into()),
@@ -43,8 +51,8 @@ const POLICIES: [(&str, fn() -> AnyPolicy); 6] = [
 ];
 
 impl FromText for PolicyName {
-    const EXPECTED: &'static str =
-        "\"round_robin\", \"random\", \"ring\", \"nginx_ring\", \"maglev\" or \"rendezvous\"";
+    const EXPECTED: &'static str = "\"peak_ewma\", \"least_connections\", \"least_response_time\", \"hot_cold\", \
+                                    \"round_robin\", \"random\", \"ring\", \"nginx_ring\", \"maglev\" or \"rendezvous\"";
 
     fn from_text(text: &str) -> Option<Self> {
         POLICIES.iter().find(|(name, _)| *name == text).map(|&(_, policy)| Self(policy))

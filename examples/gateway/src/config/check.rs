@@ -2,10 +2,14 @@
 
 use std::{collections::HashSet, ops::Range, time::Duration};
 
+use buttress::balance::Split;
 use humantime::format_duration;
 use toml::Spanned;
 
-use super::{CircuitBreaker, Config, Outlier, Rate, RateLimit, Retry, Route, Upstream, value::Text};
+use super::{
+    CircuitBreaker, Config, Health, Mirror, Outlier, Rate, RateLimit, Retry, Route, Side, Sticky, Upstream,
+    value::Text,
+};
 
 /// What is wrong, and where if not everywhere.
 pub(super) type Finding = (Option<Range<usize>>, String);
@@ -48,10 +52,21 @@ fn upstreams(config: &Config) -> Result<(), Finding> {
             let message = format!("duplicate upstream {name:?}: give this one a name of its own");
             return Err((Some(upstream.name.span()), message));
         }
-        addresses(upstream)?;
+        match upstream.split() {
+            [] => addresses(upstream)?,
+            sides => split(config, upstream, sides)?,
+        }
+        if let Some(mirror) = upstream.mirror() {
+            target(config, upstream, &mirror.upstream)?;
+        }
+        within(&upstream.health, Health::check)?;
+        within(&upstream.sticky, Sticky::check)?;
+        within(&upstream.mirror, Mirror::check)?;
         within(&upstream.outlier, Outlier::check)?;
         within(&upstream.circuit_breaker, CircuitBreaker::check)?;
-        within(&upstream.balance, |balance| balance.check(upstream.list()))?;
+        if upstream.split().is_empty() {
+            within(&upstream.balance, |balance| balance.check(upstream.list()))?;
+        }
     }
     Ok(())
 }
@@ -79,6 +94,44 @@ fn addresses(upstream: &Upstream) -> Result<(), Finding> {
         }
     }
     Ok(())
+}
+
+/// What splits its traffic has none of what an upstream with addresses has.
+fn split(config: &Config, upstream: &Upstream, sides: &[Side]) -> Result<(), Finding> {
+    let name = upstream.name();
+    let Upstream { url, endpoints, balance, health, sticky, outlier, circuit_breaker, .. } = upstream;
+    let has_more = url.is_some()
+        || !endpoints.is_empty()
+        || balance.is_some()
+        || health.is_some()
+        || sticky.is_some()
+        || outlier.is_some()
+        || circuit_breaker.is_some();
+    if has_more {
+        let message = format!(
+            "upstream {name:?} splits its traffic, so its addresses and how they are used stand at the upstreams that it names"
+        );
+        return Err((Some(upstream.name.span()), message));
+    }
+    for side in sides {
+        target(config, upstream, &side.upstream)?;
+    }
+    let split = Split::try_new(sides.iter().map(|side| (side.weight, ())));
+    split.map(drop).map_err(|error| (Some(upstream.name.span()), error.to_string()))
+}
+
+/// Traffic goes on to an upstream with addresses, and not to the one that it comes from.
+fn target(config: &Config, from: &Upstream, to: &Spanned<String>) -> Result<(), Finding> {
+    let name = to.get_ref();
+    match config.upstream(name) {
+        Some(upstream) if upstream.split().is_empty() && upstream.name() != from.name() => Ok(()),
+        Some(_) => {
+            Err((Some(to.span()), format!("{name:?} has no addresses of its own; name an upstream that has")))
+        }
+        None => {
+            Err((Some(to.span()), format!("no [[upstream]] is called {name:?}; add one with name and url")))
+        }
+    }
 }
 
 fn known_upstream(config: &Config, route: &Route) -> Result<(), Finding> {

@@ -4,8 +4,24 @@ use std::{fmt::Write, net::SocketAddr};
 
 /// What it shows; the command, with `{base}` for the gateway's address; the statuses in order, then what else
 /// the answer holds.
-const LINES: [(&str, &str, &str); 11] = [
+const LINES: [(&str, &str, &str); 15] = [
     ("The path picks the upstream.", "curl -si {base}/users/1", "200, \"name\":\"Ada\""),
+    (
+        "Three servers are behind /users, and take turns.",
+        "curl -si '{base}/users/who?call=[1-6]'",
+        "200 200 200 200 200 200, users-1, users-2, users-3",
+    ),
+    ("One of them dies.", "curl -si -X POST {base}/demo/kill/users-2", "200, users-2 is gone"),
+    (
+        "No client sees that: its turns go to the others, and what it broke off is tried again.",
+        "curl -si '{base}/users/who?call=[1-6]'",
+        "200 200 200 200 200 200, users-1, users-3",
+    ),
+    (
+        "It comes back, and gets its share again within a few seconds: ask the last line once more.",
+        "curl -si -X POST {base}/demo/revive/users-2",
+        "200, users-2 is back",
+    ),
     (
         "The limit of /payments: 3 at once, then 12 a minute. Retry-After says when.",
         "curl -si '{base}/payments?call=[1-4]'",

@@ -36,7 +36,28 @@ async fn the_documented_sample_is_accepted() {
 #[tokio::test]
 async fn what_the_sample_shows_as_a_comment_is_accepted_too() {
     let sample = include_str!("../../gateway.toml");
-    let whole = ["# trusted_proxies", "# [[route.rate_limit.plan]]", "# name", "# rate =", "# keys"]
+    let commented = [
+        "# trusted_proxies",
+        "# [[route.rate_limit.plan]]",
+        "# name",
+        "# rate =",
+        "# keys",
+        "# zone =",
+        "# key =",
+    ];
+    let traffic =
+        ["# [upstream.sticky]", "# cookie =", "# former_key", "# max_age", "# insecure", "# survive_drain"];
+    let more = [
+        "# [upstream.mirror]",
+        "# upstream =",
+        "# percent",
+        "# safe_only",
+        "# [[upstream]]",
+        "# split ",
+        "# split_key",
+    ];
+    let whole = [&commented[..], &traffic, &more]
+        .concat()
         .into_iter()
         .fold(sample.to_owned(), |text, line| {
             assert!(text.contains(line), "{line}");

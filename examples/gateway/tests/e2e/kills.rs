@@ -50,6 +50,13 @@ fn config(processes: &[Process], balance: &str, route: &str) -> String {
     )
 }
 
+/// The same, whose endpoints are asked whether they are ready.
+fn checked(processes: &[Process], balance: &str, route: &str) -> String {
+    let health =
+        "health = { path = '/readyz', interval = '100ms', timeout = '100ms', unhealthy_threshold = 1 }\n";
+    config(processes, balance, route).replace("outlier = ", &format!("{health}outlier = "))
+}
+
 /// A connection of a client to the gateway.
 struct Client(http1::SendRequest<Empty<Bytes>>);
 
@@ -197,4 +204,49 @@ async fn a_kill_moves_only_the_keys_of_the_one_that_was_killed() {
 
     processes[1].revive().await;
     until("all keys back", async || owners(&mut client).await == before).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_client_sees_that_all_upstreams_are_restarted_one_after_the_other() {
+    let (mut processes, _) = processes("restart").await;
+    let gateway = Gateway::with("restart", &checked(&processes, "slow_start = '100ms'", "")).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    // Some of it cannot be repeated, and nothing is: there are no retries.
+    let clients: Vec<_> = [Method::GET, Method::POST, Method::GET, Method::POST]
+        .into_iter()
+        .map(|method| {
+            let (address, stop) = (gateway.address, Arc::clone(&stop));
+            tokio::spawn(async move {
+                let mut client = Client::to(address).await;
+                let (mut calls, mut wrong) = (0, Vec::new());
+                while !stop.load(SeqCst) {
+                    calls += 1;
+                    let (status, body) = client.send(method.clone(), "/", None).await;
+                    if status != StatusCode::OK {
+                        wrong.push(format!("{method}: {status}: {body}"));
+                    }
+                }
+                (calls, wrong)
+            })
+        })
+        .collect();
+
+    let mut watch = Client::connect(&gateway).await;
+    let mut serves = async |process: &Process| {
+        let who = process.address.to_string();
+        until("an endpoint that serves again", async || watch.send(Method::GET, "/", None).await.1 == who)
+            .await;
+    };
+    for process in &mut processes {
+        serves(process).await;
+        process.end().await;
+        process.revive().await;
+        serves(process).await;
+    }
+    stop.store(true, SeqCst);
+
+    for client in clients {
+        let (calls, wrong) = client.await.expect("a client does not panic");
+        assert!(wrong.is_empty() && calls > 10, "{} of {calls} failed: {:?}", wrong.len(), wrong.first());
+    }
 }

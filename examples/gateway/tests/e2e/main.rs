@@ -12,5 +12,6 @@ mod start;
 mod streaming;
 mod support;
 mod tour;
+mod traffic;
 mod uploads;
 mod upstream_faults;

@@ -69,7 +69,7 @@ async fn the_welcome_lists_each_route_with_its_upstream() {
     {
         let listed = gateway.welcome.lines().any(|line| {
             let words: Vec<_> = line.split_whitespace().collect();
-            matches!(words[..], [p, "->", u, url] if p == path && u == upstream && url.starts_with("http://127.0.0.1:"))
+            matches!(words[..], [p, "->", u, url, ..] if p == path && u == upstream && url.starts_with("http://127.0.0.1:"))
         });
         assert!(listed, "{path} -> {upstream}:\n{}", gateway.welcome);
     }

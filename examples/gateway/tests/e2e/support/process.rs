@@ -2,7 +2,10 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Stdio,
+    time::Duration,
 };
+
+use buttress::health::{HealthEndpoints, Readiness, Shutdown};
 
 use axum::{
     Router,
@@ -50,7 +53,7 @@ impl Process {
     async fn listens(&self) {
         soon("an upstream that listens", async {
             while tokio::net::TcpStream::connect(self.address).await.is_err() {
-                pause(std::time::Duration::from_millis(10)).await;
+                pause(Duration::from_millis(10)).await;
             }
         })
         .await;
@@ -59,6 +62,14 @@ impl Process {
     /// Ends it at once, as a crash does (SIGKILL).
     pub(crate) async fn kill(&mut self) {
         self.child.kill().await.expect("it runs");
+    }
+
+    /// Ends it in order, as an orchestrator does (SIGTERM), and waits until it has ended.
+    pub(crate) async fn end(&mut self) {
+        let kill = format!("kill -TERM {}", self.child.id().expect("it runs"));
+        let status = std::process::Command::new("sh").args(["-c", &kill]).status().expect("sh can be run");
+        assert!(status.success(), "{kill}");
+        soon("an upstream that ends", self.child.wait()).await.expect("a child can be waited for");
     }
 
     /// Starts it again at its address.
@@ -81,13 +92,20 @@ async fn answer(name: String, log: Option<PathBuf>, request: Request) -> Respons
     name.into_response()
 }
 
-/// No test: what [`Process`] runs.
+/// No test: what [`Process`] runs. After SIGTERM it is not ready for half a second, and then ends in order.
 #[tokio::test]
 #[ignore = "the other side of the tests that kill upstreams"]
 async fn serve_as_an_upstream() {
     let Ok(address) = std::env::var(ADDRESS) else { return };
     let log = std::env::var_os(LOG).map(PathBuf::from);
     let listener = TcpListener::bind(&address).await.expect("the address is free");
-    let service = Router::new().fallback(move |request| answer(address.clone(), log.clone(), request));
-    axum::serve(listener, service).await.expect("it serves until it is killed");
+    let readiness = Readiness::new();
+    let shutdown =
+        Shutdown::new(&readiness).pre_drain(Duration::from_millis(500)).grace(Duration::from_secs(5));
+    shutdown.on_signals().expect("signals can be caught");
+    let service = Router::new()
+        .route_service("/readyz", HealthEndpoints::new(&readiness))
+        .fallback(move |request| answer(address.clone(), log.clone(), request));
+    let serve = axum::serve(listener, service).with_graceful_shutdown(shutdown.stopping());
+    shutdown.run(serve.into_future()).await.expect("it ends in time").expect("it serves until it is ended");
 }
