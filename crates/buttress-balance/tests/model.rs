@@ -315,10 +315,11 @@ mod load {
 
             // The first one reported long ago, and begins anew.
             ended(&policy, &loads[0], SECOND, START, &report(1.0));
-            let other = loads[0].clone();
-            let thread = thread::spawn(move || ended(&policy, &other, SECOND, now, &report(1.0)));
-            let picker = policy.build(&["a", "b", "c"].map(Node::new)).unwrap();
-            let _ = picker.pick(7, &Farm(loads, now));
+            let first = loads[0].clone();
+            let picker = Arc::new(policy.build(&["a", "b", "c"].map(Node::new)).unwrap());
+            let other = picker.clone();
+            let thread = thread::spawn(move || other.pick(7, &Farm(loads, now)));
+            ended(&policy, &first, SECOND, now, &report(1.0));
             thread.join().unwrap();
 
             // It counts for the mean of the others, and not for a hundredth of it.
