@@ -19,6 +19,7 @@ pub(crate) type Observer = Arc<dyn Fn(&BalanceEvent<'_>) + Send + Sync>;
 /// | `priorities` | the next as those before fail, spill factor 1.4, panic below 50 %, no zone | Envoy's numbers: see [`Priorities`] |
 /// | `max_in_flight` | none | only you know what an endpoint bears |
 /// | `bounded_load` | none | it gives up affinity under load, which caches may not want |
+/// | `note_activity` | off, unless the policy looks at the clock in any case | it costs a call two looks at the clock; health checks that are passive first want it |
 /// | `name` | `default` | it stands in refusals and events |
 ///
 /// ```
@@ -37,6 +38,7 @@ pub struct Settings {
     pub(crate) priorities: Priorities,
     pub(crate) max_in_flight: u32,
     pub(crate) bounded_load: Option<f64>,
+    pub(crate) notes_activity: bool,
     pub(crate) name: Name,
     pub(crate) clock: Clock,
     pub(crate) observer: Option<Observer>,
@@ -51,6 +53,7 @@ impl Default for Settings {
             priorities: Priorities::default(),
             max_in_flight: u32::MAX,
             bounded_load: None,
+            notes_activity: false,
             name: Name::from_static("default"),
             clock: Clock::default(),
             observer: None,
@@ -95,6 +98,13 @@ impl Settings {
     /// [`BoundedLoad`](crate::BoundedLoad).
     pub const fn bounded_load(mut self, factor: f64) -> Self {
         self.bounded_load = Some(factor);
+        self
+    }
+
+    /// Notes at each endpoint when it was used and when it served well, so that health checks need not ask what traffic
+    /// shows ([`Endpoint::activity`](buttress_core::Endpoint::activity)). A policy that goes by time does so in any case.
+    pub const fn note_activity(mut self) -> Self {
+        self.notes_activity = true;
         self
     }
 

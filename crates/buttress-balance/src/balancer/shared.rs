@@ -286,7 +286,7 @@ where
             let same = leaving.iter().find(|(member, _)| member.endpoint.id() == endpoint.id());
             let station = match same {
                 Some((member, _)) => Arc::clone(&member.station),
-                None => Arc::new(Station::new(endpoint.weight(), Arc::clone(rules))),
+                None => Arc::new(Station::new(endpoint, Arc::clone(rules))),
             };
             station.has_left.store(false, Ordering::SeqCst);
             members.push(Member { endpoint: endpoint.clone(), station, service, gate });

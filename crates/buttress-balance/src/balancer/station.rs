@@ -4,7 +4,7 @@ use std::fmt;
 use std::mem;
 use std::sync::{Arc, OnceLock, Weak};
 
-use buttress_core::{ByCause, Classify, End, Endpoint, Guard, Outcome, Timestamp, Verdict};
+use buttress_core::{ByCause, Classify, End, Endpoint, Guard, Outcome, OutcomeKind, Timestamp, Verdict};
 use tokio::sync::Notify;
 
 use super::Settings;
@@ -34,6 +34,8 @@ pub(crate) trait Sweep: Send + Sync {
 /// What is kept of an endpoint as long as it has calls.
 pub(crate) struct Station<P, C> {
     pub(crate) load: Load,
+    /// The endpoint as it was first configured; its condition and its activity are those of now.
+    endpoint: Endpoint,
     pub(crate) rules: Arc<Rules<P, C>>,
     /// It has left the list.
     pub(crate) has_left: AtomicBool,
@@ -61,7 +63,7 @@ impl<S: Clone, P, C> Clone for Member<S, P, C> {
 impl<P: Policy, C> Rules<P, C> {
     pub(crate) fn new(policy: P, classify: C, settings: Settings) -> Self {
         Self {
-            is_timed: policy.is_timed(),
+            is_timed: policy.is_timed() || settings.notes_activity,
             policy,
             classify,
             settings,
@@ -80,8 +82,9 @@ impl Default for Rules<DefaultPolicy, ByCause> {
 }
 
 impl<P, C> Station<P, C> {
-    pub(crate) fn new(weight: u32, rules: Arc<Rules<P, C>>) -> Self {
-        Self { load: Load::new(weight), rules, has_left: AtomicBool::new(false) }
+    pub(crate) fn new(endpoint: &Endpoint, rules: Arc<Rules<P, C>>) -> Self {
+        let load = Load::new(endpoint.weight());
+        Self { load, endpoint: endpoint.clone(), rules, has_left: AtomicBool::new(false) }
     }
 
     /// Takes a place for a call, if there are fewer than the settings allow.
@@ -141,6 +144,9 @@ impl<P: Policy, C> Flight<P, C> {
     /// A call that has taken a place at `station`.
     #[inline]
     pub(crate) fn new(station: Arc<Station<P, C>>, started: Timestamp) -> Self {
+        if station.rules.is_timed {
+            station.endpoint.note_use(started);
+        }
         Self { station, started, judge: None }
     }
 
@@ -166,8 +172,11 @@ impl<P: Policy, C> Flight<P, C> {
     }
 
     fn judged(&self, outcome: Option<&Outcome>) {
-        let Station { load, rules, .. } = &*self.station;
+        let Station { load, endpoint, rules, .. } = &*self.station;
         let now = rules.settings.clock.now();
+        if outcome.is_some_and(|outcome| outcome.kind == OutcomeKind::Success) {
+            endpoint.note_success(now);
+        }
         rules.policy.ended(load, &Ended { started: self.started, now, outcome });
     }
 

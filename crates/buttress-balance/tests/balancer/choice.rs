@@ -252,3 +252,24 @@ async fn an_endpoint_whose_gate_is_shut_is_passed_over_unless_all_are() {
     gates[0].store(false, Ordering::SeqCst);
     assert_eq!(owners().await, before, "each goes to its owner, which says why it cannot");
 }
+
+#[tokio::test]
+async fn what_health_checks_need_not_ask_is_noted_where_the_clock_is_read_or_when_it_is_wanted() {
+    let rig = Rig::of(&["a"]);
+    rig.time.advance(10 * SECOND);
+    let turns = Balancer::new(rig.members()).policy(Static::round_robin()).settings(no_waiting(&rig));
+    owners(&turns, 0..1).await;
+    assert_eq!(rig.get("a").activity().used, None);
+
+    rig.hangs.store(true, Ordering::SeqCst);
+    let mut noting = turns.settings(no_waiting(&rig).note_activity());
+    drop(noting.call(query(1)));
+    assert_eq!(rig.get("a").activity().used, Some(rig.now()));
+    assert_eq!(rig.get("a").activity().succeeded, None);
+
+    rig.hangs.store(false, Ordering::SeqCst);
+    rig.time.advance(SECOND);
+    let by_load = Balancer::new(rig.members()).settings(no_waiting(&rig));
+    owners(&by_load, 0..1).await;
+    assert_eq!(rig.get("a").activity().succeeded, Some(rig.now()));
+}
