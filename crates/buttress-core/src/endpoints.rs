@@ -74,7 +74,8 @@ impl Endpoints {
     /// Puts `list` in the place of all endpoints. Those whose names were there keep their condition; others begin with a
     /// slow start at `now`, unless the list was empty.
     ///
-    /// Followers have seen the new list when this returns.
+    /// Followers have seen the new list when this returns. A list that says the same as the present one, in whatever order,
+    /// changes nothing.
     ///
     /// # Errors
     ///
@@ -118,7 +119,14 @@ impl Endpoints {
             let mut state = self.0.lock();
             let present: HashMap<EndpointId, &Endpoint> =
                 state.list.iter().map(|endpoint| (endpoint.id(), endpoint)).collect();
-            let list: Arc<[Endpoint]> = next(&state.list)
+            let next = next(&state.list);
+            let stays = |endpoint: &Endpoint| {
+                present.get(&endpoint.id()).is_some_and(|same| same.is_configured_as(endpoint))
+            };
+            if next.len() == present.len() && next.iter().all(stays) {
+                return;
+            }
+            let list: Arc<[Endpoint]> = next
                 .into_iter()
                 .map(|endpoint| match present.get(&endpoint.id()) {
                     Some(&same) if same.is_configured_as(&endpoint) => same.clone(),

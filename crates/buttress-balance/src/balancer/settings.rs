@@ -1,11 +1,12 @@
+use std::borrow::Cow;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use buttress_core::{Clock, Name};
+use buttress_core::{Clock, Endpoint, Name};
 
-use crate::{BalanceEvent, Priorities, SlowStart};
+use crate::{BalanceEvent, Priorities, SlowStart, Subset};
 
 pub(crate) type Observer = Arc<dyn Fn(&BalanceEvent<'_>) + Send + Sync>;
 
@@ -19,6 +20,7 @@ pub(crate) type Observer = Arc<dyn Fn(&BalanceEvent<'_>) + Send + Sync>;
 /// | `priorities` | the next as those before fail, spill factor 1.4, panic below 50 %, no zone | Envoy's numbers: see [`Priorities`] |
 /// | `max_in_flight` | none | only you know what an endpoint bears |
 /// | `bounded_load` | none | it gives up affinity under load, which caches may not want |
+/// | `subset` | all endpoints | a few clients can use them all |
 /// | `note_activity` | off, unless the policy looks at the clock in any case | it costs a call two looks at the clock; health checks that are passive first want it |
 /// | `name` | `default` | it stands in refusals and events |
 ///
@@ -39,6 +41,7 @@ pub struct Settings {
     pub(crate) max_in_flight: u32,
     pub(crate) bounded_load: Option<f64>,
     pub(crate) notes_activity: bool,
+    pub(crate) subset: Option<Subset>,
     pub(crate) name: Name,
     pub(crate) clock: Clock,
     pub(crate) observer: Option<Observer>,
@@ -54,6 +57,7 @@ impl Default for Settings {
             max_in_flight: u32::MAX,
             bounded_load: None,
             notes_activity: false,
+            subset: None,
             name: Name::from_static("default"),
             clock: Clock::default(),
             observer: None,
@@ -101,6 +105,13 @@ impl Settings {
         self
     }
 
+    /// Uses a part of the endpoints, where they are so many that each client would hold connections to most of them for
+    /// little traffic.
+    pub const fn subset(mut self, subset: Subset) -> Self {
+        self.subset = Some(subset);
+        self
+    }
+
     /// Notes at each endpoint when it was used and when it served well, so that health checks need not ask what traffic
     /// shows ([`Endpoint::activity`](buttress_core::Endpoint::activity)). A policy that goes by time does so in any case.
     pub const fn note_activity(mut self) -> Self {
@@ -124,6 +135,14 @@ impl Settings {
     pub fn observe(mut self, observer: impl Fn(&BalanceEvent<'_>) + Send + Sync + 'static) -> Self {
         self.observer = Some(Arc::new(observer));
         self
+    }
+
+    /// Those of `list` that are used.
+    pub(crate) fn used<'a>(&self, list: &'a [Endpoint]) -> Cow<'a, [Endpoint]> {
+        match self.subset {
+            None => Cow::Borrowed(list),
+            Some(subset) => Cow::Owned(subset.choose(list)),
+        }
     }
 
     pub(crate) fn tell(&self, event: &BalanceEvent<'_>) {

@@ -38,7 +38,7 @@ where
             return Err(PolicyError::NoEndpoints);
         }
         let changes = Endpoint::changes();
-        let joined = join(&list, None, &rules, &make, &mut HashMap::new());
+        let joined = join(&rules.settings.used(&list), None, &rules, &make, &mut HashMap::new());
         let tables = Tables::new(version, joined, &rules, None)?;
         let snapshot = Snapshot::new(Arc::new(tables), Arc::new([]), changes, &rules);
         let shared = Arc::new(Self {
@@ -153,6 +153,7 @@ where
     fn follow(self: &Arc<Self>, version: u64, list: &Arc<[Endpoint]>) {
         let (mut made, mut refused, mut counts) = (HashMap::new(), None, None);
         let now = self.rules.settings.clock.now();
+        let list = &*self.rules.settings.used(list);
         self.change(|present| {
             counts = None;
             let tables = &*present.tables;

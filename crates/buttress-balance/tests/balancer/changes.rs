@@ -1,10 +1,11 @@
 //! Endpoints that come and go.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use buttress_balance::{BalanceEvent, Balancer, ConsistentHash, Settings, Static};
+use buttress_balance::{BalanceEvent, Balancer, ConsistentHash, Settings, Static, Subset};
 use buttress_core::{Endpoint, Health};
 use tower::Service;
 
@@ -136,6 +137,35 @@ async fn panic_and_its_end_are_told() {
 
     let events = events.lock().unwrap();
     assert_eq!(*events, ["Panic { priority: 0 }", "Calm { priority: 0 }"]);
+}
+
+#[tokio::test]
+async fn of_a_subset_one_change_of_the_list_changes_one_endpoint_at_most() {
+    let rig = Rig::new((0..40).map(|number| Endpoint::new(format!("e{number}"))));
+    let settings = Settings::default().clock(rig.clock()).subset(Subset::rendezvous(8, 7));
+    let balancer = Balancer::new(rig.members()).policy(Static::round_robin()).settings(settings);
+    let used = || -> BTreeSet<String> {
+        balancer.handle().endpoints().iter().map(|view| view.endpoint.name().to_string()).collect()
+    };
+    let before = used();
+    assert_eq!(before.len(), 8);
+
+    rig.endpoints.remove(before.first().unwrap(), rig.now());
+    let after = used();
+    assert_eq!((after.len(), after.intersection(&before).count()), (8, 7));
+}
+
+#[tokio::test]
+async fn a_list_that_says_the_same_again_changes_nothing() {
+    let rig = Rig::of(&["a", "b"]);
+    let (settings, events) = watched(&rig);
+    let balancer = Balancer::new(rig.members()).settings(settings);
+    rig.endpoints.replace(["b", "a"].map(Endpoint::new), rig.now()).unwrap();
+    owners(&balancer, 0..1).await;
+    assert!(events.lock().unwrap().is_empty());
+
+    rig.endpoints.insert(Endpoint::new("a").with_weight(2), rig.now());
+    assert_eq!(events.lock().unwrap().len(), 1);
 }
 
 #[tokio::test]
