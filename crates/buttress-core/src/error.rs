@@ -134,6 +134,25 @@ pub trait Cause {
             .take_while(|error| !error.is::<MaybeSent>())
             .any(|error| error.is::<NothingSent>())
     }
+
+    /// The same error, but that nothing in it proves any more that the call was not carried out.
+    ///
+    /// A layer that makes several attempts of a call says so of the last one's error, where an attempt before it may have
+    /// reached a server. [`BoxError`] puts [`MaybeSent`] around, a [`Rejection`] is [marked](Rejection::maybe_sent), and
+    /// so is the one in [`Error<E>`]; the `E` in it has no place for a mark and stays as it is, as does each type that
+    /// does not say otherwise.
+    #[must_use]
+    fn maybe_sent(self) -> Self
+    where
+        Self: Sized,
+    {
+        self
+    }
+}
+
+/// Whether a refusal in `error` says nothing of the whole call: it is that of one exchange of several.
+pub(crate) fn is_unsure<E: Cause>(error: &E) -> bool {
+    chain(error.cause()).take_while(|error| !error.is::<Rejection>()).any(|error| error.is::<MaybeSent>())
 }
 
 /// The longest chain of causes that is searched: a cycle must not hold up a call.
@@ -149,6 +168,13 @@ impl Cause for BoxError {
     fn cause(&self) -> Option<&(dyn StdError + 'static)> {
         Some(&**self)
     }
+
+    fn maybe_sent(self) -> Self {
+        match self.downcast::<Rejection>() {
+            Ok(rejection) => Box::new(rejection.with_maybe_sent()),
+            Err(error) => Box::new(MaybeSent::new(error)),
+        }
+    }
 }
 
 impl Cause for Infallible {
@@ -161,6 +187,10 @@ impl Cause for Rejection {
     fn cause(&self) -> Option<&(dyn StdError + 'static)> {
         Some(self)
     }
+
+    fn maybe_sent(self) -> Self {
+        self.with_maybe_sent()
+    }
 }
 
 impl Cause for io::Error {
@@ -172,6 +202,13 @@ impl Cause for io::Error {
 impl<E: StdError + 'static> Cause for Error<E> {
     fn cause(&self) -> Option<&(dyn StdError + 'static)> {
         Some(self)
+    }
+
+    fn maybe_sent(self) -> Self {
+        match self {
+            Self::Rejected(rejection) => Self::Rejected(rejection.with_maybe_sent()),
+            inner => inner,
+        }
     }
 }
 

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
+use crate::error::is_unsure;
 use crate::{Cause, LoadReport, Rejection, RejectionKind};
 
 /// How a call ended, as breakers, retries, balancers, caches and metrics judge it.
@@ -75,16 +76,18 @@ impl Outcome {
 
     /// One of our layers refused the call; the rejection's wait is taken over.
     ///
-    /// The service did not see the call, except where the refusal may have come while it worked: after a timeout, a
-    /// deadline, or a call made together with another. A call that costs more than its limit ever allows, or whose key no
+    /// The service did not see the call, except where the refusal may have come while it worked (after a timeout, a
+    /// deadline, or a call made together with another), or after another attempt
+    /// ([`maybe_sent`](Rejection::maybe_sent)). A call that costs more than its limit ever allows, or whose key no
     /// shard holds, is not to be made again.
     #[must_use]
     pub fn rejected(rejection: Rejection) -> Self {
         let retry_after = rejection.retry_after;
-        let unprocessed = !matches!(
-            rejection.kind,
-            RejectionKind::Timeout | RejectionKind::DeadlineExceeded | RejectionKind::Collapsed
-        );
+        let unprocessed = !rejection.maybe_sent
+            && !matches!(
+                rejection.kind,
+                RejectionKind::Timeout | RejectionKind::DeadlineExceeded | RejectionKind::Collapsed
+            );
         let no_retry = matches!(rejection.kind, RejectionKind::CostTooHigh | RejectionKind::NoShard);
         Self { kind: OutcomeKind::Rejected(rejection), retry_after, unprocessed, no_retry, load: None }
     }
@@ -100,7 +103,7 @@ impl Outcome {
     }
 
     /// Judges an error by its cause: a refusal of ours as [`of_rejection`](Self::of_rejection) does, anything else as a
-    /// failure, and one under which nothing was sent as unprocessed.
+    /// failure, and one under which nothing was sent as unprocessed. Below [`MaybeSent`](crate::MaybeSent) neither is.
     ///
     /// ```
     /// use buttress_core::{BoxError, Outcome, Rejection, RejectionKind};
@@ -113,7 +116,11 @@ impl Outcome {
     #[must_use]
     pub fn of_error<E: Cause>(error: &E) -> Self {
         match error.rejection() {
-            Some(rejection) => Self::of_rejection(rejection),
+            Some(rejection) => {
+                let mut outcome = Self::of_rejection(rejection);
+                outcome.unprocessed &= !is_unsure(error);
+                outcome
+            }
             None if error.nothing_sent() => Self::failure().with_unprocessed(),
             None => Self::failure(),
         }

@@ -32,6 +32,9 @@ pub struct Rejection {
     pub retry_after: Option<Duration>,
     /// Whether another endpoint might serve the call at once.
     pub elsewhere: bool,
+    /// Whether the call may have been carried out all the same, since an attempt that was made before this one was refused
+    /// reached a service. What makes several attempts says so.
+    pub maybe_sent: bool,
 }
 
 /// The kinds of [`Rejection`].
@@ -92,7 +95,7 @@ impl Rejection {
     /// Makes a rejection of `kind` that says nothing else yet.
     #[must_use]
     pub const fn new(kind: RejectionKind) -> Self {
-        Self { kind, policy: None, also: Vec::new(), retry_after: None, elsewhere: false }
+        Self { kind, policy: None, also: Vec::new(), retry_after: None, elsewhere: false, maybe_sent: false }
     }
 
     /// Names the policy that refused.
@@ -132,6 +135,13 @@ impl Rejection {
     #[must_use]
     pub const fn with_elsewhere(mut self) -> Self {
         self.elsewhere = true;
+        self
+    }
+
+    /// Says that the call may have been carried out all the same, by an attempt before the one that was refused.
+    #[must_use]
+    pub const fn with_maybe_sent(mut self) -> Self {
+        self.maybe_sent = true;
         self
     }
 }

@@ -169,6 +169,35 @@ fn only_the_mark_says_that_nothing_was_sent() {
 }
 
 #[test]
+fn what_was_sent_before_takes_the_proof_out_of_an_error() {
+    #[derive(Debug, thiserror::Error)]
+    #[error("outer")]
+    struct Outer(#[source] Rejection);
+
+    let unprocessed = |error: &BoxError| Outcome::of_error(error).unprocessed;
+
+    let unsent: BoxError = Box::new(NothingSent::new("no route"));
+    assert!(unsent.nothing_sent() && unprocessed(&unsent));
+    let unsure = unsent.maybe_sent();
+    assert!(!unsure.nothing_sent() && !unprocessed(&unsure));
+    assert_eq!(unsure.to_string(), "nothing was sent: no route", "the words stay");
+
+    // A refusal stays one, wherever it lies; it is that of the last attempt alone.
+    let refused: BoxError = Box::new(limited());
+    let nested: BoxError = Box::new(Outer(limited()));
+    for error in [refused, nested] {
+        assert!(unprocessed(&error));
+        let unsure = error.maybe_sent();
+        assert_eq!(unsure.rejection().unwrap().kind, RejectionKind::RateLimited);
+        assert!(!unprocessed(&unsure));
+    }
+    assert!(limited().maybe_sent().maybe_sent);
+    let lifted: Error<std::io::Error> = Error::Rejected(limited()).maybe_sent();
+    assert!(!Outcome::of_error(&lifted).unprocessed);
+    assert!(!Outcome::of_rejection(&limited().with_maybe_sent()).unprocessed);
+}
+
+#[test]
 fn a_cycle_of_causes_ends_the_search() {
     #[derive(Debug)]
     struct Cycle;

@@ -206,6 +206,15 @@ impl Cause for Error {
     fn cause(&self) -> Option<&(dyn StdError + 'static)> {
         Some(self)
     }
+
+    fn maybe_sent(self) -> Self {
+        Self(match self.0 {
+            Failure::Rejected(rejection) => Failure::Rejected(rejection.with_maybe_sent()),
+            Failure::Sent(error) => Failure::Unsure(MaybeSent::new(error)),
+            Failure::Unsent(mark) => Failure::Unsure(MaybeSent::new(mark.into_inner())),
+            Failure::Unsure(mark) => Failure::Unsure(mark),
+        })
+    }
 }
 
 impl fmt::Display for Error {

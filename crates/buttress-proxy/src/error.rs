@@ -195,6 +195,11 @@ impl Cause for Error {
     fn cause(&self) -> Option<&(dyn StdError + 'static)> {
         Some(self)
     }
+
+    fn maybe_sent(mut self) -> Self {
+        self.0.source = self.0.source.map(Cause::maybe_sent);
+        self
+    }
 }
 
 impl FromRejection for Error {

@@ -262,6 +262,7 @@ async fn a_request_beyond_the_allowed_connections_is_refused_and_takes_no_place(
     assert!(rejection.kind == RejectionKind::Overloaded && rejection.elsewhere);
     assert!(error.nothing_sent());
     assert_eq!(error.to_string(), "overloaded by `connections`");
+    assert!(error.maybe_sent().rejection().is_some_and(|refusal| refusal.maybe_sent));
 
     assert_eq!(text(first).await, "ok");
     ok(&proxy).await;
@@ -515,6 +516,9 @@ async fn nobody_listening_is_a_connect_error_and_nothing_was_sent() {
     assert_eq!(cause.kind(), std::io::ErrorKind::ConnectionRefused);
     assert_eq!(error.upstream().unwrap().to_string(), nobody.to_string());
     assert!(!error.to_string().contains("127.0.0.1"), "the text may be shown to a client: {error}");
+    let unsure = error.maybe_sent();
+    assert!(!unsure.nothing_sent(), "another attempt may have been carried out");
+    assert_eq!((unsure.kind(), unsure.upstream()), (ErrorKind::Connect, Some(proxy.upstream())));
     assert_eq!(proxy.connections().open, 0);
 }
 

@@ -78,6 +78,10 @@ async fn the_adapter_says_that_nothing_was_sent_where_no_connection_was_made() {
     assert!(error.nothing_sent(), "{error:?}");
     assert!(error.reqwest().is_some_and(|error| error.is_connect()), "{error:?}");
     assert!(error.rejection().is_none());
+
+    let unsure = error.maybe_sent();
+    assert!(!unsure.nothing_sent(), "another attempt may have been carried out: {unsure:?}");
+    assert!(unsure.reqwest().is_some_and(|error| error.is_connect()), "{unsure:?}");
 }
 
 #[tokio::test]
@@ -92,6 +96,7 @@ async fn the_adapters_error_has_a_place_for_a_refusal() {
 
     assert_eq!(refused.rejection().map(|refusal| refusal.kind), Some(RejectionKind::RateLimited));
     assert!(refused.reqwest().is_none() && !refused.nothing_sent());
+    assert!(refused.maybe_sent().rejection().is_some_and(|refusal| refusal.maybe_sent));
 }
 
 #[tokio::test]
