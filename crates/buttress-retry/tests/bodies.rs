@@ -206,6 +206,58 @@ async fn a_call_that_is_dropped_while_it_waits_gives_its_memory_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_body_that_turns_out_empty_is_sent_as_often_as_any_other() {
+    // As hyper does: a body that is at its end is not read.
+    let upstream = tower::service_fn(|request: Request<ReplayBody<ScriptedBody>>| async move {
+        let body = request.into_body();
+        if !body.is_end_stream() {
+            body.collect().await?;
+        }
+        Ok::<_, BoxError>(answer(503))
+    });
+    let told = Told::default();
+    let body = ScriptedBody::new().chunked();
+    assert!(!body.is_end_stream(), "nobody knows yet");
+
+    layer().observe(told.observer()).layer(upstream).oneshot(upload(body)).await.unwrap();
+
+    assert_eq!(told.lines(), ["attempt 2 in 0ns", "attempt 3 in 0ns", "attempts after 3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_is_given_back_though_a_former_attempt_still_holds_its_body() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    for attempts in [2, 3] {
+        let (held, turn) = (std::sync::Mutex::new(Vec::new()), AtomicUsize::new(0));
+        let upstream = std::sync::Arc::new((held, turn));
+        let state = upstream.clone();
+        let upstream = tower::service_fn(move |request: Request<ReplayBody<ScriptedBody>>| {
+            let state = state.clone();
+            async move {
+                if state.1.fetch_add(1, Ordering::SeqCst) > 0 {
+                    return Ok(answer(200)); // and leaves the body unread
+                }
+                // As the task of a connection may.
+                let mut body = request.into_body();
+                while let Some(frame) = body.frame().await {
+                    frame?;
+                }
+                state.0.lock().unwrap().push(body);
+                Err::<_, BoxError>("reset".into())
+            }
+        });
+        let pool = ReplayPool::new(1000);
+        let layer = layer().attempts(attempts).replay_pool(pool.clone());
+        let body = ScriptedBody::new().data("a ").data("body").trailers(trailers());
+
+        assert_eq!(layer.layer(upstream).oneshot(upload(body)).await.unwrap().status(), 200);
+
+        assert_eq!(pool.used(), 0, "{attempts} attempts");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_early_answer_is_the_last_one() {
     let told = Told::default();
     let layer = layer().observe(told.observer());

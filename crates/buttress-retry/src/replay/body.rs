@@ -147,11 +147,12 @@ impl<B> Keep<B> {
 
     /// Waits until the present attempt has given back what it has of the body.
     pub(crate) fn poll_back(&self, cx: &Context<'_>) -> Poll<()> {
+        let waker = cx.waker().clone();
         let mut tape = self.0.tape();
         if !matches!(tape.rest, Rest::InUse) {
             return Poll::Ready(());
         }
-        let former = tape.waker.replace(cx.waker().clone());
+        let former = tape.waker.replace(waker);
         drop(tape);
         drop(former);
         Poll::Pending
@@ -166,8 +167,9 @@ impl<B> Keep<B> {
         tape.turn += 1;
         tape.played = 0;
         tape.played_trailers = false;
-        tape.all_sent = false;
-        tape.left = false;
+        // Who sees at once that there is nothing to read does not read.
+        let is_empty = tape.frames.len() == 0 && tape.trailers.is_none() && matches!(tape.rest, Rest::None);
+        (tape.all_sent, tape.left) = (is_empty, is_empty);
         let turn = tape.turn;
         drop(tape);
         let kept = self.0.clone();
@@ -179,13 +181,9 @@ impl<B> Drop for Keep<B> {
     fn drop(&mut self) {
         let mut tape = self.0.tape();
         tape.keep = false;
-        // The present attempt may still have to read the others.
-        let played = mem::take(&mut tape.played);
-        let read = tape.frames.pop_many(played);
-        let trailers = if tape.played_trailers { tape.trailers.take() } else { None };
-        self.0.give_back(&mut tape, read.bytes() + trailers.as_ref().map_or(0, length));
+        let gone = self.0.let_go(&mut tape);
         drop(tape);
-        drop((read, trailers));
+        drop(gone);
     }
 }
 
@@ -198,6 +196,21 @@ impl<B> Kept<B> {
     fn give_back(&self, tape: &mut Tape<B>, bytes: usize) {
         tape.bytes -= bytes;
         self.pool.give_back(bytes);
+    }
+
+    /// Takes out what no attempt will read: nothing is kept any more. The tape itself may be held for longer than the call, by
+    /// a former attempt. To be dropped outside the lock.
+    fn let_go(&self, tape: &mut Tape<B>) -> (Frames, Option<HeaderMap>, Rest<B>) {
+        // The present attempt may still have to read what it has not yet, unless it is gone.
+        let played = mem::take(&mut tape.played);
+        let read = if tape.left { mem::take(&mut tape.frames) } else { tape.frames.pop_many(played) };
+        let trailers = if tape.left || tape.played_trailers { tape.trailers.take() } else { None };
+        let rest = match tape.rest {
+            Rest::Here(_) if tape.left => mem::replace(&mut tape.rest, Rest::None),
+            _ => Rest::None,
+        };
+        self.give_back(tape, read.bytes() + trailers.as_ref().map_or(0, length));
+        (read, trailers, rest)
     }
 
     /// Keeps a frame that is being handed out, unless that would be too much. Gives back what is to be dropped outside the
@@ -414,12 +427,17 @@ impl<B> Drop for Player<B> {
         }
         let mut tape = self.kept.tape();
         tape.left |= tape.turn == self.turn;
-        let Some(body) = self.rest.take() else { return };
-        let back = if tape.keep && !tape.too_much { Rest::Here(body) } else { Rest::None };
-        let former = mem::replace(&mut tape.rest, back);
-        let waker = tape.waker.take();
+        let (mut dropped, mut waker) = (None, None);
+        if let Some(body) = self.rest.take() {
+            let keeps = tape.keep && !tape.too_much;
+            let (back, rest) = if keeps { (Rest::Here(body), None) } else { (Rest::None, Some(body)) };
+            tape.rest = back;
+            dropped = rest;
+            waker = tape.waker.take();
+        }
+        let gone = (!tape.keep && tape.left).then(|| self.kept.let_go(&mut tape));
         drop(tape);
-        drop(former);
+        drop((dropped, gone));
         waker.inspect(Waker::wake_by_ref);
     }
 }
