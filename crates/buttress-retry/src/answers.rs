@@ -33,15 +33,19 @@ pub struct Answers {
 impl Default for Answers {
     fn default() -> Self {
         Self { statuses: [0; 16], codes: 0 }
-            .with_statuses([408_u16, 429, 500, 502, 503, 504])
-            .with_codes([8, 14])
+            .with_statuses("retry", [408_u16, 429, 500, 502, 503, 504])
+            .with_codes("retry", [8, 14])
     }
 }
 
 #[cfg(feature = "http")]
 impl Answers {
     #[track_caller]
-    pub(crate) fn with_statuses<T>(mut self, statuses: impl IntoIterator<Item = T>) -> Self
+    pub(crate) fn with_statuses<T>(
+        mut self,
+        layer: &'static str,
+        statuses: impl IntoIterator<Item = T>,
+    ) -> Self
     where
         T: TryInto<StatusCode> + std::fmt::Debug,
     {
@@ -51,7 +55,7 @@ impl Answers {
             let number = status.try_into().map_or(0, |status| status.as_u16());
             if number < 400 {
                 let rule = "must be statuses of failure, 400 to 999";
-                panic!("{}", SettingError::new("retry", "on_status", format_args!("{given}"), rule));
+                panic!("{}", SettingError::new(layer, "on_status", format_args!("{given}"), rule));
             }
             self.statuses[usize::from(number) / 64] |= 1 << (number % 64);
         }
@@ -59,15 +63,15 @@ impl Answers {
     }
 
     #[track_caller]
-    pub(crate) fn with_codes<T: Into<i32>>(mut self, codes: impl IntoIterator<Item = T>) -> Self {
+    pub(crate) fn with_codes<T>(mut self, layer: &'static str, codes: impl IntoIterator<Item = T>) -> Self
+    where
+        T: Into<i32>,
+    {
         self.codes = 0;
         for code in codes {
             let code = code.into();
             if !(1..=16).contains(&code) {
-                panic!(
-                    "{}",
-                    SettingError::new("retry", "on_grpc", code, "must be codes of failure, 1 to 16")
-                );
+                panic!("{}", SettingError::new(layer, "on_grpc", code, "must be codes of failure, 1 to 16"));
             }
             self.codes |= 1 << code;
         }

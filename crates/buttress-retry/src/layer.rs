@@ -241,7 +241,8 @@ impl<R, C, T, O> RetryLayer<R, C, T, O> {
 
     /// Says that something below chooses among several endpoints, a balancer say. A call that one endpoint's breaker or
     /// limit refused, and that may be tried elsewhere ([`Rejection::elsewhere`](buttress_core::Rejection)), is then tried
-    /// again at once, and at no cost to the budget: no service has seen it. It counts as an attempt.
+    /// again at once, and at no cost to the budget: no service has seen it. It counts as an attempt. Where one has (a layer
+    /// below made an attempt before it was refused), it takes from the budget, and may not go where it must not be repeated.
     ///
     /// Each attempt then also says where it goes ([`Facts::chose`](buttress_core::Facts::chose)), so that the next one knows
     /// ([`Facts::tried`](buttress_core::Facts)), whether it failed with an answer, with an error or by time. That costs each
@@ -313,7 +314,7 @@ impl<T, O> RetryLayer<Http, Answers, T, O> {
     where
         S: TryInto<StatusCode> + fmt::Debug,
     {
-        self.classify = self.classify.with_statuses(statuses);
+        self.classify = self.classify.with_statuses("retry", statuses);
         self
     }
 
@@ -324,7 +325,7 @@ impl<T, O> RetryLayer<Http, Answers, T, O> {
     /// When one is not from 1 to 16.
     #[track_caller]
     pub fn on_grpc<N: Into<i32>>(mut self, codes: impl IntoIterator<Item = N>) -> Self {
-        self.classify = self.classify.with_codes(codes);
+        self.classify = self.classify.with_codes("retry", codes);
         self
     }
 }
@@ -361,7 +362,7 @@ impl<C, T, O> RetryLayer<Http, C, T, O> {
     where
         N: TryInto<HeaderName> + fmt::Debug,
     {
-        self.repeat.attempt_header = Some(field("attempt_header", name));
+        self.repeat.attempt_header = Some(field("retry", "attempt_header", name));
         self
     }
 
@@ -377,20 +378,21 @@ impl<C, T, O> RetryLayer<Http, C, T, O> {
     where
         N: TryInto<HeaderName> + fmt::Debug,
     {
-        self.repeat.no_retry_header = Some(field("no_retry_header", name));
+        self.repeat.no_retry_header = Some(field("retry", "no_retry_header", name));
         self
     }
 }
 
 #[cfg(feature = "http")]
 #[track_caller]
-fn field<N>(setting: &'static str, name: N) -> HeaderName
+pub(crate) fn field<N>(layer: &'static str, setting: &'static str, name: N) -> HeaderName
 where
     N: TryInto<HeaderName> + fmt::Debug,
 {
     let given = format!("{name:?}");
     let Ok(name) = name.try_into() else {
-        panic!("{}", bad(setting, format_args!("{given}"), "must be the name of a field"));
+        let rule = "must be the name of a field";
+        panic!("{}", SettingError::new(layer, setting, format_args!("{given}"), rule));
     };
     name
 }
@@ -428,9 +430,10 @@ where
 
     fn wrap(&self, inner: S) -> Self::Service {
         let Self { settings, repeat, classify, per_try, overall } = self;
-        let inner = per_try.within(inner, settings.per_try, &settings.watch);
+        let Watch { clock, name, .. } = &settings.watch;
+        let inner = per_try.within(inner, settings.per_try, clock, name.as_ref());
         let retry = Retry::new(inner, settings.clone(), repeat.clone(), classify.clone());
-        overall.within(retry, settings.overall, &settings.watch)
+        overall.within(retry, settings.overall, clock, name.as_ref())
     }
 }
 

@@ -1,11 +1,9 @@
-//! Timeouts of `buttress-timeout`, below the retries and above them.
+//! Timeouts of `buttress-timeout`, below the attempts of a call and above them.
 
 use std::time::Duration;
 
-use buttress_core::Wrap;
+use buttress_core::{Clock, Name, Wrap};
 use buttress_timeout::{Timeout, TimeoutLayer};
-
-use crate::layer::Watch;
 
 /// No timeout: the service stays as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,15 +22,13 @@ pub trait Within<S>: sealed::Sealed {
     type Service;
 
     #[doc(hidden)]
-    #[expect(private_interfaces, reason = "it is sealed")]
-    fn within(&self, inner: S, limit: Duration, watch: &Watch) -> Self::Service;
+    fn within(&self, inner: S, limit: Duration, clock: &Clock, name: Option<&Name>) -> Self::Service;
 }
 
 impl<S> Within<S> for NoTimeout {
     type Service = S;
 
-    #[expect(private_interfaces, reason = "it is sealed")]
-    fn within(&self, inner: S, _: Duration, _: &Watch) -> S {
+    fn within(&self, inner: S, _: Duration, _: &Clock, _: Option<&Name>) -> S {
         inner
     }
 }
@@ -40,10 +36,9 @@ impl<S> Within<S> for NoTimeout {
 impl<S> Within<S> for WithTimeout {
     type Service = Timeout<S>;
 
-    #[expect(private_interfaces, reason = "it is sealed")]
-    fn within(&self, inner: S, limit: Duration, watch: &Watch) -> Timeout<S> {
-        let layer = TimeoutLayer::head(limit).clock(watch.clock.clone());
-        let layer = match &watch.name {
+    fn within(&self, inner: S, limit: Duration, clock: &Clock, name: Option<&Name>) -> Timeout<S> {
+        let layer = TimeoutLayer::head(limit).clock(clock.clone());
+        let layer = match name {
             Some(name) => layer.named(name.clone()),
             None => layer,
         };

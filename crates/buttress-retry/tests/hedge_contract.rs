@@ -18,6 +18,8 @@ fn hedged() -> HedgeLayer<Cloning<fn(&u32) -> bool>, ByCause> {
 fn a_fixed_delay_keeps_the_contract() {
     contract(|| hedged().delay(MINUTE));
     contract(|| hedged().delay(MINUTE).strict());
+    contract(|| hedged().delay(MINUTE).overall(2 * MINUTE));
+    contract(|| hedged().delay(MINUTE).overall(2 * MINUTE).strict());
 }
 
 #[test]
@@ -57,6 +59,7 @@ fn closures_may_panic() {
     .refuses("something to go by for a fixed delay", || hedged().delay(MINUTE).until_known(MINUTE))
     .refuses("no hedges", || hedged().at_most(0))
     .refuses("hedges without end", || hedged().at_most(u32::MAX))
+    .refuses("no time for a call", || hedged().overall(Duration::ZERO))
     .run();
 }
 
@@ -100,8 +103,20 @@ mod http {
     fn hedges_of_requests_keep_the_contract_at_the_price_of_a_clone_of_the_extensions() {
         // The suite's requests have no fields, and carry one extension: its box, the map and the value. The fourth is the
         // body that `bare` makes.
-        Contract::http(|| bare(HedgeLayer::after(MINUTE))).allocations(4).run();
+        Contract::http(|| bare(HedgeLayer::after(MINUTE)))
+            .allocations(4)
+            .refuses("a status of success", || HedgeLayer::after(MINUTE).on_status([200_u16]))
+            .refuses("no gRPC code", || HedgeLayer::after(MINUTE).on_grpc([17]))
+            .refuses("a field that is none", || HedgeLayer::after(MINUTE).attempt_header("an attempt"))
+            .run();
         Contract::http(|| bare(HedgeLayer::after_quantile(0.95).strict())).allocations(4).run();
+    }
+
+    #[test]
+    fn a_field_that_is_none_is_refused_with_its_layer() {
+        let payload = std::panic::catch_unwind(|| drop(HedgeLayer::after(MINUTE).no_retry_header("")));
+        let message = payload.expect_err("it is refused").downcast::<String>().expect("a message");
+        assert_eq!(*message, "hedge with `no_retry_header` = \"\": must be the name of a field");
     }
 
     #[test]

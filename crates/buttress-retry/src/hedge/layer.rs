@@ -6,10 +6,11 @@ use buttress_core::{ByCause, Clock, Name, OnCall, Strict, Wrap};
 use tower_layer::Layer;
 
 #[cfg(feature = "http")]
-use crate::ReplayPool;
+use {crate::ReplayPool, crate::layer::field, http::HeaderName, http::StatusCode};
 
 use super::delay::{Delay, Moving, MovingTerms};
 use super::handle::Tally;
+use crate::within::{NoTimeout, WithTimeout, Within};
 use crate::{Answers, Budget, Cloning, Hedge, HedgeEvent, HedgeHandle, Http, Replaying, SettingError};
 
 /// Makes another attempt of a call that takes long, while the first goes on, and gives the answer that comes first.
@@ -39,8 +40,10 @@ use crate::{Answers, Budget, Cloning, Hedge, HedgeEvent, HedgeHandle, Http, Repl
 /// - The first answer that is no failure is given. The other attempts are dropped: layers below see them cancelled, and no
 ///   breaker or latency counts them.
 /// - When an attempt fails and is worth another, that one is made at once, or when the answer asks for it (`Retry-After`,
-///   gRPC pushback). While other attempts go on, a failure is not the answer; when all have failed, the last one is.
-/// - There is no hedge after the deadline, and none when the budget is spent: then the call goes on as it is.
+///   gRPC pushback). While other attempts go on, a failure is not the answer; when all have failed, the last one is, but
+///   for a refusal of ours, or proof that its attempt was not carried out, where another may have been.
+/// - There is no hedge after the deadline, and none when the budget is spent: then the call goes on as it is. One that gets
+///   ready inside its call ([`OnCall`]) is not asked again whether it is late; whoever holds the deadline ends the call.
 ///
 /// The layer is its own builder. It holds the budget, the latencies and the counts: a clone shares them, and so do all
 /// services that it makes. The steps that change the delay begin new latencies.
@@ -52,9 +55,13 @@ use crate::{Answers, Budget, Cloning, Hedge, HedgeEvent, HedgeHandle, Http, Repl
 /// | `elsewhere` | no | most often nothing below chooses among endpoints |
 /// | `min_samples` | 100 in the last 10 s | fewer say little of a high quantile |
 /// | `until_known` | no hedge | what a call takes is known to you alone |
+/// | `overall` | none, besides the deadline in a request's `Facts` | how long a call may take is known to you alone |
 /// | `classify` | [`Answers`] for HTTP, [`ByCause`] for others | as a retry layer |
+/// | `attempt_header`, `no_retry_header` | none | no standard names them |
 /// | `replay_limit`, `replay_pool` | 64 KiB for each request, 64 MiB for all | as a retry layer |
 /// | `clock` | [`Clock::default`] | |
+///
+/// `on_status`, `on_grpc`, the fields and `replay_…` are there for HTTP (feature `http`).
 ///
 /// A call that has to wait registers a timer; one that is answered at once does not. A hedge allocates; a call without one
 /// allocates nothing but what it takes to send its request again (over HTTP, a copy of its head).
@@ -63,10 +70,11 @@ use crate::{Answers, Budget, Cloning, Hedge, HedgeEvent, HedgeHandle, Http, Repl
 /// withdraw from a budget, which they may share (see [`Budget::without_deposits`]).
 #[derive(Clone)]
 #[must_use = "a layer does nothing until it wraps a service"]
-pub struct HedgeLayer<R = Http, C = Answers> {
+pub struct HedgeLayer<R = Http, C = Answers, O = NoTimeout> {
     settings: Settings,
     repeat: R,
     classify: C,
+    overall: O,
 }
 
 #[derive(Clone)]
@@ -75,6 +83,7 @@ pub(crate) struct Settings {
     pub(crate) delay: Arc<Delay>,
     pub(crate) budget: Budget,
     pub(crate) elsewhere: bool,
+    pub(crate) overall: Duration,
     pub(crate) tally: Arc<Tally>,
     pub(crate) watch: Watch,
 }
@@ -166,12 +175,15 @@ impl<R, C> HedgeLayer<R, C> {
             delay: Arc::new(delay),
             budget: Budget::ratio(0.05).min_per_second(1),
             elsewhere: false,
+            overall: Duration::MAX,
             tally: Arc::default(),
             watch: Watch { clock: Clock::default(), name: None, observer: None },
         };
-        Self { settings, repeat, classify }
+        Self { settings, repeat, classify, overall: NoTimeout }
     }
+}
 
+impl<R, C, O> HedgeLayer<R, C, O> {
     /// Hedges calls that take longer than `delay`; each further hedge follows after another `delay`.
     ///
     /// # Panics
@@ -257,8 +269,29 @@ impl<R, C> HedgeLayer<R, C> {
     }
 
     /// Judges by `classify` which results are failures, and so not the answer while other attempts go on.
-    pub fn classify<C2>(self, classify: C2) -> HedgeLayer<R, C2> {
-        HedgeLayer { settings: self.settings, repeat: self.repeat, classify }
+    pub fn classify<C2>(self, classify: C2) -> HedgeLayer<R, C2, O> {
+        let Self { settings, repeat, overall, .. } = self;
+        HedgeLayer { settings, repeat, classify, overall }
+    }
+
+    /// Ends the call after `limit`, all attempts together, at the head of the answer; and begins no hedge after it, nor waits
+    /// for one that an answer puts off past it.
+    ///
+    /// This layer's service is wrapped into a [`Timeout`](buttress_timeout::Timeout), and so the error type must have a
+    /// place for a rejection. A deadline that a `DeadlineLayer` above has put into the request's
+    /// [`Facts`](buttress_core::Facts) is kept in any case.
+    ///
+    /// # Panics
+    ///
+    /// When `limit` is zero.
+    #[track_caller]
+    pub fn overall(mut self, limit: Duration) -> HedgeLayer<R, C, WithTimeout> {
+        if limit.is_zero() {
+            panic!("{}", bad("overall", limit, "must be longer than zero"));
+        }
+        self.settings.overall = limit;
+        let Self { settings, repeat, classify, .. } = self;
+        HedgeLayer { settings, repeat, classify, overall: WithTimeout }
     }
 
     /// Says that something below chooses among several endpoints, a balancer say. Each attempt then says where it goes
@@ -305,7 +338,68 @@ impl<R, C> HedgeLayer<R, C> {
 
 #[cfg(feature = "http")]
 #[cfg_attr(docsrs, doc(cfg(feature = "http")))]
-impl<C> HedgeLayer<Http, C> {
+impl<O> HedgeLayer<Http, Answers, O> {
+    /// Takes an answer with one of these statuses for a failure, and with no other: it brings the next attempt forward, and is
+    /// not the answer while another one goes on.
+    ///
+    /// # Panics
+    ///
+    /// When one is no status, or below 400.
+    #[track_caller]
+    pub fn on_status<S>(mut self, statuses: impl IntoIterator<Item = S>) -> Self
+    where
+        S: TryInto<StatusCode> + fmt::Debug,
+    {
+        self.classify = self.classify.with_statuses("hedge", statuses);
+        self
+    }
+
+    /// Takes a reply with one of these gRPC codes for a failure, and with no other: numbers, or `tonic::Code`s.
+    ///
+    /// # Panics
+    ///
+    /// When one is not from 1 to 16.
+    #[track_caller]
+    pub fn on_grpc<N: Into<i32>>(mut self, codes: impl IntoIterator<Item = N>) -> Self {
+        self.classify = self.classify.with_codes("hedge", codes);
+        self
+    }
+}
+
+#[cfg(feature = "http")]
+#[cfg_attr(docsrs, doc(cfg(feature = "http")))]
+impl<C, O> HedgeLayer<Http, C, O> {
+    /// Writes the number of the attempt into the field `name` of each hedge, from 2 on, so that a server that is hard pressed
+    /// can tell them apart. (gRPC requests have `grpc-previous-rpc-attempts` in any case.)
+    ///
+    /// # Panics
+    ///
+    /// When `name` is not the name of a field.
+    #[track_caller]
+    pub fn attempt_header<N>(mut self, name: N) -> Self
+    where
+        N: TryInto<HeaderName> + fmt::Debug,
+    {
+        self.repeat.attempt_header = Some(field("hedge", "attempt_header", name));
+        self
+    }
+
+    /// Makes no further attempt after an answer with the field `name`, and writes it (with the value 1) into the answer when
+    /// all attempts have failed, so that clients further up do not try again. Inside the process
+    /// [`NoRetry`](buttress_http::field::NoRetry) does that without a field.
+    ///
+    /// # Panics
+    ///
+    /// When `name` is not the name of a field.
+    #[track_caller]
+    pub fn no_retry_header<N>(mut self, name: N) -> Self
+    where
+        N: TryInto<HeaderName> + fmt::Debug,
+    {
+        self.repeat.no_retry_header = Some(field("hedge", "no_retry_header", name));
+        self
+    }
+
     /// Keeps up to `bytes` of a request's body, to send it again. A longer one goes out once. With 0 only requests without
     /// a body are hedged.
     pub fn replay_limit(mut self, bytes: usize) -> Self {
@@ -348,16 +442,27 @@ fn moving(quantile: f64) -> Delay {
     Delay::Moving(Moving::new(MovingTerms { quantile, min_samples: 100, until_known: None }))
 }
 
-impl<S: Clone, R: Clone, C: Clone> Wrap<S> for HedgeLayer<R, C> {
-    type Service = Hedge<S, R, C>;
+impl<S, R, C, O> Wrap<S> for HedgeLayer<R, C, O>
+where
+    S: Clone,
+    R: Clone,
+    C: Clone,
+    O: Within<Hedge<S, R, C>>,
+{
+    type Service = <O as Within<Hedge<S, R, C>>>::Service;
 
     fn wrap(&self, inner: S) -> Self::Service {
-        Hedge::new(inner, self.settings.clone(), self.repeat.clone(), self.classify.clone())
+        let Self { settings, repeat, classify, overall } = self;
+        let hedge = Hedge::new(inner, settings.clone(), repeat.clone(), classify.clone());
+        overall.within(hedge, settings.overall, &settings.watch.clock, settings.watch.name.as_ref())
     }
 }
 
-impl<S: Clone, R: Clone, C: Clone> Layer<S> for HedgeLayer<R, C> {
-    type Service = Hedge<OnCall<S>, R, C>;
+impl<S, R, C, O> Layer<S> for HedgeLayer<R, C, O>
+where
+    Self: Wrap<OnCall<S>>,
+{
+    type Service = <Self as Wrap<OnCall<S>>>::Service;
 
     fn layer(&self, inner: S) -> Self::Service {
         self.wrap(OnCall::new(inner))
@@ -371,6 +476,7 @@ impl fmt::Debug for Settings {
             .field("at_most", &self.at_most)
             .field("delay", &self.delay)
             .field("budget", &self.budget)
+            .field("overall", &self.overall)
             .field("elsewhere", &self.elsewhere)
             .field("clock", &self.watch.clock)
             .field("observed", &self.watch.observer.is_some())
@@ -378,7 +484,7 @@ impl fmt::Debug for Settings {
     }
 }
 
-impl<R: fmt::Debug, C: fmt::Debug> fmt::Debug for HedgeLayer<R, C> {
+impl<R: fmt::Debug, C: fmt::Debug, O> fmt::Debug for HedgeLayer<R, C, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HedgeLayer")
             .field("settings", &self.settings)

@@ -32,6 +32,7 @@ pub(crate) struct Core<S, R, C> {
 impl<S: Clone, R, C> Core<S, R, C> {
     /// An instance for one hedge; it is not ready.
     pub(crate) fn instance(&self) -> S {
+        // Cloned under the lock, since `S` need not be `Sync`: a `clone` that waits for another call would wait for ever.
         self.seed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -77,14 +78,15 @@ where
     }
 
     fn call(&mut self, req: Req) -> Self::Future {
-        let Settings { budget, tally, watch, elsewhere, .. } = &self.core.settings;
+        let Settings { budget, tally, watch, elsewhere, overall, .. } = &self.core.settings;
         let now = watch.clock.now();
-        let (req, terms) = self.core.repeat.begin(req, true, *elsewhere);
+        let (req, mut terms) = self.core.repeat.begin(req, true, *elsewhere);
         count(&tally.calls);
         // What a layer above tries again is no original.
         if terms.attempt <= 1 {
             budget.deposit(now);
         }
+        terms.deadline = terms.deadline.min(now + *overall);
         HedgeFuture::new(self.inner.call(req), Call::new(self.core.clone(), terms, now))
     }
 }
