@@ -30,6 +30,8 @@ where
     state: State<S, <R as Repeat<Req>>::Sent, S::Future, S::Response, S::Error>,
     /// `None` once the call is over.
     call: Option<Call<S, R, C, <R as Again<Req>>::Spare>>,
+    /// The error of the last attempt that may have been carried out.
+    before: Option<Box<S::Error>>,
 }
 
 #[pin_project(project = StateProj)]
@@ -86,10 +88,14 @@ pub(crate) struct Call<S, R, C, K> {
     tried: Option<buttress_core::EndpointId>,
     /// Whether the budget is asked when the next attempt is made.
     owes: bool,
+    /// Whether an attempt may have been carried out. What ends the call then is proof of itself alone.
+    unsure: bool,
 }
 
 /// How many attempts are made in one poll, where none of them waits, before other tasks have their turn.
-const MOST_AT_ONCE: u32 = 32;
+pub(crate) const MOST_AT_ONCE: u32 = 32;
+
+const DONE: &str = "polled after it was ready";
 
 /// How long a body that a lost attempt still has is waited for.
 pub(crate) const GRACE: Duration = Duration::from_millis(100);
@@ -115,6 +121,7 @@ impl<S, R, C, K> Call<S, R, C, K> {
             waited: Duration::ZERO,
             tried: None,
             owes: false,
+            unsure: false,
         }
     }
 
@@ -140,6 +147,11 @@ impl<S, R, C, K> Call<S, R, C, K> {
             Ok(delay) => Next::Again(delay),
             Err(reason) => {
                 self.give_up(reason, result);
+                // That one attempt was not processed is no proof for a layer above, which sees no other.
+                let is_proof = outcome.unprocessed && !matches!(outcome.kind, OutcomeKind::Rejected(_));
+                if let (Ok(res), true) = (result, is_proof && self.unsure) {
+                    self.core.repeat.mark(res);
+                }
                 Next::Over
             }
         }
@@ -192,6 +204,7 @@ impl<S, R, C, K> Call<S, R, C, K> {
             body,
             attempts_left: self.spare.is_ok() && self.attempt < settings.attempts,
         };
+        self.unsure |= !failed.unprocessed;
         failed.rule()?;
         // From here on a lost attempt reads nothing more that the next one has to read, unless it is at it: then the budget
         // is asked when it has given that back, and may have found it too much.
@@ -200,7 +213,7 @@ impl<S, R, C, K> Call<S, R, C, K> {
 
         let now = settings.watch.clock.now();
         let delay = if refusal.is_some() {
-            // Others have not been asked yet.
+            // Others have not been asked yet, and where no service has seen the call, it is no load.
             let pace = Pace {
                 backoff: Duration::ZERO,
                 random: None,
@@ -208,7 +221,11 @@ impl<S, R, C, K> Call<S, R, C, K> {
                 now,
                 deadline: self.deadline,
             };
-            pace.delay(Asked::Nothing)?
+            let delay = pace.delay(Asked::Nothing)?;
+            if !failed.unprocessed && !settings.budget.withdraw(now) {
+                return Err(Skip::Budget);
+            }
+            delay
         } else {
             let asked = match (note.pushback, outcome.retry_after) {
                 (Some(wait), _) => Asked::Pushback(wait),
@@ -284,9 +301,8 @@ impl<S, R, C, K> Call<S, R, C, K> {
         R: Again<Req, Spare = K>,
     {
         let sent = self.make::<Req>();
-        match sent {
-            Ok(_) => count(&self.core.settings.tally.retries),
-            Err(_) => self.attempt -= 1,
+        if sent.is_err() {
+            self.attempt -= 1;
         }
         sent
     }
@@ -314,11 +330,9 @@ impl<S, R, C, K> Call<S, R, C, K> {
             tried: self.tried.take(),
             last: self.attempt >= settings.attempts,
         };
-        let spare = std::mem::replace(&mut self.spare, Err(Skip::Attempts))?;
+        let spare = std::mem::replace(&mut self.spare, Err(Skip::BodyUnfinished))?;
         let (sent, spare) = repeat.again(spare, stamp).ok_or(Skip::BodyUnfinished)?;
-        if let Some(spare) = spare {
-            self.spare = Ok(spare);
-        }
+        self.spare = spare.ok_or(if stamp.last { Skip::Attempts } else { Skip::BodyTooLarge });
         Ok(sent)
     }
 }
@@ -329,7 +343,26 @@ where
     S: Service<<R as Repeat<Req>>::Sent>,
 {
     pub(crate) const fn new(future: S::Future, call: Call<S, R, C, <R as Again<Req>>::Spare>) -> Self {
-        Self { state: State::Called { future }, call: Some(call) }
+        Self { state: State::Called { future }, call: Some(call), before: None }
+    }
+
+    /// The result of the call. What was kept of the body goes now, and not with this future.
+    fn end(self: Pin<&mut Self>, result: Result<S::Response, S::Error>) -> Result<S::Response, S::Error>
+    where
+        R: Reads<S::Response>,
+        S::Error: Cause,
+    {
+        let mut this = self.project();
+        this.state.set(State::Over);
+        let call = this.call.take().expect(DONE);
+        match result {
+            result if !call.unsure => result,
+            Ok(mut res) => {
+                call.core.repeat.doubt(&mut res);
+                Ok(res)
+            }
+            Err(error) => Err(proof::without(error, this.before.take())),
+        }
     }
 }
 
@@ -342,11 +375,10 @@ where
 {
     type Output = Result<S::Response, S::Error>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        const DONE: &str = "polled after it was ready";
-        let mut this = self.project();
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut made = 0;
         loop {
+            let mut this = self.as_mut().project();
             let mut result = match this.state.as_mut().project() {
                 StateProj::Called { future } => ready!(future.poll(cx)),
                 StateProj::Waiting { wait } => {
@@ -374,9 +406,7 @@ where
                         Err(reason) => {
                             let mut kept = kept.expect("what was answered has been stopped");
                             call.give_up(reason, &mut kept);
-                            *this.call = None;
-                            this.state.set(State::Over);
-                            return Poll::Ready(kept);
+                            return Poll::Ready(self.end(kept));
                         }
                     };
                     // The instance may need what the answer holds.
@@ -388,21 +418,24 @@ where
                 StateProj::Readying { call: attempt } => {
                     let is_ready = ready!(attempt.instance.poll_ready(cx));
                     let call = this.call.as_mut().expect(DONE);
-                    let late = if call.is_late() { attempt.error.take() } else { None };
-                    match (is_ready, late) {
-                        (_, Some(error)) => {
-                            call.attempt -= 1;
-                            call.skipped(Skip::Deadline);
-                            *this.call = None;
-                            this.state.set(State::Over);
-                            return Poll::Ready(Err(error));
-                        }
-                        (Ok(()), None) => {
+                    if call.is_late()
+                        && let Some(error) = attempt.error.take()
+                    {
+                        call.attempt -= 1;
+                        call.skipped(Skip::Deadline);
+                        return Poll::Ready(self.end(Err(error)));
+                    }
+                    count(&call.core.settings.tally.retries);
+                    if let Some(error) = attempt.error.take().filter(|error| !proof::is_in(error)) {
+                        *this.before = Some(Box::new(error));
+                    }
+                    match is_ready {
+                        Ok(()) => {
                             let future = attempt.instance.call(attempt.request.take().expect(DONE));
                             this.state.set(State::Called { future });
                             continue;
                         }
-                        (Err(error), None) => Err(error),
+                        Err(error) => Err(error),
                     }
                 }
                 StateProj::Over => panic!("{DONE}"),
@@ -410,12 +443,7 @@ where
 
             let call = this.call.as_mut().expect(DONE);
             match call.judge::<Req, _, _>(&mut result) {
-                Next::Over => {
-                    // What was kept of the body goes now, and not with this future.
-                    *this.call = None;
-                    this.state.set(State::Over);
-                    return Poll::Ready(result);
-                }
+                Next::Over => return Poll::Ready(self.end(result)),
                 Next::Again(delay) => {
                     let clock = &call.core.settings.watch.clock;
                     let sleep = clock.sleep(delay);

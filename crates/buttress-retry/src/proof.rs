@@ -1,10 +1,28 @@
 //! Proof, in an error, that the service did not begin to work on a request.
 
-use buttress_core::Cause;
+use buttress_core::{Cause, Outcome};
 
 /// Whether nothing was sent, or what was sent was refused unread.
 pub(crate) fn nothing_processed<E: Cause>(error: &E) -> bool {
     error.nothing_sent() || over_http2::refused(error.cause())
+}
+
+/// Whether a layer above takes `error` for proof that the service did not begin to work on the call.
+pub(crate) fn is_in<E: Cause>(error: &E) -> bool {
+    nothing_processed(error) || Outcome::of_error(error).unprocessed
+}
+
+/// The error of a call whose attempts before may have been carried out: no layer above takes it for proof of the whole. Where
+/// `E` has no place for such a mark it is the one `before`, which is none.
+pub(crate) fn without<E: Cause>(error: E, before: Option<Box<E>>) -> E {
+    if !is_in(&error) {
+        return error;
+    }
+    let error = error.maybe_sent();
+    match before {
+        Some(before) if is_in(&error) => *before,
+        _ => error,
+    }
 }
 
 #[cfg(feature = "http")]

@@ -37,6 +37,7 @@ pub(crate) struct Core<S, R, C> {
 impl<S: Clone, R, C> Core<S, R, C> {
     /// An instance for one attempt; it is not ready.
     pub(crate) fn instance(&self) -> S {
+        // Cloned under the lock, since `S` need not be `Sync`: a `clone` that waits for another call would wait for ever.
         self.seed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -122,6 +122,24 @@ fn a_bare_get_takes_nothing() {
 }
 
 #[test]
+fn a_path_of_its_own_that_nobody_has_cloned_before_takes_one() {
+    let of = |uri: &'static str| {
+        move || {
+            let mut request = get();
+            *request.uri_mut() = http::Uri::try_from(uri.to_owned()).unwrap();
+            request
+        }
+    };
+
+    assert_eq!(taken(&layer(), of("/a/path?and=more")), 1);
+    assert_eq!(
+        taken(&layer(), of("http://upstream.test/a/path?and=more")),
+        0,
+        "its parts share their memory"
+    );
+}
+
+#[test]
 fn a_request_without_a_body_takes_a_clone_of_its_head_and_no_more() {
     let makes: [fn() -> Request<Full<Bytes>>; 3] =
         [|| fields(get()), || extended(get()), || extended(fields(get()))];
@@ -137,6 +155,53 @@ fn a_body_takes_one_more_which_its_attempts_share() {
     let make = || with_body(fields(get()));
 
     assert_eq!(taken(&layer(), make), clone_of_the_head(&make()) + 1);
+}
+
+#[test]
+fn a_body_in_several_frames_takes_a_list_as_well() {
+    use http_body::{Body, Frame};
+
+    /// So many frames of one byte.
+    struct Many(usize);
+
+    impl Body for Many {
+        type Data = Bytes;
+        type Error = BoxError;
+
+        fn poll_frame(
+            mut self: std::pin::Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            let Some(left) = self.0.checked_sub(1) else { return Poll::Ready(None) };
+            self.0 = left;
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"x")))))
+        }
+    }
+
+    /// What one call takes with a body of so many frames, when it may be tried so often.
+    fn of_frames(attempts: u32, frames: usize) -> u64 {
+        let read = tower::service_fn(|request: Request<_>| {
+            let body: ReplayBody<Many> = request.into_body();
+            let mut body = pin!(body);
+            while let Poll::Ready(Some(frame)) =
+                body.as_mut().poll_frame(&mut Context::from_waker(Waker::noop()))
+            {
+                drop(frame);
+            }
+            ready(Ok::<_, BoxError>(Response::new(())))
+        });
+        let mut service = layer().attempts(attempts).layer(read);
+        let request = Request::put("/").body(Many(frames)).unwrap();
+        let cx = &mut Context::from_waker(Waker::noop());
+        allocations(|| {
+            assert!(service.poll_ready(cx).is_ready());
+            assert!(pin!(service.call(request)).poll(cx).is_ready());
+        })
+    }
+
+    let more = |frames| of_frames(3, frames) - of_frames(1, frames);
+    assert_eq!([1, 2, 5].map(more), [1, 2, 2]);
+    assert_eq!(more(64), 1 + 5, "the list grows as one does: 4, 8, 16, 32, 64");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use buttress_core::{
     BoxError, Cause, Clock, EndpointId, Error, Facts, HasFacts, LiftErrorsLayer, ManualClock, NothingSent,
     Outcome, Rejection, RejectionKind, Timestamp,
 };
-use buttress_retry::{Backoff, Budget, Cloning, Jitter, Replay, RetryEvent, RetryLayer, Skip};
+use buttress_retry::{Backoff, Budget, Cloning, HedgeLayer, Jitter, Replay, RetryEvent, RetryLayer, Skip};
 use buttress_testkit::{StrictHandle, StrictService, Task, advance};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 
@@ -303,6 +303,39 @@ async fn a_request_of_ones_own_says_how_it_is_sent_again() {
 
     assert_eq!(commanded(Command { idempotent: false, ..COMMAND }).await.2, [Skip::NotIdempotent]);
     assert_eq!(commanded(Command { again: false, ..COMMAND }).await.2, [Skip::BodyTooLarge]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_copy_that_cannot_be_had_is_no_lack_of_attempts() {
+    /// It can be had once more, or not any more.
+    struct Twice(bool);
+
+    impl HasFacts for Twice {}
+
+    impl Replay for Twice {
+        fn is_idempotent(&self) -> bool {
+            true
+        }
+
+        fn replay(&self) -> Option<Self> {
+            self.0.then_some(Self(false))
+        }
+    }
+
+    let fails = || tower::service_fn(|_: Twice| async { Err::<(), BoxError>("reset".into()) });
+    let clock = ManualClock::new().clock();
+
+    for (attempts, reason) in [(3, Skip::BodyTooLarge), (2, Skip::Attempts)] {
+        let layer = RetryLayer::replaying().attempts(attempts).clock(clock.clone());
+        let layer = layer.backoff(Backoff::constant(Duration::ZERO));
+        layer.layer(fails()).oneshot(Twice(true)).await.unwrap_err();
+        let handle = layer.handle();
+        assert_eq!((handle.snapshot().retries, handle.skipped(reason)), (1, 1), "of {attempts} attempts");
+    }
+
+    let hedge = HedgeLayer::replaying().delay(Duration::from_secs(1)).at_most(2).clock(clock);
+    hedge.layer(fails()).oneshot(Twice(true)).await.unwrap_err();
+    assert_eq!((hedge.handle().snapshot().fired, hedge.handle().skipped(Skip::BodyTooLarge)), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]

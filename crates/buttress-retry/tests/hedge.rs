@@ -118,6 +118,42 @@ fn a_budget_that_is_denied_after_a_failure_ends_the_call_with_it() {
 }
 
 #[test]
+fn a_call_that_is_denied_twice_is_told_once() {
+    let told = vec!["budget after 1".into()];
+    let (result, took, begun, lines) = story(|layer| layer.budget(Budget::ratio(0.1)), &[(30, Fail)]);
+
+    assert_eq!((result, took, begun, lines), (Err("attempt 1 failed".into()), 30, 1, told));
+}
+
+#[test]
+fn of_failures_one_that_may_have_been_carried_out_goes_before_proof() {
+    for refused in [Refuse, Unsent] {
+        assert_eq!(story(same, &[(12, Fail), (10, refused)]).0, Err("attempt 1 failed".into()));
+        assert_eq!(story(same, &[(12, refused), (10, Fail)]).0, Err("attempt 2 failed".into()));
+    }
+    assert!(
+        story(same, &[(12, Refuse), (10, Unsent)]).0.is_err_and(|error| error.contains("nothing was sent"))
+    );
+}
+
+#[test]
+fn hedges_that_fail_at_once_leave_other_tasks_their_turn() {
+    let time = ManualClock::new();
+    let begun = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = begun.clone();
+    let fails = tower::service_fn(move |_: u32| {
+        count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        std::future::ready(Err::<(), BoxError>("reset".into()))
+    });
+    let mut call = Task::new(hedged(&time).at_most(1000).layer(fails).call(1));
+
+    assert!(call.poll().is_pending());
+    assert!(begun.load(std::sync::atomic::Ordering::SeqCst) <= 64);
+    assert!(call.run().is_ready(), "it goes on by itself");
+    assert_eq!(begun.load(std::sync::atomic::Ordering::SeqCst), 1001);
+}
+
+#[test]
 fn hedges_and_retries_share_a_budget() {
     use buttress_retry::{Backoff, RetryLayer};
 
@@ -579,9 +615,116 @@ mod http {
         assert!(call.run().is_pending(), "the first attempt goes on");
 
         assert_eq!(handle.calls(), 1);
-        assert_eq!(told.lines(), ["attempt 2 after 10ms", "deadline after 2"]);
+        assert_eq!(told.lines(), ["deadline after 1"], "there was no other, and it is told once");
         handle.release();
         assert!(call.run().is_ready());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hedge_that_is_not_made_counts_as_one_that_was_skipped_and_nothing_else() {
+        let (inner, handle) = StrictService::<_, _, BoxError>::new(|_: Request<_>| answer(503));
+        let clock = Clock::tokio();
+        let told = Told::default();
+        let mut request = get();
+        request.facts_mut().unwrap().limit_deadline(clock.now() + ms(100));
+        handle.hold();
+        let layer = layer().observe(told.observer());
+        let mut service = layer.clone().strict().layer(inner);
+        let mut call = Task::new(service.ready().await.unwrap().call(request));
+        assert!(call.run().is_pending());
+
+        handle.not_ready();
+        buttress_testkit::advance(ms(10)).await;
+        assert!(call.run().is_pending());
+        buttress_testkit::advance(ms(90)).await;
+        handle.ready();
+        assert!(call.run().is_pending(), "the first attempt goes on");
+        handle.release();
+
+        let Poll::Ready(Ok(answer)) = call.run() else { panic!("it fails") };
+        assert!(answer.extensions().get::<NoRetry>().is_none(), "it was tried once");
+        let counts = layer.handle().snapshot();
+        assert_eq!((handle.calls(), counts.fired, counts.skipped), (1, 0, 1));
+        assert_eq!(told.lines(), ["deadline after 1"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_overall_time_ends_the_call_and_no_attempt_is_waited_for_that_would_begin_after_it() {
+        let told = Told::default();
+        let layer = layer().overall(ms(3000)).named("search").observe(told.observer());
+        let clock = Clock::tokio();
+        let start = clock.now();
+
+        // What is there is given, at once.
+        let later = || support::Play::Answer(answer_with(503, &[("retry-after", "5")]));
+        let last = layer.layer(Log::new([later()]).upstream()).oneshot(get()).await.unwrap();
+        assert_eq!((last.status().as_u16(), clock.now() - start), (503, ms(0)));
+        assert_eq!(told.lines(), ["deadline after 1"]);
+
+        let hangs = Log::new([support::Play::Hang, support::Play::Hang]);
+        let error = layer.layer(hangs.upstream()).oneshot(get()).await.unwrap_err();
+        assert_eq!(clock.now() - start, ms(3000));
+        let refusal = buttress_core::Cause::rejection(&error).unwrap();
+        assert_eq!((refusal.kind, refusal.policy.as_deref()), (RejectionKind::Timeout, Some("search")));
+        assert!(hangs.seen()[1].facts.as_ref().unwrap().deadline.is_some(), "the layers below know of it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn fields_of_your_own_are_written_and_read() {
+        let told = Told::default();
+        let layer =
+            layer().attempt_header("x-attempt").no_retry_header("x-no-retry").observe(told.observer());
+        let failed = || support::Play::Answer(answer(503));
+        let log = Log::new([failed(), failed()]);
+
+        let last = layer.layer(log.upstream()).oneshot(get()).await.unwrap();
+
+        assert_eq!(last.headers()["x-no-retry"], "1");
+        let number = |seen: &support::Seen| seen.head.headers.get("x-attempt").cloned();
+        let numbers: Vec<_> = log.seen().iter().map(number).collect();
+        assert_eq!(numbers, [None, Some(2.into())]);
+
+        told.lines();
+        let log = Log::new([support::Play::Answer(answer_with(503, &[("x-no-retry", "1")]))]);
+        layer.layer(log.upstream()).oneshot(get()).await.unwrap();
+        assert_eq!((log.attempts(), told.lines()), (1, vec!["marked after 1".to_owned()]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn which_answers_are_failures_is_a_choice() {
+        let attempts = async |layer: HedgeLayer, last: Response<Full<Bytes>>| {
+            let log = Log::new([support::Play::Answer(last)]);
+            layer.layer(log.upstream()).oneshot(get()).await.unwrap();
+            log.attempts()
+        };
+        let code = |code| answer_with(200, &[GRPC, ("grpc-status", code)]);
+
+        assert_eq!(attempts(layer().on_status([500]), answer(500)).await, 2);
+        assert_eq!(attempts(layer().on_status([500]), answer(503)).await, 1);
+        assert_eq!(attempts(layer().on_grpc([10]), code("10")).await, 2);
+        assert_eq!(attempts(layer().on_grpc([10]), code("14")).await, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_reason_is_the_one_that_a_retry_layer_has() {
+        let reasons = async |request, plays: Vec<support::Play>| {
+            let told = Told::default();
+            let _ = layer().observe(told.observer()).layer(Log::new(plays).upstream()).oneshot(request).await;
+            told.lines()
+        };
+        let failed = || support::Play::Answer(answer(503));
+        let never = || support::Play::Answer(failed_for_good());
+
+        assert_eq!(reasons(post(vec![0; 100_000]), vec![failed()]).await, ["not_idempotent after 1"]);
+        assert_eq!(reasons(put(vec![0; 100_000]), vec![failed()]).await, ["body_too_large after 1"]);
+        let told = reasons(get(), vec![failed(), never()]).await;
+        assert_eq!(told, ["attempt 2 after 0ns", "marked after 2"]);
+    }
+
+    fn failed_for_good() -> Response<Full<Bytes>> {
+        let mut last = answer(503);
+        last.extensions_mut().insert(NoRetry);
+        last
     }
 
     /// When attempts begin, with a first that fails after 15 ms and a hedge that fails after 9, each with its fields; and

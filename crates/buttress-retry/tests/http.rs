@@ -586,6 +586,28 @@ fn an_instance_that_gets_ready_after_the_deadline_is_not_called() {
     let Poll::Ready(Err(error)) = call.run() else { panic!("it is late") };
     assert_eq!((error.to_string().as_str(), upstream.calls()), ("reset", 1));
     assert_eq!(layer.handle().skipped(Skip::Deadline), 1);
+    assert_eq!(layer.handle().snapshot().retries, 0, "there was none");
+}
+
+#[test]
+fn where_the_answer_had_to_go_for_the_instance_to_get_ready_it_is_called_however_late() {
+    let time = ManualClock::new();
+    let (inner, upstream) =
+        StrictService::<_, _, BoxError>::new(|_: Request<ReplayBody<Full<Bytes>>>| answer(503));
+    let mut request = get();
+    request.facts_mut().unwrap().deadline = Some(time.clock().now() + ms(1000));
+    let layer = steady().clock(time.clock());
+    let mut call = Task::new(layer.strict().layer(inner).oneshot(request));
+
+    assert!(call.run().is_pending(), "it waits");
+    upstream.not_ready();
+    time.advance(ms(100));
+    assert!(call.run().is_pending(), "for the instance");
+    time.advance(ms(50_000));
+    upstream.ready();
+
+    let Poll::Ready(Ok(last)) = call.run() else { panic!("there is nothing else to end with") };
+    assert_eq!((last.status().as_u16(), upstream.calls()), (503, 2));
 }
 
 #[tokio::test(start_paused = true)]

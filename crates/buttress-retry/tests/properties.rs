@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use buttress_core::{BoxError, Clock, ManualClock, NothingSent, Timestamp};
-use buttress_retry::{Backoff, Budget, Jitter, ReplayBody, ReplayPool, RetryLayer};
+use buttress_retry::{Backoff, Budget, HedgeLayer, Jitter, ReplayBody, ReplayPool, RetryLayer};
 use buttress_testkit::{ScriptedBody, StrictService, Task};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
@@ -390,6 +390,47 @@ proptest! {
             dropped_after(layer.strict().layer(inner), request(), &steps, &handle, &time);
         } else {
             dropped_after(layer.layer(inner), request(), &steps, &handle, &time);
+        }
+
+        prop_assert_eq!(handle.in_flight(), 0);
+        prop_assert_eq!(handle.reserved(), 0);
+        prop_assert_eq!(handle.waiting(), 0);
+        prop_assert_eq!(handle.alive(), 0);
+        prop_assert_eq!(handle.unready_calls(), 0);
+        prop_assert!(handle.calls() <= 4);
+        prop_assert_eq!(pool.used(), 0);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_hedged_call_dropped_at_any_point_leaves_nothing_behind(
+        steps in vec(step(), 0..40),
+        strict in any::<bool>(),
+        with_body in any::<bool>(),
+    ) {
+        let time = ManualClock::new();
+        let pool = ReplayPool::new(1000);
+        let (inner, handle) = StrictService::<_, _, BoxError>::new(
+            |request: Request<ReplayBody<Full<Bytes>>>| Response::new(request.into_body()),
+        );
+        let layer = HedgeLayer::after(50 * MS)
+            .clock(time.clock())
+            .at_most(3)
+            .budget(Budget::unlimited())
+            .replay_pool(pool.clone())
+            .classify(|result: Result<&Response<_>, &BoxError>| match result {
+                Ok(_) => buttress_core::Outcome::success(),
+                Err(_) => buttress_core::Outcome::failure(),
+            });
+        let body = if with_body { Full::from("a body") } else { Full::default() };
+        let request = Request::put("/").body(body).unwrap();
+        if strict {
+            dropped_after(layer.strict().layer(inner), request, &steps, &handle, &time);
+        } else {
+            dropped_after(layer.layer(inner), request, &steps, &handle, &time);
         }
 
         prop_assert_eq!(handle.in_flight(), 0);

@@ -26,13 +26,15 @@ pub(crate) struct Call<S, R, C, K> {
     deadline: Timestamp,
     /// Attempts of layers above, before this one.
     before: u32,
-    /// How many attempts were begun.
+    /// How many attempts were begun, those among them that wait for their instance.
     attempts: u32,
     next: Next,
     /// What a failed attempt asked to wait for: no other one makes it earlier.
     not_before: Timestamp,
     /// Whether a failed attempt ruled out further ones: no other one allows them again.
     settled: bool,
+    /// The last reason that was told why there is no further attempt.
+    skipped: Option<Skip>,
     /// Until when a body that a lost attempt still has is waited for.
     patience: Option<Timestamp>,
     tried: Option<EndpointId>,
@@ -52,8 +54,25 @@ enum Next {
 pub(crate) enum Judged {
     /// This is the answer.
     Answer,
-    /// It is the answer if nothing better comes. A refusal of our own layers is the worst.
-    Failure { refused: bool },
+    /// It is the answer if nothing better comes.
+    Failure(Failure),
+}
+
+/// What a failure is worth beside others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// It is proof that its attempt was not carried out.
+    unprocessed: bool,
+    /// A layer of ours refused it.
+    refused: bool,
+}
+
+impl Failure {
+    /// Whether it is the answer of a call that had the other failure before: the last one is, but for refusals of ours. And
+    /// proof of one attempt is no proof of the call, so it never stands for one that may have been carried out.
+    pub(crate) const fn goes_before(self, other: Self) -> bool {
+        if self.unprocessed == other.unprocessed { !self.refused } else { other.unprocessed }
+    }
 }
 
 impl<S, R, C, K> Call<S, R, C, K> {
@@ -73,6 +92,7 @@ impl<S, R, C, K> Call<S, R, C, K> {
             next,
             not_before: Timestamp::ZERO,
             settled: false,
+            skipped: None,
             patience: None,
             tried: None,
         }
@@ -158,6 +178,13 @@ impl<S, R, C, K> Call<S, R, C, K> {
             count(&settings.tally.malformed);
             settings.watch.tell(|name| HedgeEvent::Malformed { name, field });
         }
+        // As in a retry layer: what rules a further attempt out in any case goes before the reason that there is none left.
+        let (body, never) = match &self.spare {
+            Ok(spare) => (self.core.repeat.sent(spare), None),
+            Err(Skip::BodyTooLarge) => (Sent::TooMuch, None),
+            Err(Skip::Attempts) => (Sent::All, None),
+            Err(skip) => (Sent::All, Some(*skip)),
+        };
         let failed = Failed {
             marked: outcome.no_retry || note.marked,
             // Where a call may go elsewhere is for a retry layer: here it would be refused again.
@@ -165,8 +192,8 @@ impl<S, R, C, K> Call<S, R, C, K> {
             repeatable: self.repeatable,
             unprocessed: outcome.unprocessed || result.is_err_and(proof::nothing_processed),
             answered: result.is_ok(),
-            body: self.spare.as_ref().map_or(Sent::All, |spare| self.core.repeat.sent(spare)),
-            attempts_left: self.attempts <= settings.at_most,
+            body,
+            attempts_left: self.spare.is_ok() && self.attempts <= settings.at_most,
         };
         let asked = match (note.pushback, outcome.retry_after) {
             (Some(wait), _) => Asked::Pushback(wait),
@@ -176,9 +203,9 @@ impl<S, R, C, K> Call<S, R, C, K> {
         let now = settings.watch.clock.now();
         let (backoff, deadline) = (Duration::ZERO, self.deadline);
         let pace = Pace { backoff, random: None, cap: LONGEST_WAIT, now, deadline };
-        let next = match &self.spare {
-            Err(skip) => Err(*skip),
-            Ok(_) => failed.rule().and_then(|()| pace.delay(asked)),
+        let next = match never {
+            Some(skip) => Err(skip),
+            None => failed.rule().and_then(|()| pace.delay(asked)),
         };
         self.tried = note.tried.or(self.tried);
         match next {
@@ -196,10 +223,12 @@ impl<S, R, C, K> Call<S, R, C, K> {
                 self.skip(reason);
             }
         }
-        Judged::Failure { refused: note.refusal.is_some() }
+        Judged::Failure(Failure { unprocessed: failed.unprocessed, refused: note.refusal.is_some() })
     }
 
     /// The request for another attempt, which is due, while so many others are under way.
+    ///
+    /// What is due and cannot be is told.
     pub(crate) fn fire<Req>(&mut self, under_way: usize) -> Option<(u32, S, <R as Again<Req>>::Sent)>
     where
         R: Again<Req, Spare = K>,
@@ -219,6 +248,8 @@ impl<S, R, C, K> Call<S, R, C, K> {
             let (sent, spare) = core.repeat.again(spare, stamp).ok_or(Skip::BodyUnfinished)?;
             if let Some(spare) = spare {
                 self.spare = Ok(spare);
+            } else if !last {
+                self.spare = Err(Skip::BodyTooLarge);
             }
             Ok(sent)
         });
@@ -236,10 +267,22 @@ impl<S, R, C, K> Call<S, R, C, K> {
             Some(delay) if more => self.at(now + delay),
             _ => Next::Never,
         };
+        Some((self.attempts, core.instance(), sent))
+    }
+
+    /// Whether the attempt of this number, whose instance got ready, is made. It is not when that is too late: then tells so.
+    pub(crate) fn begins(&mut self, attempt: u32) -> bool {
+        if self.is_late() {
+            self.settled = true;
+            self.attempts -= 1;
+            self.skip(Skip::Deadline);
+            return false;
+        }
+        let settings = &self.core.settings;
         count(&settings.tally.fired);
-        let (attempt, after) = (self.attempts, now - self.start);
+        let after = settings.watch.clock.now() - self.start;
         settings.watch.tell(|name| HedgeEvent::Fired { name, attempt, after });
-        Some((attempt, core.instance(), sent))
+        true
     }
 
     fn may_fire<Req>(&self, under_way: usize, now: Timestamp) -> Result<(), Skip>
@@ -286,19 +329,12 @@ impl<S, R, C, K> Call<S, R, C, K> {
         self.deadline != Timestamp::MAX && self.clock().now() >= self.deadline
     }
 
-    /// Whether it is too late for an attempt whose instance got ready; tells so.
-    pub(crate) fn gives_up_ready(&mut self) -> bool {
-        let late = self.is_late();
-        if late {
-            self.settled = true;
-            self.skip(Skip::Deadline);
-        }
-        late
-    }
-
-    /// There will be no further attempt.
+    /// There is no further attempt now. A call tells each reason once.
     fn skip(&mut self, reason: Skip) {
         self.next = Next::Never;
+        if self.skipped.replace(reason) == Some(reason) {
+            return;
+        }
         let settings = &self.core.settings;
         count(&settings.tally.skipped[reason as usize]);
         settings.watch.tell(|name| HedgeEvent::Skipped { name, attempts: self.attempts, reason });
@@ -309,7 +345,7 @@ impl<S, R, C, K> Call<S, R, C, K> {
     where
         R: Reads<Res>,
     {
-        if self.attempts > self.core.settings.at_most {
+        if !self.settled && self.attempts > self.core.settings.at_most {
             self.skip(Skip::Attempts);
         }
         if let (Ok(res), true) = (result, self.attempts > 1) {

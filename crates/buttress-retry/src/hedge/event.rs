@@ -23,7 +23,7 @@ use crate::Skip;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HedgeEvent<'a> {
-    /// A further attempt is made.
+    /// A further attempt is made: its instance is ready.
     #[non_exhaustive]
     Fired {
         /// The layer's name.
@@ -41,12 +41,13 @@ pub enum HedgeEvent<'a> {
         /// Which attempt answered; the first hedge is attempt 2.
         attempt: u32,
     },
-    /// A hedge was due, because the call took long or an attempt failed, and is not made.
+    /// A hedge was due, because the call took long or an attempt failed, and is not made. A call that is due once more for
+    /// the same reason does not tell it again.
     #[non_exhaustive]
     Skipped {
         /// The layer's name.
         name: Option<&'a Name>,
-        /// How many attempts were made.
+        /// How many attempts were made, or wait for their instance.
         attempts: u32,
         /// Why there is no other.
         reason: Skip,

@@ -6,7 +6,8 @@ use buttress_core::{Cause, Classify, Clock, Sleep, Timestamp};
 use pin_project::pin_project;
 use tower_service::Service;
 
-use super::call::{Call, Judged};
+use super::call::{Call, Failure, Judged};
+use crate::future::MOST_AT_ONCE;
 use crate::replay::sealed::Again;
 use crate::{Answers, Http, Reads, Repeat};
 
@@ -27,8 +28,8 @@ where
     hedges: Vec<Attempt<S, <R as Repeat<Req>>::Sent>>,
     #[pin]
     alarm: Option<Sleep>,
-    /// A failure, while other attempts may do better, and whether it is a refusal of our own.
-    failure: Option<(Result<S::Response, S::Error>, bool)>,
+    /// A failure, while other attempts may do better.
+    failure: Option<(Result<S::Response, S::Error>, Failure)>,
     /// `None` once the call is over.
     call: Option<Call<S, R, C, <R as Again<Req>>::Spare>>,
 }
@@ -62,17 +63,18 @@ impl<S: Service<Sent>, Sent> Attempt<S, Sent> {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        mut is_late: impl FnMut() -> bool,
+        mut begins: impl FnMut(u32) -> bool,
     ) -> Poll<Option<Result<S::Response, S::Error>>> {
         loop {
             match self.state.as_mut().project() {
                 StateProj::Called { future } => return future.poll(cx).map(Some),
                 StateProj::Readying { service, req } => {
-                    if let Err(error) = std::task::ready!(service.poll_ready(cx)) {
-                        return Poll::Ready(Some(Err(error)));
-                    }
-                    if is_late() {
+                    let is_ready = std::task::ready!(service.poll_ready(cx));
+                    if !begins(self.number) {
                         return Poll::Ready(None);
+                    }
+                    if let Err(error) = is_ready {
+                        return Poll::Ready(Some(Err(error)));
                     }
                     let future = service.call(req.take().expect(DONE));
                     self.state.set(State::Called { future });
@@ -105,8 +107,8 @@ where
         }
         let mut at = 0;
         while let Some(hedge) = this.hedges.get_mut(at) {
-            let is_late = || this.call.as_mut().is_some_and(Call::gives_up_ready);
-            match hedge.poll(cx, is_late) {
+            let begins = |number| this.call.as_mut().is_some_and(|call| call.begins(number));
+            match hedge.poll(cx, begins) {
                 Poll::Pending => at += 1,
                 Poll::Ready(None) => drop(this.hedges.remove(at)),
                 Poll::Ready(Some(result)) => {
@@ -139,6 +141,7 @@ where
     type Output = Result<S::Response, S::Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut made = 0;
         loop {
             assert!(self.call.is_some(), "{DONE}");
             if let Poll::Ready((number, result)) = self.as_mut().poll_attempts(cx) {
@@ -149,9 +152,9 @@ where
                         self.end();
                         return Poll::Ready(result);
                     }
-                    Judged::Failure { refused } => {
-                        if !refused || this.failure.is_none() {
-                            *this.failure = Some((result, refused));
+                    Judged::Failure(failure) => {
+                        if this.failure.as_ref().is_none_or(|(_, other)| failure.goes_before(*other)) {
+                            *this.failure = Some((result, failure));
                         }
                     }
                 }
@@ -173,6 +176,11 @@ where
                     {
                         return Poll::Pending;
                     }
+                    if made == MOST_AT_ONCE {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    made += 1;
                     if let Some((number, service, req)) = call.fire::<Req>(under_way) {
                         this.hedges.push(Attempt::new(number, service, req));
                     }

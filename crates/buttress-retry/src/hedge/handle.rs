@@ -26,9 +26,9 @@ pub struct HedgeSnapshot {
     pub fired: u64,
     /// Calls that succeeded by one of these.
     pub won: u64,
-    /// Hedges that were due and not made because the budget was spent.
+    /// Calls of which a hedge was due and not made because the budget was spent.
     pub denied: u64,
-    /// Hedges that were due and not made, the denied ones among them.
+    /// Calls of which a hedge was due and not made, the denied ones among them, once for each reason.
     pub skipped: u64,
     /// Fields of answers that were not understood.
     pub malformed: u64,
@@ -52,7 +52,7 @@ impl HedgeHandle {
         }
     }
 
-    /// How many hedges that were due were not made for this reason.
+    /// How many calls had a hedge that was due and not made for this reason.
     #[must_use]
     pub fn skipped(&self, reason: Skip) -> u64 {
         self.tally.skipped[reason as usize].load(Ordering::Relaxed)

@@ -233,5 +233,11 @@ mod over_http {
                 res.headers_mut().insert(name, HeaderValue::from_static("1"));
             }
         }
+
+        fn doubt(&self, res: &mut Response<B>) {
+            if let Some(refusal) = res.extensions_mut().get_mut::<Rejection>() {
+                refusal.maybe_sent = true;
+            }
+        }
     }
 }

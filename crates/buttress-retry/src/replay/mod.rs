@@ -143,5 +143,10 @@ pub(crate) mod sealed {
 
         /// Tells the layers above not to try again.
         fn mark(&self, res: &mut Res);
+
+        /// Tells them that a refusal is that of one attempt of several, and others may have been carried out.
+        fn doubt(&self, res: &mut Res) {
+            let _ = res;
+        }
     }
 }
