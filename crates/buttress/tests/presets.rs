@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use buttress::circuit_breaker::{CircuitBreakerEvent, Settings, State};
+use buttress::circuit_breaker::{CircuitBreakerEvent, Settings, State, Window};
 use buttress::presets::{self, Client, ClientService, HedgedClient, HedgedClientService};
 use buttress::retry::{Backoff, HedgeEvent, ReplayBody, RetryEvent, Skip};
 use buttress::timeout::TimeoutEvent;
@@ -127,6 +127,49 @@ mod client {
 
         assert_eq!(seen.calls(), 20, "in 24 seconds");
         assert_eq!(handle.breaker().key("upstream.test").state(), State::Open);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whatever_an_attempt_may_take_a_service_that_hangs_opens_it() {
+        for seconds in [1, 10, 60, 600] {
+            let (service, seen) = upstream(|_| 200);
+            seen.hold();
+            let stack = client().attempts(1).attempt_timeout(seconds * SECOND);
+            let handle = stack.handle();
+            let service = stack.layer(service);
+
+            for _ in 0..30 {
+                futures_util::future::join_all((0..10).map(|_| get(&service))).await;
+            }
+
+            assert_eq!(handle.breaker().key("upstream.test").state(), State::Open, "attempts of {seconds} s");
+            assert!(seen.calls() <= 30, "attempts of {seconds} s: {}", seen.calls());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_that_would_end_after_the_total_is_not_begun() {
+        let (clock, start) = (Clock::tokio(), Clock::tokio().now());
+        let retries = client().total_timeout(3 * SECOND).layer(later());
+        let hedges = hedged_client().total_timeout(3 * SECOND).layer(later());
+        // As a stack of one's own is built, whose total goes on to the end of the body.
+        let by_hand = tower::ServiceBuilder::new()
+            .layer(buttress::TimeoutLayer::total(3 * SECOND).clock(clock.clone()))
+            .layer(buttress::RetryLayer::default().overall(3 * SECOND).clock(clock.clone()))
+            .service(later());
+
+        assert_eq!(get(&retries).await.unwrap().status(), 503);
+        assert_eq!(get(&hedges).await.unwrap().status(), 503);
+        assert_eq!(by_hand.oneshot(request("http://upstream.test/")).await.unwrap().status(), 503);
+
+        assert_eq!(clock.now(), start, "what is there is given, at once");
+    }
+
+    /// Is down for five seconds.
+    fn later() -> Upstream {
+        let answer =
+            |_| Response::builder().status(503).header("retry-after", "5").body(Full::default()).unwrap();
+        StrictService::new(answer).0
     }
 
     #[tokio::test(start_paused = true)]
@@ -345,6 +388,23 @@ fn what_cannot_work_is_refused_with_field_value_and_rule() {
         message(|| drop(presets::client().total_timeout(Duration::ZERO))),
         "client with `total_timeout` = 0ns: must be longer than zero"
     );
+    assert_eq!(
+        message(|| drop(presets::client().breaker(Settings::default()).attempt_timeout(6 * SECOND))),
+        "client with `attempt_timeout` = 6s: the breaker's window (10s) must be two attempts (6s) long at least, or calls that \
+         hang do not open it"
+    );
+    assert_eq!(
+        message(|| drop(presets::hedged_client().attempt_timeout(6 * SECOND).breaker(Settings::default()))),
+        "client with `breaker` = 10s: the breaker's window (10s) must be two attempts (6s) long at least, or calls that hang do \
+         not open it"
+    );
+    // What is judged by other things than time has as much of it as it takes.
+    let (calls, in_a_row) =
+        (Settings::default().window(Window::last(50)), Settings::default().no_failure_rate());
+    drop(presets::client().breaker(calls).attempt_timeout(60 * SECOND));
+    drop(presets::client().breaker(in_a_row.consecutive_failures(3)).attempt_timeout(60 * SECOND));
+    drop(presets::client().breaker(Settings::default()).attempt_timeout(5 * SECOND));
+    drop(presets::client().breaker(Settings::default()).attempt_timeout(Duration::MAX));
     // No limit for an attempt, or for anything, is no mistake.
     drop(presets::client().total_timeout(SECOND).attempt_timeout(Duration::MAX));
     drop(presets::client().attempt_timeout(Duration::MAX).total_timeout(Duration::MAX));
@@ -543,7 +603,7 @@ mod allocations {
                 // Nothing; the copy of the head that a further attempt would send; and with a body what its attempts share.
                 // A timer lives inside the call's future.
                 assert_eq!((bare, fields, once), (0, head, 0), "waits: {waits}");
-                assert!(body > head && body <= head + 2, "waits: {waits}, {body} are more than {head} and 2");
+                assert_eq!(body, head + 1, "waits: {waits}");
             }
         }
     }

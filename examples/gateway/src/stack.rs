@@ -100,7 +100,7 @@ pub(crate) fn stack<U: Forwarding<ReplayBody<Incoming>>>(
             request
         }))
         // Around the balancer: each attempt goes to an endpoint that was not tried, and is counted there.
-        .layer(retry)
+        .layer(retry.overall(timeout.total().unwrap_or(Duration::MAX)))
         .service(upstream)
 }
 

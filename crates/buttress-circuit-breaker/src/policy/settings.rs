@@ -231,6 +231,12 @@ impl Settings {
         self
     }
 
+    /// The window that calls are judged over, unless nothing but failures in a row opens the breaker.
+    #[must_use]
+    pub const fn judged_window(&self) -> Option<Window> {
+        if self.failure_rate.is_some() || self.slow.is_some() { Some(self.window) } else { None }
+    }
+
     /// Checks the settings and makes of them what breakers are run by.
     ///
     /// # Errors

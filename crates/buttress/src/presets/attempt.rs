@@ -21,12 +21,12 @@ pub(super) struct AttemptLayer<C, F> {
 
 impl AttemptLayer<classify::Status, AtHead> {
     pub(super) fn new() -> Self {
-        // An attempt may take 10 s, and only its result counts.
-        let settings = Settings::default().window(Window::time(Duration::from_secs(30)));
+        let times = Times::default();
+        let settings = Settings::default().window(Window::time(times.window()));
         Self {
             breaker: CircuitBreakerLayer::new(settings).by(key::authority()).classify(classify::status()),
             timeout: TimeoutLayer::head(Duration::MAX),
-            times: Times::default(),
+            times,
         }
     }
 
@@ -37,8 +37,25 @@ impl AttemptLayer<classify::Status, AtHead> {
 }
 
 impl<C, F> AttemptLayer<C, F> {
-    pub(super) const fn times(&mut self) -> &mut Times {
-        &mut self.times
+    #[track_caller]
+    pub(super) fn attempt_timeout(self, limit: Duration) -> Self {
+        self.set_times("attempt_timeout", limit, |times| times.attempt = Some(limit))
+    }
+
+    #[track_caller]
+    pub(super) fn total_timeout(self, limit: Duration) -> Self {
+        self.set_times("total_timeout", limit, |times| times.total = Some(limit))
+    }
+
+    #[track_caller]
+    fn set_times(mut self, field: &str, value: Duration, change: impl FnOnce(&mut Times)) -> Self {
+        let before = self.times.window();
+        change(&mut self.times);
+        self.times.check(field, value);
+        if self.times.breaker.is_none() && self.times.window() != before {
+            self.breaker = self.breaker.window(Window::time(self.times.window()));
+        }
+        self
     }
 
     pub(super) fn total(&self) -> Duration {
@@ -51,6 +68,13 @@ impl<C, F> AttemptLayer<C, F> {
 
     #[track_caller]
     pub(super) fn settings(mut self, settings: Settings) -> Self {
+        // Over calls, and over failures in a row, it takes as long as it takes.
+        let window = match settings.judged_window() {
+            Some(Window::Time(window)) => window,
+            _ => Duration::MAX,
+        };
+        self.times.breaker = Some(window);
+        self.times.check("breaker", window);
         self.breaker = self.breaker.settings(settings);
         self
     }
@@ -97,10 +121,13 @@ impl<S, C: Clone, F: Clone> Wrap<S> for AttemptLayer<C, F> {
 pub(super) struct Times {
     attempt: Option<Duration>,
     total: Option<Duration>,
+    /// The window of the breaker.
+    breaker: Option<Duration>,
 }
 
 const ATTEMPT: Duration = Duration::from_secs(10);
 const TOTAL: Duration = Duration::from_secs(30);
+const WINDOW: Duration = Duration::from_secs(30);
 
 impl Times {
     /// Where one of them was not said, it makes room for the other.
@@ -114,16 +141,13 @@ impl Times {
         self.total.unwrap_or_else(|| attempt.map_or(TOTAL, |attempt| TOTAL.max(attempt.saturating_mul(3))))
     }
 
-    #[track_caller]
-    pub(super) fn set_attempt(&mut self, limit: Duration) {
-        self.attempt = Some(limit);
-        self.check("attempt_timeout", limit);
-    }
-
-    #[track_caller]
-    pub(super) fn set_total(&mut self, limit: Duration) {
-        self.total = Some(limit);
-        self.check("total_timeout", limit);
+    /// How long the breaker looks back, where that was not said: an attempt that hangs has a result when it is over, and the
+    /// window must hold enough of them.
+    fn window(self) -> Duration {
+        match self.attempt() {
+            Duration::MAX => WINDOW,
+            attempt => WINDOW.max(attempt.saturating_mul(3)),
+        }
     }
 
     #[track_caller]
@@ -138,6 +162,13 @@ impl Times {
                 attempt < total || attempt == Duration::MAX,
                 "client with `{field}` = {value:?}: an attempt ({attempt:?}) must be shorter than the call ({total:?}), or \
                  its timeout ends none",
+            );
+        }
+        if let (Some(attempt), Some(window)) = (self.attempt, self.breaker) {
+            assert!(
+                attempt <= window / 2 || attempt == Duration::MAX,
+                "client with `{field}` = {value:?}: the breaker's window ({window:?}) must be two attempts ({attempt:?}) long \
+                 at least, or calls that hang do not open it",
             );
         }
     }

@@ -17,8 +17,8 @@ pub fn client() -> Client {
 /// See the [module](super) for the picture, an example, and what stands below it.
 ///
 /// It is its own builder, and holds the state: a clone shares it, and so do all services that it makes. [`named`](Self::named),
-/// [`clock`](Self::clock), [`breaker`](Self::breaker) and [`observe_breaker`](Self::observe_breaker) begin new breakers, so
-/// take the [`handle`](Self::handle) after them.
+/// [`clock`](Self::clock), [`breaker`](Self::breaker), [`observe_breaker`](Self::observe_breaker) and the timeouts begin new
+/// breakers, so take the [`handle`](Self::handle) after them.
 ///
 /// | setting | default | why |
 /// |---|---|---|
@@ -26,7 +26,7 @@ pub fn client() -> Client {
 /// | `attempts` | 3 in all | what the second does not help, a fourth seldom does |
 /// | `budget` | 20 % of the calls and 10 per second | a fifth more load can be borne; see [`Budget`] |
 /// | `retry` | idempotent requests, full jitter from 25 ms to 1 s, and the other defaults of [`RetryLayer`] | |
-/// | `breaker` | [`Settings::default`] over the last 30 s | half of 20 calls; results of calls that hang for 10 s come late, and the window must hold enough of them |
+/// | `breaker` | [`Settings::default`] over the last 30 s, or three times the attempt's timeout where that is longer | half of 20 calls; results of calls that hang come late, and the window must hold enough of them |
 /// | its key | the authority | what fails together |
 /// | its capacity | 1024 authorities | |
 /// | `attempt_timeout` | 10 s, or a third of the total's where that is shorter | a hung attempt leaves time for two more |
@@ -37,9 +37,9 @@ pub fn client() -> Client {
 ///
 /// # What it costs
 ///
-/// A GET without fields and extensions allocates nothing, whether it is answered at once or after a wait. Other requests that
-/// may be tried again take a clone of their fields and of their extensions, and two more at most for a body. There is one
-/// timer for the attempt and one for the call, made when the call has to wait.
+/// A GET without fields and extensions allocates nothing, whether it is answered at once or after a wait (but for one where its
+/// URI is a path of its own that nobody has cloned before). Other requests that may be tried again take a clone of their
+/// fields and of their extensions, and one for a body, with a list where it comes in several frames. There is one timer for the attempt and one for the call, made when the call has to wait.
 #[derive(Clone, Debug)]
 #[must_use = "a layer does nothing until it wraps a service"]
 pub struct Client<C = classify::Status, F = AtHead> {
@@ -90,11 +90,11 @@ impl<C, F> Client<C, F> {
     ///
     /// # Panics
     ///
-    /// When `limit` is zero, or not below a [`total_timeout`](Self::total_timeout) that was given. [`Duration::MAX`] means
-    /// none: then a call that hangs until the total is over only went away, to the breaker, and does not open it.
+    /// When `limit` is zero, not below a [`total_timeout`](Self::total_timeout) that was given, or above half of the window of
+    /// a [`breaker`](Self::breaker) that was given. [`Duration::MAX`] means none: then a call that hangs until the total is over only went away, to the breaker, and does not open it.
     #[track_caller]
     pub fn attempt_timeout(mut self, limit: Duration) -> Self {
-        self.attempt.times().set_attempt(limit);
+        self.attempt = self.attempt.attempt_timeout(limit);
         self
     }
 
@@ -107,7 +107,7 @@ impl<C, F> Client<C, F> {
     /// [`Duration::MAX`] means none.
     #[track_caller]
     pub fn total_timeout(mut self, limit: Duration) -> Self {
-        self.attempt.times().set_total(limit);
+        self.attempt = self.attempt.total_timeout(limit);
         self
     }
 
@@ -129,11 +129,14 @@ impl<C, F> Client<C, F> {
         self
     }
 
-    /// Opens and closes the breakers by `settings`. The window should be two attempts long at least.
+    /// Opens and closes the breakers by `settings`, whose window is then as it says there, 10 s unless you change it. It should
+    /// be two attempts long at least: calls that hang have a result once an attempt is over, and shorter windows seldom hold
+    /// enough of those.
     ///
     /// # Panics
     ///
-    /// When the settings cannot work, see [`Settings::rules`].
+    /// When the settings cannot work, see [`Settings::rules`], or judge by a window of time that is below twice an
+    /// [`attempt_timeout`](Self::attempt_timeout) that was given.
     #[track_caller]
     pub fn breaker(mut self, settings: Settings) -> Self {
         self.attempt = self.attempt.settings(settings);

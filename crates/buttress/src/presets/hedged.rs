@@ -3,7 +3,7 @@ use std::time::Duration;
 use buttress_circuit_breaker::{CircuitBreakerEvent, Settings, ToEnd, classify};
 use buttress_core::{AtHead, Clock, Name, OnCall, Strict, Wrap};
 use buttress_retry::{Budget, Hedge, HedgeEvent, HedgeHandle, HedgeLayer};
-use buttress_timeout::{Timeout, TimeoutEvent, TimeoutLayer};
+use buttress_timeout::{Timeout, TimeoutEvent};
 use tower_layer::Layer;
 
 use super::attempt::{Attempt, AttemptLayer};
@@ -11,7 +11,7 @@ use super::attempt::{Attempt, AttemptLayer};
 /// Bounds, hedges, counts and cuts short the calls of an HTTP client: see [`HedgedClient`].
 pub fn hedged_client() -> HedgedClient {
     let hedge = HedgeLayer::after_quantile(0.95).until_known(Duration::from_secs(2));
-    HedgedClient { total: TimeoutLayer::head(Duration::MAX), hedge, attempt: AttemptLayer::new() }
+    HedgedClient { hedge, attempt: AttemptLayer::new() }
 }
 
 /// The stack of a client whose calls are slow by chance: total timeout, hedges within a budget, a breaker for each authority,
@@ -22,8 +22,8 @@ pub fn hedged_client() -> HedgedClient {
 /// what hurts, and this where the tail is and something below chooses among several machines.
 ///
 /// It is its own builder, and holds the state: a clone shares it, and so do all services that it makes. [`named`](Self::named),
-/// [`clock`](Self::clock), [`breaker`](Self::breaker) and [`observe_breaker`](Self::observe_breaker) begin new breakers, so
-/// take the [`handle`](Self::handle) after them.
+/// [`clock`](Self::clock), [`breaker`](Self::breaker), [`observe_breaker`](Self::observe_breaker) and the timeouts begin new
+/// breakers, so take the [`handle`](Self::handle) after them.
 ///
 /// | setting | default | why |
 /// |---|---|---|
@@ -31,7 +31,7 @@ pub fn hedged_client() -> HedgedClient {
 /// | `hedge` | after the time of 95 of 100 calls; after 2 s while fewer than 100 in 10 s are known | 5 % more calls at most; 2 s is .NET's |
 /// | `hedges` | 1 for a call | what the second attempt does not help, a third seldom does |
 /// | `budget` | 5 % of the calls and 1 per second | what a quantile of 0.95 asks for |
-/// | `breaker` | [`Settings::default`] over the last 30 s, for each authority | as in [`Client`](super::Client) |
+/// | `breaker` | [`Settings::default`] over the last 30 s, or three times the attempt's timeout where that is longer, for each authority | as in [`Client`](super::Client) |
 /// | `attempt_timeout` | 10 s, or a third of the total's where that is shorter | |
 /// | `clock` | [`Clock::default`] | |
 ///
@@ -43,8 +43,6 @@ pub fn hedged_client() -> HedgedClient {
 #[derive(Clone, Debug)]
 #[must_use = "a layer does nothing until it wraps a service"]
 pub struct HedgedClient<C = classify::Status, F = AtHead> {
-    /// Knows clock and name; its limit is put in when it wraps.
-    total: TimeoutLayer,
     hedge: HedgeLayer,
     attempt: AttemptLayer<C, F>,
 }
@@ -59,8 +57,8 @@ impl HedgedClient {
     ///
     /// No gRPC call is idempotent by itself. Mark those that are with [`RetrySafe`](buttress_retry::RetrySafe).
     pub fn grpc(self) -> HedgedClient<classify::Grpc, ToEnd> {
-        let Self { total, hedge, attempt } = self;
-        HedgedClient { total, hedge, attempt: attempt.grpc() }
+        let Self { hedge, attempt } = self;
+        HedgedClient { hedge, attempt: attempt.grpc() }
     }
 }
 
@@ -79,15 +77,16 @@ impl<C, F> HedgedClient<C, F> {
     ///
     /// # Panics
     ///
-    /// When `limit` is zero, or not below a [`total_timeout`](Self::total_timeout) that was given. [`Duration::MAX`] means
-    /// none: then a call that hangs until the total is over only went away, to the breaker, and does not open it.
+    /// When `limit` is zero, not below a [`total_timeout`](Self::total_timeout) that was given, or above half of the window of
+    /// a [`breaker`](Self::breaker) that was given. [`Duration::MAX`] means none: then a call that hangs until the total is over only went away, to the breaker, and does not open it.
     #[track_caller]
     pub fn attempt_timeout(mut self, limit: Duration) -> Self {
-        self.attempt.times().set_attempt(limit);
+        self.attempt = self.attempt.attempt_timeout(limit);
         self
     }
 
-    /// Ends the call after `limit`, all attempts together, at the head of the answer.
+    /// Ends the call after `limit`, all attempts together, at the head of the answer; and begins no hedge after it, nor waits for
+    /// one that would begin then.
     ///
     /// # Panics
     ///
@@ -95,7 +94,7 @@ impl<C, F> HedgedClient<C, F> {
     /// [`Duration::MAX`] means none.
     #[track_caller]
     pub fn total_timeout(mut self, limit: Duration) -> Self {
-        self.attempt.times().set_total(limit);
+        self.attempt = self.attempt.total_timeout(limit);
         self
     }
 
@@ -119,11 +118,14 @@ impl<C, F> HedgedClient<C, F> {
         self
     }
 
-    /// Opens and closes the breakers by `settings`. The window should be two attempts long at least.
+    /// Opens and closes the breakers by `settings`, whose window is then as it says there, 10 s unless you change it. It should
+    /// be two attempts long at least: calls that hang have a result once an attempt is over, and shorter windows seldom hold
+    /// enough of those.
     ///
     /// # Panics
     ///
-    /// When the settings cannot work, see [`Settings::rules`].
+    /// When the settings cannot work, see [`Settings::rules`], or judge by a window of time that is below twice an
+    /// [`attempt_timeout`](Self::attempt_timeout) that was given.
     #[track_caller]
     pub fn breaker(mut self, settings: Settings) -> Self {
         self.attempt = self.attempt.settings(settings);
@@ -133,7 +135,6 @@ impl<C, F> HedgedClient<C, F> {
     /// Names the layers, in events and rejections. The default is none; the breaker's is `default`.
     pub fn named(mut self, name: impl Into<Name>) -> Self {
         let name = name.into();
-        self.total = self.total.named(name.clone());
         self.hedge = self.hedge.named(name.clone());
         self.attempt = self.attempt.named(name);
         self
@@ -141,7 +142,6 @@ impl<C, F> HedgedClient<C, F> {
 
     /// Reads the time from `clock` in all layers. The default is [`Clock::default`] at the time the preset is made.
     pub fn clock(mut self, clock: Clock) -> Self {
-        self.total = self.total.clock(clock.clone());
         self.hedge = self.hedge.clock(clock.clone());
         self.attempt = self.attempt.clock(clock);
         self
@@ -183,8 +183,7 @@ impl<S: Clone, C: Clone, F: Clone> Wrap<S> for HedgedClient<C, F> {
     type Service = Stack<S, C, F>;
 
     fn wrap(&self, inner: S) -> Self::Service {
-        let total = self.total.clone().and_head(self.attempt.total());
-        total.wrap(self.hedge.wrap(self.attempt.wrap(inner)))
+        self.hedge.clone().overall(self.attempt.total()).wrap(self.attempt.wrap(inner))
     }
 }
 

@@ -18,8 +18,8 @@
 //!    └─┴─┴────────────────────┴─┴─┘            └─┴─┴────────────────────┴─┴─┘
 //! ```
 //!
-//! - The *total* bounds what the caller waits for, whatever happens inside. A retry whose wait would end after it is not
-//!   begun.
+//! - The *total* bounds what the caller waits for, whatever happens inside. A retry or a hedge whose wait would end after it is
+//!   not begun.
 //! - *Retries* are above the breaker, so that each attempt is counted. A refusal by the breaker is not tried again, and takes
 //!   nothing from the budget.
 //! - The timeout of an *attempt* is below the breaker: a call that hangs has no result, and what has none is not counted.
@@ -73,7 +73,8 @@
 //!
 //! A preset has one order, and one breaker for each authority. For several endpoints behind one name a breaker belongs *below*
 //! the balancer, one for each endpoint; for requests that are not HTTP, take the layers themselves. What belongs to a call as
-//! a whole goes above: a limit on the client's own rate, whatever writes an `Idempotency-Key`, and a
+//! a whole goes above, and above every other layer that retries: a limit on the client's own rate, whatever writes an
+//! `Idempotency-Key`, and a
 //! [`DeadlineLayer`](buttress_timeout::DeadlineLayer), whose deadline the retries keep too.
 //!
 //! [client()]: client
