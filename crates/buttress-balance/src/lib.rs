@@ -9,7 +9,6 @@
 )]
 
 mod balancer;
-mod chance;
 mod consistent_hash;
 pub mod discover;
 mod error;

@@ -4,11 +4,12 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use buttress_core::{Clock, Key, Name, Outcome, OutcomeKind, Reject, Rejection, RejectionKind, Timestamp};
+use buttress_core::{
+    Clock, Key, Name, Outcome, OutcomeKind, Reject, Rejection, RejectionKind, Timestamp, draw,
+};
 
 use crate::breaker::{Admission, Recorded, Refused};
 use crate::call::{Admitted, Timed};
-use crate::draw::draw;
 use crate::keyed::{Asked, Keyed};
 use crate::label::Text;
 use crate::tally::{Count, Tally};

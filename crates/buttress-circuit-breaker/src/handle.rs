@@ -2,10 +2,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use buttress_core::{KeyPart, Name, Timestamp};
+use buttress_core::{KeyPart, Name, Timestamp, draw};
 
 use crate::breaker::{Breaker, View};
-use crate::draw::draw;
 use crate::gate::Core;
 use crate::keyed::Keyed as Table;
 use crate::label::{Label, Text};

@@ -10,7 +10,6 @@
 
 mod breaker;
 mod call;
-mod draw;
 mod error;
 mod event;
 mod future;

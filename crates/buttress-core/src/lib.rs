@@ -25,7 +25,7 @@ mod time;
 pub use access::{Access, AccessOf, BySafety};
 pub use clock::{Clock, ManualClock, Sleep};
 pub use counters::Counters;
-pub use draw::draw;
+pub use draw::{Chance, draw};
 pub use endpoint::{Activity, Changed, Condition, Endpoint, Health};
 pub use endpoints::{Endpoints, EndpointsError, Following};
 pub use error::{BoxError, Cause, Error, FromRejection, MaybeSent, NothingSent};

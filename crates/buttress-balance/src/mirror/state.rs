@@ -2,13 +2,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use buttress_core::{Clock, Counters, Name};
+use buttress_core::{Chance, Clock, Counters, Name};
 
 use super::MirrorError;
 use super::event::{MirrorEnd, MirrorEvent, NotMirrored};
 use super::shadow::Launch;
 use crate::Hashing;
-use crate::chance::Chance;
 use crate::hash::fold;
 
 /// What the services of one layer share, and the requests that are being mirrored.
@@ -100,7 +99,7 @@ impl State {
         match self.bound.load(Ordering::Relaxed) {
             0 => false,
             u64::MAX => true,
-            bound => hash().map_or_else(|| self.chance.next(), |hash| fold(hash ^ APART.0, APART.1)) < bound,
+            bound => hash().map_or_else(|| self.chance.draw(), |hash| fold(hash ^ APART.0, APART.1)) < bound,
         }
     }
 

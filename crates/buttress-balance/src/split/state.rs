@@ -2,10 +2,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use buttress_core::{Counters, Name};
+use buttress_core::{Chance, Counters, Name};
 
 use super::{Chosen, SplitError, SplitEvent};
-use crate::chance::Chance;
 use crate::{ConsistentHash, Hashing, Node, Order, Rendezvous};
 
 /// What the clones of a split share.
@@ -115,7 +114,7 @@ impl State {
             None => match hash() {
                 Some(hash) => (self.weights.load().side(hash), Chosen::Key),
                 None if self.setup.first_without_key => (self.weights.load().first(), Chosen::First),
-                None => (self.weights.load().side(self.chance.next()), Chosen::Chance),
+                None => (self.weights.load().side(self.chance.draw()), Chosen::Chance),
             },
         };
         self.sides[side].0.fetch_add(1, Ordering::Relaxed);

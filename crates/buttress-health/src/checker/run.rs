@@ -2,7 +2,6 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use buttress_core::{
-    Clock, Endpoint, EndpointId, Endpoints, Following, Health, Name, Sleep, Timestamp, nanos,
+    Chance, Clock, Endpoint, EndpointId, Endpoints, Following, Health, Name, Sleep, Timestamp, nanos,
 };
 use futures_util::StreamExt;
 use futures_util::future::{AbortHandle, Abortable};
@@ -52,7 +51,7 @@ pub struct Checker {
     beat: Beat,
     name: Name,
     clock: Clock,
-    chance: u64,
+    chance: Chance,
     seed: u64,
     observer: Option<Observer>,
     shared: Arc<Shared>,
@@ -84,7 +83,8 @@ impl Checker {
         observer: Option<Observer>,
         endpoints: Endpoints,
     ) -> Self {
-        let seed = seed.unwrap_or_else(|| RandomState::new().hash_one(0_u64));
+        let chance = Chance::new(seed);
+        let seed = chance.draw();
         let beat = Beat { clock: clock.clone(), interval: rules.interval, timeout: rules.timeout };
         let waiting = (rules.init == Init::WaitFirstProbe).then(|| {
             let clock = clock.clone();
@@ -100,7 +100,7 @@ impl Checker {
             probe,
             beat,
             name,
-            chance: seed,
+            chance,
             seed,
             observer,
             shared: Arc::default(),
@@ -151,7 +151,7 @@ impl Checker {
         for endpoint in list {
             let id = endpoint.id();
             // From one place to the next, first probes are spread anew for each checker.
-            let phase = mix(id.get() ^ self.seed);
+            let phase = Chance::new(Some(id.get() ^ self.seed)).draw();
             let Some(mut target) = self.targets.remove(&id) else {
                 self.begin(endpoint, now, phase);
                 continue;
@@ -211,11 +211,6 @@ impl Checker {
         }
     }
 
-    fn draw(&mut self) -> u64 {
-        self.chance = self.chance.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        mix(self.chance)
-    }
-
     /// Whose time has come joins the queue.
     fn due(&mut self, now: Timestamp) {
         while let Some(&(due, id)) = self.timers.first()
@@ -223,7 +218,7 @@ impl Checker {
         {
             self.timers.pop_first();
             let id = EndpointId::new(id);
-            let chance = self.draw();
+            let chance = self.chance.draw();
             let Some(target) = self.targets.get_mut(&id) else { continue };
             let late = now - due > self.rules.interval;
             let left = target.check.skip(&self.rules, target.endpoint.activity(), now);
@@ -298,7 +293,7 @@ impl Checker {
             Some(report) => self.record(asked, report, Duration::ZERO, now, true, false),
             None => {
                 // It tells no more, as when it is restarted: asked again soon, and not all of them at one time.
-                let next = now + part(self.rules.fast, self.draw());
+                let next = now + part(self.rules.fast, self.chance.draw());
                 let place = self.wait(asked.id, next);
                 if let Some(target) = self.targets.get_mut(&asked.id) {
                     target.place = place;
@@ -316,7 +311,7 @@ impl Checker {
     }
 
     fn again(&mut self, id: EndpointId, now: Timestamp) {
-        let chance = self.draw();
+        let chance = self.chance.draw();
         if let Entry::Occupied(mut entry) = self.targets.entry(id) {
             let target = entry.get_mut();
             let wait = target.check.wait(&self.rules, target.endpoint.activity(), now, chance);
@@ -474,11 +469,4 @@ fn hold_back(list: &[Endpoint], now: Timestamp) {
 /// The share of `whole` that `chance`, uniform over all of `u64`, falls on.
 fn part(whole: Duration, chance: u64) -> Duration {
     Duration::from_nanos(((u128::from(nanos(whole)) * u128::from(chance)) >> 64) as u64)
-}
-
-/// The last steps of *SplitMix64* (Steele, Lea and Flood 2014).
-const fn mix(state: u64) -> u64 {
-    let mixed = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ mixed >> 31
 }

@@ -43,7 +43,7 @@ impl Core {
         clock: Clock,
         endpoints: Endpoints,
         observer: Option<Observer>,
-        seed: u64,
+        seed: Option<u64>,
     ) -> Self {
         let members = Members::new(&rules, clock.now(), seed, observer.is_some());
         let next = AtomicU64::new(members.next().as_nanos());

@@ -1,9 +1,8 @@
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use buttress_core::{Clock, Endpoints, HashSink, KeySink, Name};
+use buttress_core::{Clock, Endpoints, Name};
 
 use super::core::{Core, Observer};
 use super::{OutlierSettingsError, Outliers};
@@ -222,9 +221,8 @@ impl OutlierDetection {
     /// When a setting cannot work: the error names it and says what would be right.
     pub fn try_follow(&self, endpoints: &Endpoints) -> Result<Outliers, OutlierSettingsError> {
         self.check()?;
-        let seed = self.seed.unwrap_or_else(other_seed);
         let Self { rules, name, clock, observer, .. } = self.clone();
-        Ok(Outliers::new(Arc::new(Core::new(name, rules, clock, endpoints.clone(), observer, seed))))
+        Ok(Outliers::new(Arc::new(Core::new(name, rules, clock, endpoints.clone(), observer, self.seed))))
     }
 
     fn check(&self) -> Result<(), OutlierSettingsError> {
@@ -280,14 +278,6 @@ impl OutlierDetection {
         let longest = rules.longest();
         check("max_ejection_time", longest, longest >= base, "must be `base_ejection_time` or more")
     }
-}
-
-/// One that differs between processes, and between detections.
-fn other_seed() -> u64 {
-    static SEEDS: AtomicU64 = AtomicU64::new(0);
-    let mut seed = HashSink::new();
-    seed.fixed(SEEDS.fetch_add(1, Ordering::Relaxed).to_be_bytes());
-    seed.finish()
 }
 
 fn check(

@@ -6,13 +6,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use buttress_core::{Condition, Endpoint, EndpointId, Endpoints, Health, Timestamp, nanos};
+use buttress_core::{Chance, Condition, Endpoint, EndpointId, Endpoints, Health, Timestamp, nanos};
 
 use super::host::Host;
 use super::{Ejected, OutlierCounts, OutlierView};
 use crate::EjectionReason;
 use crate::policy::outlier::{
-    Rules, Tally, Term, above_failure_percentage, below_success_rate, chance, max_ejected, random,
+    Rules, Tally, Term, above_failure_percentage, below_success_rate, chance, max_ejected,
 };
 use crate::sync::AtomicU64;
 
@@ -97,7 +97,7 @@ pub(crate) struct Members {
     /// [`Endpoint::changes`] when it was last looked whether some have to come back.
     relieved_at: Option<u64>,
     next_interval: Timestamp,
-    random: u64,
+    chance: Chance,
     pub(super) counts: OutlierCounts,
     pub(super) drivers: usize,
     /// `None` where nobody wants to know.
@@ -174,7 +174,7 @@ impl Member {
 }
 
 impl Members {
-    pub(super) fn new(rules: &Rules, now: Timestamp, seed: u64, watched: bool) -> Self {
+    pub(super) fn new(rules: &Rules, now: Timestamp, seed: Option<u64>, watched: bool) -> Self {
         Self {
             version: None,
             list: Vec::new(),
@@ -184,7 +184,7 @@ impl Members {
             out: Vec::new(),
             relieved_at: None,
             next_interval: now + rules.interval,
-            random: seed,
+            chance: Chance::new(seed),
             counts: OutlierCounts::default(),
             drivers: 0,
             told: watched.then(VecDeque::new),
@@ -313,10 +313,10 @@ impl Members {
         if !places.iter().any(|&other| other != place && is_usable(&self.list[other].endpoint)) {
             return Err(SkipReason::LastUsable);
         }
-        if !chance(rules.enforcing[reason as usize], self.draw()) {
+        if !chance(rules.enforcing[reason as usize], self.chance.draw()) {
             return Err(SkipReason::NotEnforced);
         }
-        let random = self.draw();
+        let random = self.chance.draw();
         let member = &mut self.list[place];
         if !member.endpoint.eject(now) {
             return Err(SkipReason::AlreadyEjected);
@@ -334,12 +334,6 @@ impl Members {
     /// By condition, so that what others have ejected counts as well.
     fn ejected_in(&self, group: &[usize]) -> usize {
         group.iter().filter(|&&place| self.list[place].endpoint.condition().is_ejected()).count()
-    }
-
-    fn draw(&mut self) -> u64 {
-        let (number, state) = random(self.random);
-        self.random = state;
-        number
     }
 
     /// Ends the ejection of the endpoint at `place`, if it has one.

@@ -21,7 +21,7 @@ mod rows;
 use std::fmt;
 use std::time::Duration;
 
-pub(crate) use ejection::{Term, chance, max_ejected, random};
+pub(crate) use ejection::{Term, chance, max_ejected};
 pub(crate) use rates::{Tally, above_failure_percentage, below_success_rate};
 pub(crate) use rows::{Full, Rows};
 

@@ -54,17 +54,10 @@ pub(crate) fn chance(percent: u32, random: u64) -> bool {
     (u128::from(random) * 100) >> 64 < u128::from(percent)
 }
 
-/// The next random number, and the state after it: *SplitMix64* (Steele, Lea and Flood 2014). It spreads load and is no
-/// secret.
-pub(crate) const fn random(state: u64) -> (u64, u64) {
-    let state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mixed = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    (mixed ^ mixed >> 31, state)
-}
-
 #[cfg(test)]
 mod tests {
+    use buttress_core::Chance;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -123,13 +116,8 @@ mod tests {
             assert!(!chance(0, number));
             assert!(chance(100, number));
         }
-        let mut state = 1;
-        let happened = (0..10_000).filter(|_| {
-            let (number, next) = random(state);
-            state = next;
-            chance(30, number)
-        });
-        let happened = happened.count();
+        let numbers = Chance::new(Some(1));
+        let happened = (0..10_000).filter(|_| chance(30, numbers.draw())).count();
         assert!((2_800..3_200).contains(&happened), "{happened} of 10000 at 30 percent");
     }
 }
