@@ -108,7 +108,9 @@ fn ours(
 /// It refuses calls itself, and so has a lock for `poll_ready` and one for each result.
 fn peer() -> impl Service<bool, Response = (), Future: Send> + Clone + Send + Sync {
     let detector = OutlierDetector::new();
-    NAMES.map(|name| detector.register(name, 5));
+    for name in NAMES {
+        detector.register(name, 5);
+    }
     let layer = OutlierDetectionLayer::builder().detector(detector).instance_name(NAMES[0]);
     layer.build().expect("it has all that it needs").layer(Asked)
 }
