@@ -1,9 +1,8 @@
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use buttress_core::{ByCause, Clock, Name, OnCall, Strict, Wrap};
+use buttress_core::{ByCause, Chance, Clock, Name, OnCall, Strict, Wrap};
 use tower_layer::Layer;
 
 #[cfg(feature = "http")]
@@ -54,7 +53,7 @@ pub(crate) struct Settings {
     pub(crate) per_try: Duration,
     pub(crate) overall: Duration,
     pub(crate) elsewhere: bool,
-    pub(crate) chance: Chance,
+    pub(crate) chance: Arc<Chance>,
     pub(crate) tally: Arc<Tally>,
     pub(crate) watch: Watch,
 }
@@ -77,31 +76,6 @@ impl Watch {
     }
 }
 
-/// Random numbers, for jitter: a counter that is mixed, by the constants of
-/// [SplitMix64](https://prng.di.unimi.it/splitmix64.c).
-#[derive(Clone, Debug)]
-pub(crate) struct Chance(Arc<AtomicU64>);
-
-impl Chance {
-    fn of(seed: u64) -> Self {
-        Self(Arc::new(AtomicU64::new(seed)))
-    }
-
-    /// From the system's randomness.
-    fn fresh() -> Self {
-        use std::hash::{BuildHasher, RandomState};
-        Self::of(RandomState::new().hash_one(0_u8))
-    }
-
-    pub(crate) fn draw(&self) -> u64 {
-        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
-        let mut bits = self.0.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^ (bits >> 31)
-    }
-}
-
 impl Settings {
     fn new() -> Self {
         Self {
@@ -112,7 +86,7 @@ impl Settings {
             per_try: Duration::MAX,
             overall: Duration::MAX,
             elsewhere: false,
-            chance: Chance::fresh(),
+            chance: Arc::default(),
             tally: Arc::default(),
             watch: Watch { clock: Clock::default(), name: None, observer: None },
         }
@@ -274,7 +248,7 @@ impl<R, C, T, O> RetryLayer<R, C, T, O> {
 
     /// Draws the jitter from a generator with this seed, for tests that are to repeat. The default seed is random.
     pub fn seed(mut self, seed: u64) -> Self {
-        self.settings.chance = Chance::of(seed);
+        self.settings.chance = Arc::new(Chance::new(Some(seed)));
         self
     }
 

@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use buttress_balance::{Among, Ended, Load, Node, Picker, Policy};
-use buttress_core::{Outcome, Timestamp};
+use buttress_core::{Chance, Outcome, Timestamp};
 
 /// Endpoints with their loads, and what a pick asked of them.
 pub(crate) struct Farm {
@@ -120,12 +120,9 @@ pub(crate) const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// SplitMix64: a hash, or a random value, for a number.
+/// A hash, or a random value, for a number.
 pub(crate) fn scatter(number: u64) -> u64 {
-    let mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
+    Chance::new(Some(number)).draw()
 }
 
 /// Whether a count out of `all` is within so many standard deviations of what chance gives at this probability.

@@ -7,6 +7,7 @@ mod turns;
 use buttress_balance::{
     ConsistentHash, HashRing, Maglev, Modulo, Node, Order, Random, Rendezvous, Ring, RoundRobin,
 };
+use buttress_core::Chance;
 use proptest::collection::btree_map;
 use proptest::prelude::*;
 
@@ -66,12 +67,9 @@ impl Any {
     }
 }
 
-/// SplitMix64: a hash, or a random value, for a number.
+/// A hash, or a random value, for a number.
 pub(crate) fn scatter(number: u64) -> u64 {
-    let mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
+    Chance::new(Some(number)).draw()
 }
 
 pub(crate) fn hashes(count: u64) -> impl Iterator<Item = u64> {

@@ -10,6 +10,7 @@ mod properties;
 
 use std::task::{Context, Poll, Waker};
 
+use buttress_core::Chance;
 use tower_service::Service;
 
 /// Calls a service that answers at once.
@@ -26,19 +27,16 @@ where
     }
 }
 
-/// A splitmix64 generator: the same steps for the same seed.
-struct Random(u64);
+/// The same steps for the same seed.
+struct Random(Chance);
 
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+    fn new(seed: u64) -> Self {
+        Self(Chance::new(Some(seed)))
     }
 
-    fn below(&mut self, count: u64) -> u64 {
-        self.next() % count
+    fn below(&self, count: u64) -> u64 {
+        self.0.draw() % count
     }
 }
 

@@ -45,7 +45,7 @@ struct Found {
 impl World {
     fn new(seed: u64, longest: u64) -> Self {
         Self {
-            random: Random(seed),
+            random: Random::new(seed),
             now: 0,
             log: Vec::new(),
             applied: [0; REPLICAS],

@@ -130,7 +130,7 @@ fn run<B, M>(
     seed: u64,
     fault: Fault,
     place: impl Fn(&M, u64) -> usize,
-    next_map: impl Fn(&mut Random, &M) -> M,
+    next_map: impl Fn(&Random, &M) -> M,
 ) -> (Option<String>, u64)
 where
     B: ShardBy<Op>,
@@ -139,7 +139,7 @@ where
 {
     let stores = shards.services().to_vec();
     let mover: Mover<B, M> = shards.mover();
-    let mut random = Random(seed);
+    let random = Random::new(seed);
     let mut flights = Vec::new();
     let (mut begun, mut written) = ([0_u64; KEYS as usize], [0_u64; KEYS as usize]);
     let (mut stage, mut former, mut moves) = (Stage::Idle, mover.map(), 0);
@@ -183,7 +183,7 @@ where
             _ => {
                 stage = match stage {
                     Stage::Idle => {
-                        let next = next_map(&mut random, &former);
+                        let next = next_map(&random, &former);
                         Stage::Draining(mover.begin(next).expect("nothing moves"))
                     }
                     Stage::Draining(mut settled) => {
@@ -260,12 +260,12 @@ fn ranges(seed: u64, fault: Fault) -> (Option<String>, u64) {
     })
 }
 
-fn of(random: &mut Random) -> NonZeroU32 {
+fn of(random: &Random) -> NonZeroU32 {
     NonZeroU32::new(1 + random.below(SHARDS as u64) as u32).unwrap()
 }
 
-fn hashed<M: ShardMap<u64> + Clone>(seed: u64, of: impl Fn(&mut Random) -> M) -> (Option<String>, u64) {
-    let shards = Shards::by_hash(stores(), of(&mut Random(seed)), key as fn(&Op) -> Option<u64>)
+fn hashed<M: ShardMap<u64> + Clone>(seed: u64, of: impl Fn(&Random) -> M) -> (Option<String>, u64) {
+    let shards = Shards::by_hash(stores(), of(&Random::new(seed)), key as fn(&Op) -> Option<u64>)
         .unwrap()
         .movable_by(absent as Absent, access as ByOp);
     let place = |map: &M, key: u64| map.shard(&Hashing::default().of(&key.to_be_bytes())).unwrap();
