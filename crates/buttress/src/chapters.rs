@@ -21,6 +21,9 @@ struct RetriesAndHedging;
 #[doc = include_str!("../../../docs/circuit-breaker.md")]
 struct CircuitBreaker;
 
+#[doc = include_str!("../../../docs/balancing.md")]
+struct Balancing;
+
 #[doc = include_str!("../../../docs/health-checks.md")]
 struct HealthChecks;
 
