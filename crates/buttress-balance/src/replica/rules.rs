@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use buttress_core::{Clock, Counters, HashSink, KeySink, Name};
+use buttress_core::{Clock, Counters, Name};
 
 use super::{Diverted, ReplicaPolicy, ReplicaSplitEvent, Route};
 use crate::{Hashing, Order};
@@ -67,13 +67,6 @@ impl Shared {
 
     pub(crate) fn turn(&self) -> u64 {
         self.turns.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// The turns, hashed with the seeds of this process: other in each, and as even as chance.
-    pub(crate) fn chance(&self) -> u64 {
-        let mut sink = HashSink::new();
-        sink.fixed(self.turn().to_le_bytes());
-        sink.finish()
     }
 
     pub(crate) fn tell(&self, event: &ReplicaSplitEvent<'_>) {

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use buttress_core::{
     Access, AccessOf, BySafety, Clock, Fail, Global, HashSink, Key, Name, OnCall, Reject, Rejection,
-    RejectionKind,
+    RejectionKind, draw,
 };
 use tower_service::Service;
 
@@ -300,7 +300,7 @@ impl<S, K, A, T, J> ReplicaSplit<S, K, A, T, J> {
         let Self { shared, rules, .. } = self;
         let hash = match rules.order.by {
             By::Turn => shared.turn(),
-            By::Chance => shared.chance(),
+            By::Chance => draw(),
             By::Key(hashing) => {
                 let mut sink = hashing.sink();
                 rules.key.key(req, &mut sink);

@@ -5,12 +5,11 @@ mod lookup;
 mod memory;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use buttress_core::{Clock, Endpoint, Endpoints, Name};
+use buttress_core::{Clock, Endpoint, Endpoints, Name, draw};
 use futures_util::{StreamExt, stream};
 
 pub use error::DnsError;
@@ -251,6 +250,6 @@ fn endpoints(targets: &[Target], addresses: &BTreeMap<&str, Vec<IpAddr>>) -> Vec
 
 /// Up to a tenth more.
 fn later_by_chance(wait: Duration) -> Duration {
-    let chance = RandomState::new().hash_one(()) >> 32;
+    let chance = draw() >> 32;
     wait.saturating_add(wait.mul_f64(0.1 * chance as f64 / 2_f64.powi(32)))
 }
