@@ -33,6 +33,10 @@ mod model {
             Arc::clone(&self.0.lock().expect("no thread panics"))
         }
 
+        pub(crate) fn store(&self, value: Arc<T>) {
+            *self.0.lock().expect("no thread panics") = value;
+        }
+
         pub(crate) fn load_full(&self) -> Arc<T> {
             self.load()
         }

@@ -1,5 +1,6 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Notify;
@@ -144,11 +145,17 @@ impl Endpoints {
             state.followers.retain(|follower| follower.strong_count() > 0);
             (state.version, list, state.followers.clone())
         };
+        let mut panicked = None;
         for follower in followers.iter().filter_map(Weak::upgrade) {
-            follower(version, &list);
+            // One that panics does not keep the list from the others.
+            let told = catch_unwind(AssertUnwindSafe(|| follower(version, &list)));
+            panicked = panicked.or_else(|| told.err());
         }
         self.0.changed.notify_waiters();
         announce();
+        if let Some(panic) = panicked {
+            resume_unwind(panic);
+        }
     }
 
     /// Calls `follower` with each new list and its number, as long as the returned value lives, on the thread that

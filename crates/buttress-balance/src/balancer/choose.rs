@@ -7,7 +7,7 @@ use buttress_core::{EndpointId, Facts, Timestamp};
 use super::snapshot::{Snapshot, Table};
 use super::station::{Member, Rules};
 use crate::sync::Ordering;
-use crate::{Among, Load, Part, Picker, Policy, Tier};
+use crate::{Among, BoundedLoad, Load, Part, Picker, Policy, Tier};
 
 /// Why there is no endpoint for a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ struct Choice<'a, 'b, S, P: Policy, C> {
     tried: &'b [EndpointId],
     /// Whether gates are asked.
     is_gated: bool,
+    /// Whether bounds on loads are widened where they leave no room.
+    widens: bool,
     now: Cell<Option<Timestamp>>,
     was_full: Cell<bool>,
 }
@@ -39,8 +41,8 @@ struct View<'a, 'b, S, P: Policy, C> {
     tier: Tier,
     /// Whether endpoints that start slowly refuse some calls.
     is_ramped: bool,
-    /// What bounds are reckoned by; 0 where there are none.
-    weight: u64,
+    /// What bounds are reckoned by.
+    weight: u128,
     /// The weight of the endpoints that were usable and full.
     full: Cell<u64>,
 }
@@ -49,7 +51,7 @@ struct View<'a, 'b, S, P: Policy, C> {
 const PASSES: u32 = 100;
 
 impl<S, P: Policy, C> Snapshot<S, P, C> {
-    /// Chooses an endpoint for a call of this hash, and takes a place there.
+    /// Chooses an endpoint for a call of this hash, and takes a place there. Gives the time too, if it was looked at.
     #[inline]
     pub(crate) fn choose<'a>(
         &'a self,
@@ -57,7 +59,7 @@ impl<S, P: Policy, C> Snapshot<S, P, C> {
         hash: u64,
         facts: Option<&Facts>,
         is_exact: bool,
-    ) -> Result<&'a Member<S, P, C>, Without> {
+    ) -> Result<(&'a Member<S, P, C>, Option<Timestamp>), Without> {
         let is_bounded = rules.settings.bounded_load.is_some();
         if is_bounded {
             rules.total.fetch_add(1, Ordering::SeqCst);
@@ -71,6 +73,7 @@ impl<S, P: Policy, C> Snapshot<S, P, C> {
             hash,
             tried,
             is_gated: true,
+            widens: false,
             now: Cell::new(None),
             was_full: Cell::new(false),
         };
@@ -78,7 +81,7 @@ impl<S, P: Policy, C> Snapshot<S, P, C> {
         match member {
             Some(member) => {
                 std::mem::forget(counted);
-                Ok(member)
+                Ok((member, choice.now.get()))
             }
             None if choice.was_full.get() => Err(Without::Place),
             None => Err(Without::Usable),
@@ -93,12 +96,18 @@ impl<'a, S, P: Policy, C> Choice<'a, '_, S, P, C> {
         let tables = &self.snapshot.tables;
         let present = tables.by_id.get(&id).map(|&at| &tables.members[at as usize]);
         let leaving = || {
-            self.snapshot.leaving.iter().map(|(member, _)| member).find(|member| member.endpoint.id() == id)
+            let leaving = self.snapshot.leaving.iter().filter(|(_, until)| *until > self.now());
+            leaving.map(|(member, _)| member).find(|member| member.endpoint.id() == id)
         };
         let member = present.or_else(leaving)?;
         let condition = member.endpoint.condition();
-        let takes = condition.is_well() && !condition.is_in_maintenance() && !self.tried.contains(&id);
-        (takes && member.station.enter()).then_some(member)
+        let takes = condition.is_well()
+            && !condition.is_in_maintenance()
+            && !self.tried.contains(&id)
+            && member.gate.as_ref().is_none_or(|gate| gate());
+        let is_admitted = takes && member.station.enter();
+        self.was_full.set(takes && !is_admitted);
+        is_admitted.then_some(member)
     }
 
     #[inline]
@@ -117,16 +126,18 @@ impl<'a, S, P: Policy, C> Choice<'a, '_, S, P, C> {
         let outlook = &self.snapshot.outlook;
         let again = |choice: &Self| outlook.order(self.hash).find_map(|tier| choice.of(tier, false));
         let with = |tried, is_gated| {
-            let choice =
-                Choice { tried, is_gated, now: self.now.clone(), was_full: Cell::new(false), ..*self };
+            let (now, was_full) = (self.now.clone(), Cell::new(false));
+            let choice = Choice { tried, is_gated, widens: true, now, was_full, ..*self };
             let found = again(&choice);
             self.was_full.set(self.was_full.get() || choice.was_full.get());
             found
         };
-        // Each of them was tried: once more there is better than not at all. And where no gate is open, who is behind one
-        // says why.
+        let has_tried = !self.tried.is_empty();
+        // All bounds together have room for one call more: unless their weights were wrong, or not all may have this call. Then,
+        // if each was tried: once more there is better than not at all. And where no gate is open, who is behind one says why.
         again(self)
-            .or_else(|| if self.tried.is_empty() { None } else { with(&[], true) })
+            .or_else(|| if self.was_full.get() { with(self.tried, true) } else { None })
+            .or_else(|| if has_tried { with(&[], true) } else { None })
             .or_else(|| if self.has_gates() { with(&[], false) } else { None })
     }
 
@@ -154,18 +165,17 @@ impl<'a, S, P: Policy, C> Choice<'a, '_, S, P, C> {
     fn of(&self, tier: Tier, is_ramped: bool) -> Option<&'a Member<S, P, C>> {
         let tables = &*self.snapshot.tables;
         let table = &tables.pickers[tier.level()];
-        let weight =
-            if table.bound.is_some() { self.snapshot.outlook.usable_weight(tier.level()) as u64 } else { 0 };
+        let weight = self.snapshot.weights[tier.level()];
         let mut view = View { choice: self, table, tier, is_ramped, weight, full: Cell::new(0) };
         for _ in 0..PASSES {
             if let Some(position) = table.picker.pick(self.hash, &view) {
                 return Some(&tables.members[table.member(position)]);
             }
-            // All bounds together have room for one call more: unless the weight was wrong, or another call took it.
-            if table.bound.is_none() || view.full.get() == 0 || view.full.get() == view.weight {
+            let full = u128::from(view.full.replace(0)) << BoundedLoad::FRACTION;
+            if !self.widens || table.bound.is_none() || full == 0 || full == view.weight {
                 break;
             }
-            view.weight = view.full.replace(0);
+            view.weight = full;
         }
         None
     }

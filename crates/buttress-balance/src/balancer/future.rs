@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use buttress_core::{
     AtHead, ByCause, Changed, Classify, Endpoint, Fail, Finish, HasFacts, OnCall, OnCallFuture, Reject,
-    Rejection, RejectionKind, Sleep, Timestamp,
+    Rejection, RejectionKind, Sleep,
 };
 use pin_project::{pin_project, pinned_drop};
 use tokio::sync::futures::OwnedNotified;
@@ -80,6 +80,13 @@ where
 /// Counts a call among those that wait.
 struct Among<P: Policy, C>(Arc<super::station::Rules<P, C>>);
 
+impl<P: Policy, C> Among<P, C> {
+    fn new(rules: Arc<super::station::Rules<P, C>>) -> Self {
+        rules.waiting.fetch_add(1, Ordering::SeqCst);
+        Self(rules)
+    }
+}
+
 impl<P: Policy, C> Drop for Among<P, C> {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::SeqCst);
@@ -124,14 +131,14 @@ where
         if rules.settings.fail_fast.is_zero() {
             return State::refuse(shared, &request, reject, without);
         }
-        rules.waiting.fetch_add(1, Ordering::SeqCst);
+        let among = Among::new(Arc::clone(rules));
         let waiting = Waiting {
             shared: Arc::clone(shared),
             request: Some(request),
             hash,
             reject: reject.clone(),
             finish: finish.clone(),
-            _among: Among(Arc::clone(rules)),
+            _among: among,
             time_up: rules.settings.clock.sleep(rules.settings.fail_fast),
             changed: Endpoint::changed(),
             freed: Arc::clone(&rules.freed).notified_owned(),
@@ -151,10 +158,7 @@ where
 {
     #[inline]
     fn call(place: Placed<S, P, C>, request: Req, finish: F) -> Self {
-        let Placed { station, service } = place;
-        let rules = &station.rules;
-        let started = if rules.is_timed { rules.settings.clock.now() } else { Timestamp::ZERO };
-        let mut flight = Flight::new(station, started);
+        let Placed { mut flight, service } = place;
         // The inner service may panic.
         let armed = Armed(&mut flight);
         let form = finish.form(&request);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use buttress_core::Endpoint;
 
 use super::shared::Shared;
+use super::station::Sweep;
 use crate::{Outlook, Policy};
 
 /// Reads the state of a [`Balancer`](crate::Balancer) while it is in use.
@@ -72,6 +73,8 @@ where
     C: Send + Sync + 'static,
 {
     fn views(&self) -> Vec<View> {
+        // Where there is no runtime, nobody else has looked whether their time is over.
+        self.sweep();
         let snapshot = self.snapshot();
         let present = snapshot.tables.members.iter().map(|member| (member, false));
         let left = snapshot.leaving.iter().map(|(member, _)| (member, true));

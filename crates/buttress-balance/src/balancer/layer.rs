@@ -8,6 +8,7 @@ use buttress_http::body::AtEnd;
 
 use super::members::Members;
 use super::settings::Settings;
+use super::shared::Made;
 use super::station::Rules;
 use crate::{Balancer, ConsistentHash, DefaultPolicy, NoKey, Policy, RingRules};
 
@@ -134,7 +135,8 @@ where
     fn layer(&self, members: Members<S>) -> Self::Service {
         let Self { policy, key, reject, classify, finish, settings } = self.clone();
         let rules = Rules::new(policy, classify, settings);
-        Balancer::start(members, rules, key, reject, finish).unwrap_or_else(|error| panic!("{error}"))
+        Balancer::start(members, rules, Made::new(), key, reject, finish)
+            .unwrap_or_else(|error| panic!("{error}"))
     }
 }
 

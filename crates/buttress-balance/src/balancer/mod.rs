@@ -11,10 +11,9 @@ mod shared;
 mod snapshot;
 mod station;
 
-use std::sync::Arc;
-
 use choose::Without;
-use station::Station;
+
+use crate::Policy;
 
 pub use future::BalanceFuture;
 pub use handle::{Handle, View};
@@ -25,7 +24,7 @@ pub use settings::Settings;
 pub use station::Flight;
 
 /// An endpoint that was chosen, at which a place is taken for the call.
-pub(crate) struct Placed<S, P, C> {
-    station: Arc<Station<P, C>>,
+pub(crate) struct Placed<S, P: Policy, C> {
+    flight: Flight<P, C>,
     service: S,
 }

@@ -12,7 +12,7 @@ use super::future::BalanceFuture;
 use super::handle::Handle;
 use super::members::Members;
 use super::settings::Settings;
-use super::shared::Shared;
+use super::shared::{Made, Shared};
 use super::station::{Flight, Rules};
 use crate::{DefaultPolicy, NoKey, Policy, PolicyError};
 
@@ -63,7 +63,7 @@ impl<S: Clone + Send + Sync + 'static> Balancer<S> {
     ///
     /// When two have one name, or a list that cannot change is empty.
     pub fn try_new(members: impl Into<Members<S>>) -> Result<Self, PolicyError> {
-        Self::start(members.into(), Rules::default(), NoKey, Fail, AtHead)
+        Self::start(members.into(), Rules::default(), Made::new(), NoKey, Fail, AtHead)
     }
 }
 
@@ -76,11 +76,12 @@ where
     pub(crate) fn start(
         members: Members<S>,
         rules: Rules<P, C>,
+        made: Made<S>,
         key: K,
         reject: J,
         finish: F,
     ) -> Result<Self, PolicyError> {
-        let shared = Shared::new(&members, rules)?;
+        let shared = Shared::new(&members, rules, made)?;
         Ok(Self { members, shared, key, reject, finish })
     }
 
@@ -112,7 +113,8 @@ where
     {
         let Rules { classify, settings, .. } = &*self.shared.rules;
         let rules = Rules::new(policy, classify.clone(), settings.clone());
-        Balancer::start(self.members, rules, self.key, self.reject, self.finish)
+        let made = self.shared.made();
+        Balancer::start(self.members, rules, made, self.key, self.reject, self.finish)
     }
 
     /// Does what is beside the policy by these settings.
@@ -142,7 +144,8 @@ where
     {
         let Rules { policy, classify, .. } = &*self.shared.rules;
         let rules = Rules::new(policy.clone(), classify.clone(), settings);
-        Self::start(self.members, rules, self.key, self.reject, self.finish)
+        let made = self.shared.made();
+        Self::start(self.members, rules, made, self.key, self.reject, self.finish)
     }
 
     /// Gives no endpoint more than `factor` times its fair share of the calls in flight: see
@@ -167,8 +170,9 @@ where
     ///
     /// # Panics
     ///
-    /// Never: the settings that it has stay as they were.
+    /// When the list of endpoints has meanwhile become one that the policy cannot take.
     #[must_use]
+    #[track_caller]
     pub fn classify<Other>(self, classify: Other) -> Balancer<S, P, K, J, Other, F>
     where
         P: Clone,
@@ -176,8 +180,9 @@ where
     {
         let Rules { policy, settings, .. } = &*self.shared.rules;
         let rules = Rules::new(policy.clone(), classify, settings.clone());
-        let Self { members, key, reject, finish, .. } = self;
-        Balancer::start(members, rules, key, reject, finish).expect("they were good before")
+        let Self { members, shared, key, reject, finish } = self;
+        let balancer = Balancer::start(members, rules, shared.made(), key, reject, finish);
+        balancer.unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Takes the key of a call from its request: what a consistent hash goes by. Keys are `key::header(..)` and

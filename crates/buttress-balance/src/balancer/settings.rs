@@ -67,6 +67,9 @@ impl Default for Settings {
 
 impl Settings {
     /// A call that no endpoint can take waits for one so long, and is then refused. Zero refuses it at once.
+    ///
+    /// Those that wait are woken in turn, but a new call may come before one that was woken: where endpoints are full for long,
+    /// newer calls are served and older ones are refused, which is the better order under overload.
     pub const fn fail_fast(mut self, after: Duration) -> Self {
         self.fail_fast = after;
         self

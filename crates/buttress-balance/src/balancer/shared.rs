@@ -4,14 +4,17 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 
-use buttress_core::{Endpoint, EndpointId, Endpoints, Following, HasFacts, Key, Timestamp, draw};
+use buttress_core::{Endpoint, EndpointId, Endpoints, Facts, Following, HasFacts, Key, Timestamp, draw};
 
 use super::members::{Gate, Make, Members};
 use super::snapshot::{Snapshot, Tables};
-use super::station::{Member, Rules, Station, Sweep};
+use super::station::{Flight, Member, Rules, Station, Sweep};
 use super::{Placed, Without};
 use crate::sync::{AtomicBool, Loaded, Ordering, Swap};
 use crate::{BalanceEvent, Hashing, Policy, PolicyError};
+
+/// How often a call looks again for an endpoint while conditions change under it.
+const LOOKS: usize = 10;
 
 pub(crate) struct Shared<S, P: Policy, C> {
     pub(crate) rules: Arc<Rules<P, C>>,
@@ -30,7 +33,12 @@ where
     P: Policy,
     C: Send + Sync + 'static,
 {
-    pub(crate) fn new(members: &Members<S>, rules: Rules<P, C>) -> Result<Arc<Self>, PolicyError> {
+    /// `made` are services that there are already, for endpoints as they are configured.
+    pub(crate) fn new(
+        members: &Members<S>,
+        rules: Rules<P, C>,
+        mut made: Made<S>,
+    ) -> Result<Arc<Self>, PolicyError> {
         let endpoints = members.endpoints.clone().map_err(PolicyError::from)?;
         let (rules, make) = (Arc::new(rules), Arc::clone(&members.make));
         let (version, list) = endpoints.numbered();
@@ -38,7 +46,8 @@ where
             return Err(PolicyError::NoEndpoints);
         }
         let changes = Endpoint::changes();
-        let joined = join(&rules.settings.used(&list), None, &rules, &make, &mut HashMap::new());
+        made.retain(|_, (endpoint, _)| list.iter().any(|other| other.is_configured_as(endpoint)));
+        let joined = join(&rules.settings.used(&list), None, &rules, &make, &mut made);
         let tables = Tables::new(version, joined, &rules, None)?;
         let snapshot = Snapshot::new(Arc::new(tables), Arc::new([]), changes, &rules);
         let shared = Arc::new(Self {
@@ -76,11 +85,53 @@ where
     pub(crate) fn place<Req: HasFacts>(&self, hash: u64, request: &Req) -> Result<Placed<S, P, C>, Without> {
         let (snapshot, is_exact) = self.fresh();
         let facts = request.facts();
-        let member = snapshot.choose(&self.rules, hash, facts, is_exact)?;
+        match snapshot.choose(&self.rules, hash, facts, is_exact) {
+            Ok(chosen) => Ok(self.placed(chosen, facts)),
+            // Looked at afterwards: a condition may have changed meanwhile.
+            Err(without) if snapshot.changes == Endpoint::changes() => Err(without),
+            Err(without) => self.place_anew(hash, facts, without),
+        }
+    }
+
+    /// No endpoint could take the call by what was true a moment ago: looks by what is true now.
+    #[cold]
+    fn place_anew(
+        &self,
+        hash: u64,
+        facts: Option<&Facts>,
+        mut without: Without,
+    ) -> Result<Placed<S, P, C>, Without> {
+        // A change after the last look wakes whoever waits.
+        for _ in 0..LOOKS {
+            self.refresh();
+            let snapshot = self.snapshot.load();
+            let is_exact = snapshot.changes == Endpoint::changes();
+            match snapshot.choose(&self.rules, hash, facts, is_exact) {
+                Ok(chosen) => return Ok(self.placed(chosen, facts)),
+                Err(other) => without = other,
+            }
+            if snapshot.changes == Endpoint::changes() {
+                break;
+            }
+        }
+        Err(without)
+    }
+
+    #[inline]
+    fn placed(
+        &self,
+        (member, now): (&Member<S, P, C>, Option<Timestamp>),
+        facts: Option<&Facts>,
+    ) -> Placed<S, P, C> {
+        // From here on the place is held, since what follows may panic.
+        let mut flight = Flight::new(Arc::clone(&member.station));
+        if self.rules.is_timed {
+            flight.start(now.unwrap_or_else(|| self.rules.settings.clock.now()));
+        }
         if let Some(facts) = facts {
             facts.chose(member.endpoint.id());
         }
-        Ok(Placed { station: Arc::clone(&member.station), service: member.service.clone() })
+        Placed { flight, service: member.service.clone() }
     }
 
     /// The snapshot, and whether all that followed from conditions is true now: it may not be, while another thread works
@@ -93,11 +144,11 @@ where
 
     #[cold]
     fn refreshed(&self, old: Loaded<Snapshot<S, P, C>>) -> (Loaded<Snapshot<S, P, C>>, bool) {
-        if self.is_refreshing.swap(true, Ordering::AcqRel) {
+        if self.is_refreshing.swap(true, Ordering::SeqCst) {
             return (old, false);
         }
         drop(old);
-        let refreshing = Refreshing(&self.is_refreshing);
+        let refreshing = Refreshing { flag: &self.is_refreshing, rules: &self.rules };
         self.refresh();
         drop(refreshing);
         let snapshot = self.snapshot.load();
@@ -109,6 +160,9 @@ where
     fn refresh(&self) {
         self.change(|present| {
             let changes = Endpoint::changes();
+            if present.changes == changes {
+                return None;
+            }
             let (tables, leaving) = (Arc::clone(&present.tables), Arc::clone(&present.leaving));
             Some(Snapshot::new(tables, leaving, changes, &self.rules))
         });
@@ -183,10 +237,11 @@ where
         if let Some(error) = &refused {
             settings.tell(&BalanceEvent::Refused { error });
         } else if let Some((endpoints, joined, left)) = counts {
-            settings.tell(&BalanceEvent::Changed { endpoints, joined, left });
+            // First what has to be done: an observer may panic.
             if left > 0 {
                 self.let_go();
             }
+            settings.tell(&BalanceEvent::Changed { endpoints, joined, left });
         }
     }
 
@@ -207,6 +262,15 @@ where
                 }
             });
         }
+    }
+
+    /// The services of the endpoints that it has now.
+    pub(crate) fn made(&self) -> Made<S> {
+        let made = |member: &Member<S, P, C>| {
+            let service = (member.service.clone(), member.gate.clone());
+            (member.endpoint.id(), (member.endpoint.clone(), Some(service)))
+        };
+        self.snapshot.load().tables.members.iter().map(made).collect()
     }
 
     pub(crate) fn snapshot(&self) -> Loaded<Snapshot<S, P, C>> {
@@ -242,12 +306,22 @@ where
     }
 }
 
-/// Someone works out what follows from the newest conditions, until this is dropped: an observer may panic.
-struct Refreshing<'a>(&'a AtomicBool);
+/// Services that were made, and the endpoints that they were made for.
+pub(crate) type Made<S> = HashMap<EndpointId, (Endpoint, Option<(S, Option<Gate>)>)>;
 
-impl Drop for Refreshing<'_> {
+/// Someone works out what follows from the newest conditions, until this is dropped: an observer may panic.
+struct Refreshing<'a, P, C> {
+    flag: &'a AtomicBool,
+    rules: &'a Rules<P, C>,
+}
+
+impl<P, C> Drop for Refreshing<'_, P, C> {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
+        self.flag.store(false, Ordering::SeqCst);
+        // A call that looked meanwhile saw what was true before, and may wait for what is true now.
+        if self.rules.waiting.load(Ordering::SeqCst) > 0 {
+            self.rules.freed.notify_waiters();
+        }
     }
 }
 
@@ -257,15 +331,16 @@ fn join<S, P: Policy, C>(
     present: Option<&Snapshot<S, P, C>>,
     rules: &Arc<Rules<P, C>>,
     make: &Make<S>,
-    made: &mut HashMap<EndpointId, Option<(S, Option<Gate>)>>,
+    made: &mut Made<S>,
 ) -> Box<[Member<S, P, C>]>
 where
     S: Clone,
 {
     let listed: HashMap<EndpointId, &Endpoint> =
         list.iter().map(|endpoint| (endpoint.id(), endpoint)).collect();
-    let mut service =
-        |endpoint: &Endpoint| made.entry(endpoint.id()).or_insert_with(|| make(endpoint)).clone();
+    let mut service = |endpoint: &Endpoint| {
+        made.entry(endpoint.id()).or_insert_with(|| (endpoint.clone(), make(endpoint))).1.clone()
+    };
     let mut members = Vec::with_capacity(list.len());
     for member in present.map_or(&[][..], |present| &present.tables.members) {
         let Some(&endpoint) = listed.get(&member.endpoint.id()) else { continue };
@@ -286,7 +361,10 @@ where
             let leaving = present.map_or(&[][..], |present| &present.leaving);
             let same = leaving.iter().find(|(member, _)| member.endpoint.id() == endpoint.id());
             let station = match same {
-                Some((member, _)) => Arc::clone(&member.station),
+                Some((member, _)) => {
+                    member.station.returns_as(endpoint);
+                    Arc::clone(&member.station)
+                }
                 None => Arc::new(Station::new(endpoint, Arc::clone(rules))),
             };
             station.has_left.store(false, Ordering::SeqCst);

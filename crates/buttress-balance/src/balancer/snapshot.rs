@@ -51,6 +51,9 @@ pub(crate) struct Snapshot<S, P: Policy, C> {
     /// Of each member one bit: it is usable, and not degraded. As long as no condition has changed since, it says what the
     /// conditions do, which lie far apart.
     healthy: Box<[u64]>,
+    /// For each level the configured weight of its endpoints that are used, by its share of the traffic: what bounds on loads
+    /// are reckoned by.
+    pub(crate) weights: Box<[u128]>,
     /// Whether an endpoint gets less than its share: it asks for less, or starts slowly until then.
     pub(crate) is_partial: bool,
     pub(crate) slow_until: Timestamp,
@@ -64,6 +67,12 @@ impl<S, P: Policy, C> Tables<S, P, C> {
         rules: &Rules<P, C>,
         present: Option<&Self>,
     ) -> Result<Self, PolicyError> {
+        if members.is_empty() {
+            // Settings that cannot work are refused now, not when the first endpoint joins.
+            let any = [Node::new("any")];
+            rules.policy.build(&any)?;
+            rules.settings.bounded_load.map(|factor| BoundedLoad::new(factor, &any)).transpose()?;
+        }
         let levels = rules.settings.priorities.levels(members.iter().map(|member| &member.endpoint));
         let count = levels.all().len();
         let mut groups: Vec<Vec<u32>> = vec![Vec::new(); count];
@@ -107,16 +116,26 @@ impl<S, P: Policy, C> Snapshot<S, P, C> {
         let members = &tables.members;
         let outlook = tables.levels.outlook(|at| members[at].endpoint.condition());
         let mut healthy = vec![0; members.len().div_ceil(BITS)];
+        let mut weights = vec![0_u128; tables.pickers.len()];
         for (at, member) in members.iter().enumerate() {
             let condition = member.endpoint.condition();
+            let level = tables.levels.of(at);
+            if condition.is_usable() || outlook.panics(level) && condition.is_in_service() {
+                weights[level] += u128::from(member.endpoint.weight()) << BoundedLoad::FRACTION;
+            }
             healthy[at / BITS] |= u64::from(condition.is_usable() && !condition.is_degraded()) << (at % BITS);
+        }
+        for (level, weight) in weights.iter_mut().enumerate() {
+            // A level without a share has room for one call at each endpoint, and for more when all else is full.
+            *weight = (*weight as f64 / outlook.share(level).max(1e-9)) as u128;
         }
         let is_partial = members.iter().any(|member| member.endpoint.condition().weight_percent() < 100);
         let window = rules.settings.slow_start.window();
         let starts = members.iter().map(|member| member.endpoint.usable_since());
         let last = starts.max().unwrap_or(Timestamp::ZERO);
         let slow_until = if last > Timestamp::ZERO { last + window } else { last };
-        Self { tables, leaving, changes, outlook, healthy: healthy.into(), is_partial, slow_until }
+        let (healthy, weights) = (healthy.into(), weights.into());
+        Self { tables, leaving, changes, outlook, healthy, weights, is_partial, slow_until }
     }
 
     /// Whether the member was usable and not degraded when this was made.
@@ -129,6 +148,7 @@ impl<S, P: Policy, C> Snapshot<S, P, C> {
     pub(crate) fn with_leaving(&self, leaving: Leaving<S, P, C>) -> Self {
         let Self { changes, is_partial, slow_until, .. } = *self;
         let (tables, outlook) = (Arc::clone(&self.tables), self.outlook.clone());
-        Self { tables, leaving, changes, outlook, healthy: self.healthy.clone(), is_partial, slow_until }
+        let (healthy, weights) = (self.healthy.clone(), self.weights.clone());
+        Self { tables, leaving, changes, outlook, healthy, weights, is_partial, slow_until }
     }
 }

@@ -2,14 +2,17 @@
 
 use std::fmt;
 use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock, Weak};
 
-use buttress_core::{ByCause, Classify, End, Endpoint, Guard, Outcome, OutcomeKind, Timestamp, Verdict};
+use buttress_core::{
+    ByCause, Classify, End, Endpoint, Guard, LoadReport, Outcome, OutcomeKind, Timestamp, Verdict,
+};
 use tokio::sync::Notify;
 
 use super::Settings;
 use super::members::Gate;
-use crate::sync::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::{AtomicBool, AtomicUsize, Ordering, Swap};
 use crate::{DefaultPolicy, Ended, Load, Policy};
 
 /// What all endpoints of a balancer have in common.
@@ -34,8 +37,8 @@ pub(crate) trait Sweep: Send + Sync {
 /// What is kept of an endpoint as long as it has calls.
 pub(crate) struct Station<P, C> {
     pub(crate) load: Load,
-    /// The endpoint as it was first configured; its condition and its activity are those of now.
-    endpoint: Endpoint,
+    /// The endpoint, whose activity is noted.
+    endpoint: Swap<Endpoint>,
     pub(crate) rules: Arc<Rules<P, C>>,
     /// It has left the list.
     pub(crate) has_left: AtomicBool,
@@ -84,7 +87,7 @@ impl Default for Rules<DefaultPolicy, ByCause> {
 impl<P, C> Station<P, C> {
     pub(crate) fn new(endpoint: &Endpoint, rules: Arc<Rules<P, C>>) -> Self {
         let load = Load::new(endpoint.weight());
-        Self { load, endpoint: endpoint.clone(), rules, has_left: AtomicBool::new(false) }
+        Self { load, endpoint: Swap::from_pointee(endpoint.clone()), rules, has_left: AtomicBool::new(false) }
     }
 
     /// Takes a place for a call, if there are fewer than the settings allow.
@@ -97,6 +100,12 @@ impl<P, C> Station<P, C> {
         }
         let below = |calls: u32| (calls < most).then_some(calls + 1);
         count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, below).is_ok()
+    }
+
+    /// It comes back while its calls drain, configured anew perhaps.
+    pub(crate) fn returns_as(&self, endpoint: &Endpoint) {
+        self.load.set_weight(endpoint.weight());
+        self.endpoint.store(Arc::new(endpoint.clone()));
     }
 
     /// Whether it has no calls. It writes what it reads, and so is before or after the end of each call: the one that comes
@@ -124,7 +133,8 @@ impl<P, C> Station<P, C> {
     #[cold]
     fn swept(&self) {
         if let Some(sweeper) = self.rules.sweeper.get().and_then(Weak::upgrade) {
-            sweeper.sweep();
+            // A guard is dropped here, by an unwinding perhaps: an observer that panics ends with its event.
+            let _ = catch_unwind(AssertUnwindSafe(|| sweeper.sweep()));
         }
     }
 }
@@ -136,18 +146,27 @@ impl<P, C> Station<P, C> {
 pub struct Flight<P: Policy, C> {
     station: Arc<Station<P, C>>,
     started: Timestamp,
-    /// Who judges the end of the body; `None` once the call is judged.
-    judge: Option<fn(&C, &End<'_>) -> Outcome>,
+    /// Who judges the end of the body, what the head has told of the server's load, and when it came; `None` where the call is
+    /// judged, or not yet answered.
+    judge: Option<(Judge<C>, Option<LoadReport>, Timestamp)>,
+    /// Its policy was told.
+    is_told: bool,
 }
+
+type Judge<C> = fn(&C, &End<'_>) -> Outcome;
 
 impl<P: Policy, C> Flight<P, C> {
     /// A call that has taken a place at `station`.
     #[inline]
-    pub(crate) fn new(station: Arc<Station<P, C>>, started: Timestamp) -> Self {
-        if station.rules.is_timed {
-            station.endpoint.note_use(started);
-        }
-        Self { station, started, judge: None }
+    pub(crate) fn new(station: Arc<Station<P, C>>) -> Self {
+        Self { station, started: Timestamp::ZERO, judge: None, is_told: false }
+    }
+
+    /// It is made now.
+    #[inline]
+    pub(crate) fn start(&mut self, now: Timestamp) {
+        self.started = now;
+        self.station.endpoint.load().note_use(now);
     }
 
     /// The response future has given its result.
@@ -160,38 +179,42 @@ impl<P: Policy, C> Flight<P, C> {
         if !rules.is_timed {
             return;
         }
-        let is_error = result.is_err();
-        match rules.classify.classify(result) {
-            Verdict::Now(outcome) => self.judged(Some(&outcome)),
-            Verdict::AtEnd if is_error => {
-                let outcome = rules.classify.at_end(&End::Failed);
-                self.judged(Some(&outcome));
+        let (classify, now) = (&rules.classify, rules.settings.clock.now());
+        let outcome = match (classify.classify(result), result) {
+            (Verdict::Now(outcome), _) => outcome,
+            (Verdict::AtEnd, Err(_)) => classify.at_end(&End::Failed),
+            (Verdict::AtEnd, Ok(res)) => {
+                self.judge = Some((C::at_end, classify.load(res), now));
+                return;
             }
-            Verdict::AtEnd => self.judge = Some(C::at_end),
-        }
+        };
+        self.judged(Some(&outcome), now);
     }
 
-    fn judged(&self, outcome: Option<&Outcome>) {
+    /// Tells the policy, once. A body that is read slowly is no slow answer: `now` is when the head came.
+    fn judged(&mut self, outcome: Option<&Outcome>, now: Timestamp) {
+        if mem::replace(&mut self.is_told, true) {
+            return;
+        }
         let Station { load, endpoint, rules, .. } = &*self.station;
-        let now = rules.settings.clock.now();
         if outcome.is_some_and(|outcome| outcome.kind == OutcomeKind::Success) {
-            endpoint.note_success(now);
+            endpoint.load().note_success(now);
         }
         rules.policy.ended(load, &Ended { started: self.started, now, outcome });
     }
 
     /// It was dropped before it was answered.
-    pub(crate) fn dropped(&self) {
+    pub(crate) fn dropped(&mut self) {
         if self.station.rules.is_timed {
-            self.judged(None);
+            self.judged(None, self.station.rules.settings.clock.now());
         }
     }
 
     /// Something panicked in our own frame.
     #[cold]
-    pub(crate) fn panicked(&self) {
+    pub(crate) fn panicked(&mut self) {
         if self.station.rules.is_timed {
-            self.judged(Some(&Outcome::failure()));
+            self.judged(Some(&Outcome::failure()), self.station.rules.settings.clock.now());
         }
     }
 }
@@ -205,9 +228,10 @@ impl<P: Policy, C> Guard for Flight<P, C> {
     }
 
     fn end(&mut self, end: &End<'_>) {
-        if let Some(judge) = self.judge.take() {
-            let outcome = judge(&self.station.rules.classify, end);
-            self.judged(Some(&outcome));
+        if let Some((judge, report, head)) = self.judge.take() {
+            let mut outcome = judge(&self.station.rules.classify, end);
+            outcome.load = outcome.load.or(report);
+            self.judged(Some(&outcome), head);
         }
     }
 }

@@ -128,7 +128,8 @@ impl BoundedLoad {
         for _ in 0..PASSES {
             let mut weighed = 0;
             for endpoint in order.candidates(hash).filter(|&endpoint| usable(endpoint)) {
-                if self.reserve(endpoint, loads.load(endpoint), loads.total(), weight, u32::MAX) {
+                let all = u128::from(weight) << Self::FRACTION;
+                if self.reserve(endpoint, loads.load(endpoint), loads.total(), all, u32::MAX) {
                     arrival.stay();
                     return Some(endpoint);
                 }
@@ -150,13 +151,16 @@ impl BoundedLoad {
         loads.total().fetch_sub(1, Ordering::SeqCst);
     }
 
+    /// The bits behind the point of the weights that [`reserve`](Self::reserve) reckons by.
+    pub(crate) const FRACTION: u32 = 20;
+
     /// Takes a place at `endpoint` for a call that is in the total, unless it has `most` or is at its bound.
     pub(crate) fn reserve(
         &self,
         endpoint: usize,
         load: &AtomicU32,
         total: &AtomicUsize,
-        weight: u64,
+        weight: u128,
         most: u32,
     ) -> bool {
         let has_room =
@@ -173,8 +177,9 @@ impl BoundedLoad {
     }
 
     /// Whether a call more than `load` is within `max(1, ceil(factor · total · own / weight))`, without a division.
-    fn has_room(&self, endpoint: usize, load: u32, total: usize, weight: u64) -> bool {
-        load == 0 || u128::from(load) * u128::from(weight) * (UNIT as u128) < self.share(endpoint, total)
+    fn has_room(&self, endpoint: usize, load: u32, total: usize, weight: u128) -> bool {
+        let share = self.share(endpoint, total).saturating_mul(1 << Self::FRACTION);
+        load == 0 || u128::from(load).saturating_mul(weight).saturating_mul(UNIT as u128) < share
     }
 
     /// `factor · total · own`, in millionths.

@@ -1,5 +1,6 @@
 //! The balancer as its users see it.
 
+mod again;
 mod changes;
 mod choice;
 mod contract;
