@@ -27,6 +27,9 @@ struct Balancing;
 #[doc = include_str!("../../../docs/health-checks.md")]
 struct HealthChecks;
 
+#[doc = include_str!("../../../docs/routing.md")]
+struct Routing;
+
 #[doc = include_str!("../../../docs/order-of-layers.md")]
 struct OrderOfLayers;
 

@@ -75,6 +75,11 @@ pub use buttress_rate_limit::{self as rate_limit, RateLimit, RateLimitLayer};
 #[doc(inline)]
 pub use buttress_retry::{self as retry, Budget, Hedge, HedgeLayer, Retry, RetryLayer};
 
+#[cfg(feature = "route")]
+#[cfg_attr(docsrs, doc(cfg(feature = "route")))]
+#[doc(inline)]
+pub use buttress_route::{self as route, Router};
+
 #[cfg(feature = "timeout")]
 #[cfg_attr(docsrs, doc(cfg(feature = "timeout")))]
 #[doc(inline)]
