@@ -53,6 +53,8 @@ pub enum UnejectionReason {
     NoneUsable,
     /// It is no longer in the list.
     Removed,
+    /// It has another address: it is another one, of the same name.
+    Moved,
     /// Something else has ended it.
     Elsewhere,
 }
@@ -66,6 +68,7 @@ impl fmt::Display for UnejectionReason {
             Self::TooMany => "fewer may be ejected",
             Self::NoneUsable => "no other was usable",
             Self::Removed => "it was removed",
+            Self::Moved => "its address has changed",
             Self::Elsewhere => "ended elsewhere",
         })
     }
@@ -166,6 +169,21 @@ impl Member {
         true
     }
 
+    /// Another one has taken its place, of which nothing is known. Whether this has ended an ejection.
+    fn forget(&mut self, now: Timestamp) -> bool {
+        self.term = Term::default();
+        if self.end(now) {
+            return true;
+        }
+        // Calls to the former one come too late. Two steps, as an odd epoch says that it is ejected.
+        self.host.next_epoch();
+        self.host.next_epoch();
+        self.host.take(0);
+        self.host.take(1);
+        self.whole_interval = false;
+        false
+    }
+
     fn ejected(&self) -> Option<Ejected> {
         let Ejection { reason, since, until, .. } = *self.ejection.as_ref()?;
         let times = self.term.multiplier();
@@ -213,6 +231,10 @@ impl Members {
                     if member.ejection.is_some() && !endpoint.condition().is_ejected() {
                         // One of the same name, with a condition of its own.
                         before.uneject(now);
+                    }
+                    // What the former one did is not the fault of who is at another address.
+                    if before.address() != endpoint.address() && member.forget(now) {
+                        self.ended(endpoint.clone(), UnejectionReason::Moved);
                     }
                     member
                 }

@@ -165,3 +165,47 @@ fn no_endpoints_at_all_are_a_list_too() {
     rig.calls("a", Failed, 5);
     assert_eq!(rig.ejected(), "a");
 }
+
+/// Another one takes the place of `a`: a pod of the same name, say.
+fn replace_a(rig: &Rig) {
+    rig.endpoints.insert(Endpoint::new("a").with_address("10.0.0.9:80"), rig.time.now());
+}
+
+#[test]
+fn a_new_address_is_not_out_for_what_the_old_one_did() {
+    let rig = rig("a b c", plain());
+    for _ in 0..2 {
+        rig.calls("a", Failed, 5);
+        assert!(rig.handle.uneject("a"));
+    }
+    rig.calls("a", Failed, 5);
+    assert_eq!(rig.told().last().unwrap(), "a ejected by consecutive_5xx for 90s, the 3. time");
+
+    replace_a(&rig);
+    rig.look();
+
+    assert_eq!(rig.ejected(), "");
+    assert_eq!(rig.told(), ["a back: its address has changed"]);
+    assert_eq!(rig.handle.counts().unejections, 3);
+    rig.calls("a", Failed, 5);
+    assert_eq!(rig.told(), ["a ejected by consecutive_5xx for 30s, the 1. time"]);
+    assert_eq!(rig.ejected(), "a");
+}
+
+#[test]
+fn a_new_address_is_not_judged_by_the_calls_of_the_old_one() {
+    let rig = rig("a b c", plain());
+    rig.calls("a", Failed, 4);
+    let mut late = Task::new(rig.service("a").call(Failed));
+
+    replace_a(&rig);
+    rig.look();
+
+    rig.call("a", Failed);
+    assert!(late.run().is_ready());
+    assert_eq!(rig.ejected(), "");
+    let view = rig.view("a");
+    assert_eq!((view.succeeded, view.failed), (0, 1), "that of the old one is too late");
+    rig.calls("a", Failed, 4);
+    assert_eq!(rig.ejected(), "a");
+}
