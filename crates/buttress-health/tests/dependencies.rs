@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use buttress_core::{Clock, ManualClock};
+use buttress_core::{Clock, ManualClock, Timestamp};
 use buttress_health::{Dependency, DependencyState, HealthEvent, Readiness, Report, Status};
+use buttress_testkit::poll_once;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -381,4 +382,40 @@ fn the_name_of_the_services_own_calls_is_taken() {
 #[should_panic(expected = "timeout is 0s")]
 fn a_timeout_that_no_check_can_keep_is_refused() {
     let _ = Dependency::critical("database", || async { Ok::<_, &str>(()) }).timeout(Duration::ZERO);
+}
+
+#[tokio::test]
+async fn a_result_from_the_future_of_a_clock_that_was_set_back_is_too_old() {
+    let (manual, runs) = (ManualClock::new(), Count::default());
+    manual.advance(Duration::from_secs(7_200));
+    let count = runs.clone();
+    let check = Dependency::critical("database", move || {
+        let passes = count.add() > 1;
+        async move { if passes { Ok(()) } else { Err("gone") } }
+    });
+    let readiness = Readiness::new().clock(manual.clock()).depends_on(check);
+    assert_eq!(readiness.report().await.status, Status::NotReady);
+
+    manual.set(Timestamp::ZERO);
+
+    assert_eq!(readiness.report().await.status, Status::Ready);
+    assert_eq!(runs.get(), 2);
+}
+
+#[tokio::test]
+async fn a_run_that_hangs_is_given_up_in_time_although_the_clock_was_set_back() {
+    let manual = ManualClock::new();
+    manual.advance(Duration::from_secs(7_200));
+    let hangs = Dependency::critical("database", pending::<Result<(), &str>>);
+    let readiness = Readiness::new().clock(manual.clock()).depends_on(hangs);
+    let mut first = pin!(readiness.report());
+    assert!(poll_once(&mut first).is_pending());
+
+    manual.set(Timestamp::ZERO);
+    let mut second = pin!(readiness.report());
+    assert!(poll_once(&mut second).is_pending());
+    manual.advance(800 * MS);
+
+    let Poll::Ready(report) = poll_once(&mut second) else { panic!("it waits for the former time") };
+    assert_eq!(state(&report), DependencyState::TimedOut);
 }

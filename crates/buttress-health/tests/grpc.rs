@@ -184,6 +184,19 @@ async fn a_watch_holds_up_no_shutdown() {
     assert_eq!(said(&mut again).await.unwrap().unwrap_err().code(), Code::Unavailable);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_waits_for_a_check_hears_of_the_stop_at_once() {
+    let hangs = Dependency::critical("database", std::future::pending::<Result<(), &str>>);
+    let readiness = Readiness::new().clock(Clock::tokio()).depends_on(hangs.timeout(60 * SECOND));
+    let mut stream = watch(&client(&readiness), "").await;
+    assert_eq!(says(&mut stream).await, None);
+
+    readiness.stop();
+
+    assert_eq!(says(&mut stream).await, Some(NotServing));
+    assert_eq!(said(&mut stream).await.unwrap().unwrap_err().code(), Code::Unavailable);
+}
+
 #[test]
 #[should_panic(expected = "refresh is 0s")]
 fn a_watch_that_never_rests_is_refused() {

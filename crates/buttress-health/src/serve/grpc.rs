@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use buttress_core::Name;
 use futures_core::Stream;
-use futures_util::future::select;
+use futures_util::future::{Either, select};
 use futures_util::stream::unfold;
 use tokio::sync::watch;
 use tonic::server::NamedService;
@@ -176,7 +176,7 @@ impl Watch {
                 false => ServingStatus::ServiceUnknown,
                 // There is no need to wait for checks.
                 true if stops => ServingStatus::NotServing,
-                true => self.health.status().await,
+                true => self.status_or_stop().await,
             };
             if stops {
                 self.state = State::Stopping;
@@ -188,6 +188,18 @@ impl Watch {
             if !stops {
                 self.changed().await;
             }
+        }
+    }
+
+    /// What the checks say; they are not waited for once the service stops.
+    async fn status_or_stop(&self) -> ServingStatus {
+        let mut changes = self.changes.clone();
+        let stops = async {
+            while self.health.readiness.phase() != Phase::Stopping && changes.changed().await.is_ok() {}
+        };
+        match select(pin!(self.health.status()), pin!(stops)).await {
+            Either::Left((status, _)) => status,
+            Either::Right(_) => ServingStatus::NotServing,
         }
     }
 

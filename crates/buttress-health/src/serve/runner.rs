@@ -71,10 +71,12 @@ impl Runner {
     pub(crate) fn ask(self: &Arc<Self>, inner: &Arc<Inner>) -> Asked {
         let now = inner.clock().now();
         let mut slot = self.slot();
-        if slot.last.as_ref().is_some_and(|seen| now.since(seen.at) < self.dependency.ttl) {
+        if slot.last.as_ref().is_some_and(|seen| seen.at <= now && now.since(seen.at) < self.dependency.ttl) {
             return Asked::Known;
         }
-        if let Some(flight) = &slot.flight {
+        if let Some(flight) = &mut slot.flight {
+            // Where the clock was set back, it takes no longer than one that begins now.
+            flight.until = flight.until.min(now.saturating_add(self.dependency.timeout));
             if now < flight.until {
                 return Asked::Wait(flight.over.clone(), flight.until);
             }
