@@ -4,8 +4,10 @@
 #![cfg(feature = "http")]
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -52,6 +54,8 @@ struct Rig {
     came: Arc<Notify>,
     go: Arc<Notify>,
     address: SocketAddr,
+    /// How often it fails to accept a connection, as when too many files are open.
+    failures: Arc<AtomicUsize>,
 }
 
 impl Rig {
@@ -60,7 +64,7 @@ impl Rig {
         let shutdown = Shutdown::new(&Readiness::new().clock(manual.clock()));
         let (came, go) = (Arc::default(), Arc::default());
         let (listener, address) = listener().await;
-        (Self { manual, shutdown, came, go, address }, listener)
+        (Self { manual, shutdown, came, go, address, failures: Arc::default() }, listener)
     }
 
     /// Asks for what takes until `go`.
@@ -95,13 +99,27 @@ impl Rig {
 
     fn hyper(&self, listener: TcpListener) -> JoinHandle<Ended> {
         let (came, go) = (self.came.clone(), self.go.clone());
-        let shutdown = self.shutdown.clone();
+        let (shutdown, failures) = (self.shutdown.clone(), self.failures.clone());
         tokio::spawn(async move {
+            let accept = async || {
+                let left = failures.load(Ordering::SeqCst);
+                if left > 0 {
+                    failures.store(left - 1, Ordering::SeqCst);
+                    return Err(io::Error::from_raw_os_error(24));
+                }
+                listener.accept().await
+            };
             let mut stopping = shutdown.stopping();
             loop {
                 let stream = tokio::select! {
                     () = &mut stopping => break,
-                    accepted = listener.accept() => accepted.unwrap().0,
+                    accepted = accept() => match accepted {
+                        Ok((stream, _)) => stream,
+                        Err(_) => {
+                            tokio::task::yield_now().await;
+                            continue;
+                        }
+                    },
                 };
                 let (came, go) = (came.clone(), go.clone());
                 let service = service_fn(move |request: Request<Incoming>| {
@@ -211,6 +229,21 @@ async fn an_accept_loop_over_hyper_drains_its_connections() {
     assert_eq!((answer.status().as_u16(), &answer.headers()["connection"]), (200, &"close".parse().unwrap()));
     assert_eq!(server.await.unwrap(), Ended::Drained);
     assert_eq!(rig.shutdown.guards(), 0);
+}
+
+#[tokio::test]
+async fn an_accept_loop_over_hyper_goes_on_when_it_fails_to_accept() {
+    let (rig, listener) = Rig::new().await;
+    rig.failures.store(3, Ordering::SeqCst);
+    let server = rig.hyper(listener);
+
+    let mut client = connect(rig.address).await;
+    assert_eq!(ask(&mut client, "/").await.status(), 200);
+    assert_eq!(rig.failures.load(Ordering::SeqCst), 0);
+
+    rig.shutdown.begin();
+    rig.manual.advance(seconds(5));
+    assert_eq!(server.await.unwrap(), Ended::Drained);
 }
 
 #[tokio::test]

@@ -354,3 +354,19 @@ fn the_signals_of_the_system_begin_it_and_abort_it() {
         assert_eq!(shutdown.stage(), Stage::Aborting);
     });
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_observer_that_panics_keeps_nothing_from_beginning_nor_the_second_signal_from_coming() {
+    let readiness = Readiness::new().clock(Clock::tokio()).observe(|event| {
+        if let HealthEvent::Phase { .. } = event {
+            std::panic::resume_unwind(Box::new("the observer panics"));
+        }
+    });
+    let shutdown = Shutdown::new(&readiness);
+
+    shutdown.signal();
+    assert_eq!((shutdown.stage(), readiness.phase()), (Stage::PreDrain, Phase::Stopping));
+    shutdown.signal();
+
+    assert_eq!(shutdown.stage(), Stage::Aborting);
+}

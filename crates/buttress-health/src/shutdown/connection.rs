@@ -12,6 +12,8 @@ use crate::{Aborted, Aborting, Shutdown, Stopping};
 /// In an accept loop of one's own over hyper:
 ///
 /// ```
+/// use std::time::Duration;
+///
 /// use buttress_health::Shutdown;
 /// use hyper::{server::conn::http1, service::service_fn};
 /// use hyper_util::rt::TokioIo;
@@ -26,8 +28,14 @@ use crate::{Aborted, Aborting, Shutdown, Stopping};
 ///     loop {
 ///         let stream = tokio::select! {
 ///             () = &mut stopping => break,
-///             Ok((stream, _)) = listener.accept() => stream,
-///             else => continue,
+///             accepted = listener.accept() => match accepted {
+///                 Ok((stream, _)) => stream,
+///                 // Most often too many files are open, and some of them are closed in a moment.
+///                 Err(_) => {
+///                     tokio::time::sleep(Duration::from_millis(10)).await;
+///                     continue;
+///                 }
+///             },
 ///         };
 ///         let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(hello));
 ///         // `Connection: close` on the next answer, and over HTTP/2 GOAWAY.

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -60,6 +61,8 @@ struct Inner {
     readiness: Readiness,
     schedule: watch::Sender<Schedule>,
     signalled: AtomicBool,
+    #[cfg(feature = "signal")]
+    listens: AtomicBool,
     /// Its receivers are the guards.
     guards: watch::Sender<()>,
     /// Whether a guard was there until the abort.
@@ -79,6 +82,8 @@ impl Shutdown {
             readiness,
             schedule: watch::Sender::new(schedule),
             signalled: AtomicBool::new(false),
+            #[cfg(feature = "signal")]
+            listens: AtomicBool::new(false),
             guards: watch::Sender::new(()),
             cut_off: AtomicBool::new(false),
         }))
@@ -105,9 +110,11 @@ impl Shutdown {
     }
 
     /// Begins the shutdown. Once it has begun, it says nothing more.
+    ///
+    /// A panic of the readiness's observer is dropped: it keeps no shutdown from beginning.
     pub fn begin(&self) {
-        // Before the time begins in which the others are to hear of it.
-        self.0.readiness.stop();
+        // Before the time begins in which the others are to hear of it. Who waits for signals has to hear the second.
+        let _ = catch_unwind(AssertUnwindSafe(|| self.0.readiness.stop()));
         let now = self.clock().now();
         self.0.schedule.send_if_modified(|schedule| {
             let begins = schedule.begun.is_none();
@@ -184,6 +191,12 @@ impl Shutdown {
     #[must_use]
     pub fn readiness(&self) -> &Readiness {
         &self.0.readiness
+    }
+
+    /// Whether signals are waited for already. From now on they are.
+    #[cfg(feature = "signal")]
+    pub(crate) fn listens(&self) -> bool {
+        self.0.listens.swap(true, Ordering::Relaxed)
     }
 
     fn clock(&self) -> &Clock {

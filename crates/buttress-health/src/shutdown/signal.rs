@@ -7,7 +7,7 @@ impl Shutdown {
     /// aborts it. Elsewhere than on Unix it is Ctrl-C alone.
     ///
     /// One task waits for them; it lives until the second has come. From here on the process no longer ends by itself when
-    /// it gets one: it has to return from `main` when the shutdown is over.
+    /// it gets one: it has to return from `main` when the shutdown is over. Said again, it changes nothing.
     ///
     /// # Errors
     ///
@@ -18,6 +18,10 @@ impl Shutdown {
     /// Outside of a tokio runtime, or in one without I/O.
     pub fn on_signals(&self) -> io::Result<()> {
         let mut signals = Signals::new()?;
+        // Two that wait would count each signal twice.
+        if self.listens() {
+            return Ok(());
+        }
         let shutdown = self.clone();
         tokio::spawn(async move {
             for _ in 0..2 {
