@@ -25,7 +25,7 @@ use crate::{CheckError, CheckRules, HealthEvent};
 /// | [`no_traffic_interval`](Self::no_traffic_interval) | 60 s; used with [`passive_first`](Self::passive_first) | Envoy's |
 /// | [`initial_jitter`](Self::initial_jitter) | the interval | a mass start is spread over a whole interval |
 /// | [`interval_jitter`](Self::interval_jitter) | 0.1, either way | probes of many checkers do not fall into step |
-/// | [`max_concurrent_probes`](Self::max_concurrent_probes) | 256 | below the 1 024 files that a process may open by default |
+/// | [`max_concurrent_probes`](Self::max_concurrent_probes) | 256 | with as many connections that are kept, half of the 1 024 files that a process may open by default |
 /// | before the first result | used | see [`wait_first_probe`](Self::wait_first_probe) |
 ///
 /// # How soon
@@ -132,9 +132,12 @@ impl<P> HealthCheck<P> {
     /// the interval, and an endpoint without calls is probed at the [`no_traffic_interval`](Self::no_traffic_interval).
     ///
     /// For this what calls the endpoints has to say so, by [`Endpoint::note_use`](buttress_core::Endpoint::note_use) and
-    /// [`note_success`](buttress_core::Endpoint::note_success); where nothing does, all of them look idle. An endpoint that serves its calls while its
-    /// probes would fail, as one does that wants to go, is asked at the `no_traffic_interval` all the same. The bound of
-    /// [how soon](Self#how-soon) holds for endpoints in use.
+    /// [`note_success`](buttress_core::Endpoint::note_success). The balancer of `buttress-balance` does when its settings
+    /// say `note_activity()`, and in any case where its policy goes by time, as the default one does. **Where nothing notes
+    /// calls, all endpoints look idle**, and one that dies is found out as late as the `no_traffic_interval` has it.
+    ///
+    /// An endpoint that serves its calls while its probes would fail, as one does that wants to go, is asked at the
+    /// `no_traffic_interval` all the same. The bound of [how soon](Self#how-soon) holds for endpoints in use.
     #[must_use]
     pub fn passive_first(mut self) -> Self {
         self.settings.passive_first = true;
@@ -165,6 +168,9 @@ impl<P> HealthCheck<P> {
     }
 
     /// How many probes may run at a time, 1 at least. Those that are due beyond it wait in order.
+    ///
+    /// No more connections than that are kept from one probe to the next; further endpoints are connected to at each of
+    /// theirs. So twice as many files are open at most, and one for each endpoint that is watched.
     #[must_use]
     pub fn max_concurrent_probes(mut self, probes: usize) -> Self {
         self.settings.most_probes = probes;

@@ -44,7 +44,7 @@ pub struct CheckView {
     pub changes: u64,
     /// Whether it tells of changes by itself, and is not probed.
     pub watched: bool,
-    /// Whether it is not probed any more, as it cannot be asked.
+    /// Whether it is not probed any more, as it cannot be asked: until its configuration changes.
     pub left: bool,
 }
 
@@ -78,7 +78,7 @@ pub struct CheckCounts {
     pub failed: u64,
     /// Probes that were left out since calls show that the endpoint serves.
     pub skipped: u64,
-    /// Probes that were given up, since their endpoint was removed or configured anew.
+    /// Probes that were given up, since their endpoint was removed or has another address.
     pub stopped: u64,
     /// Changes of state.
     pub changes: u64,

@@ -64,6 +64,8 @@ pub struct Checker {
     queue: VecDeque<EndpointId>,
     running: FuturesUnordered<Abortable<Running>>,
     telling: SelectAll<Abortable<Telling>>,
+    /// Cloned by each connection that is kept.
+    keeps: Arc<()>,
     numbers: u64,
     latest: Timestamp,
     sleep: Pin<Box<Sleep>>,
@@ -72,6 +74,10 @@ pub struct Checker {
 }
 
 type List = (u64, Arc<[Endpoint]>);
+
+/// How much of what endpoints tell by themselves is taken in at a time, and how soon the rest is.
+const MOST_TOLD: u32 = 64;
+const TOLD_AGAIN: Duration = Duration::from_millis(1);
 
 impl Checker {
     pub(super) fn new(
@@ -112,6 +118,7 @@ impl Checker {
             queue: VecDeque::new(),
             running: FuturesUnordered::new(),
             telling: SelectAll::new(),
+            keeps: Arc::default(),
             numbers: 0,
             latest,
             sleep: Box::pin(clock.sleep_until(Timestamp::MAX)),
@@ -157,11 +164,13 @@ impl Checker {
                 continue;
             };
             let before = std::mem::replace(&mut target.endpoint, endpoint.clone());
-            if !before.is_configured_as(endpoint) {
-                if before.address() == endpoint.address() {
-                    target.check.reconfigure();
-                } else {
+            let moved = before.address() != endpoint.address();
+            // A weight says nothing of who is asked: its probe goes on. Who could not be asked may be now.
+            if moved || matches!(target.place, Place::Left) && !before.is_configured_as(endpoint) {
+                if moved {
                     target.check.retarget();
+                } else {
+                    target.check.reconfigure();
                 }
                 self.leave_timer(id, &target);
                 self.stop(&target);
@@ -220,7 +229,9 @@ impl Checker {
             let id = EndpointId::new(id);
             let chance = self.chance.draw();
             let Some(target) = self.targets.get_mut(&id) else { continue };
-            let late = now - due > self.rules.interval;
+            // Once in a row: where the task is always so late, it probes late, and not never.
+            let late = now - due > self.rules.interval && !target.spread;
+            target.spread = late;
             let left = target.check.skip(&self.rules, target.endpoint.activity(), now);
             let next = if late {
                 // Time has jumped, or the task was held up: all are due, and are spread anew.
@@ -250,7 +261,8 @@ impl Checker {
             }
             self.numbers += 1;
             let asked = Asked { id, number: self.numbers, epoch: target.check.epoch(), began: now };
-            let probing = self.probe.probe(&target.endpoint, target.kept.take(), &self.beat);
+            let probing =
+                self.probe.probe(&target.endpoint, target.kept.take().map(|(kept, _)| kept), &self.beat);
             let timeout = self.clock.sleep_until(now + self.rules.timeout);
             let (handle, registration) = AbortHandle::new_pair();
             target.place = Place::Asked(asked.number, handle);
@@ -269,13 +281,22 @@ impl Checker {
         if !self.is_asked(asked) {
             return;
         }
-        let (watched, left) = (matches!(then, Then::Told(_)), matches!(then, Then::Never));
-        self.record(asked, report, now - asked.began, now, watched, left);
+        let watched = matches!(then, Then::Told(_));
+        self.record(asked, report, now - asked.began, now, watched);
         let Some(target) = self.targets.get_mut(&asked.id) else { return };
-        target.kept = kept;
+        // No more files are held between probes than are by probes.
+        let room = Arc::strong_count(&self.keeps) <= self.rules.most_probes;
+        target.kept = kept.filter(|_| room).map(|kept| (kept, Arc::clone(&self.keeps)));
         match then {
             Then::Again => self.again(asked.id, now),
-            Then::Never => target.place = Place::Left,
+            // It is held back for having flapped: asked again until it is believed.
+            Then::Never if target.check.health() == Health::Unhealthy => self.again(asked.id, now),
+            Then::Never => {
+                target.place = Place::Left;
+                if let Some(view) = self.shared.lock().views.get_mut(&asked.id) {
+                    view.left = true;
+                }
+            }
             Then::Told(reports) => {
                 let (handle, registration) = AbortHandle::new_pair();
                 target.place = Place::Asked(asked.number, handle);
@@ -290,7 +311,7 @@ impl Checker {
             return;
         }
         match report {
-            Some(report) => self.record(asked, report, Duration::ZERO, now, true, false),
+            Some(report) => self.record(asked, report, Duration::ZERO, now, true),
             None => {
                 // It tells no more, as when it is restarted: asked again soon, and not all of them at one time.
                 let next = now + part(self.rules.fast, self.chance.draw());
@@ -320,15 +341,7 @@ impl Checker {
         }
     }
 
-    fn record(
-        &mut self,
-        asked: Asked,
-        report: ProbeReport,
-        took: Duration,
-        now: Timestamp,
-        watched: bool,
-        left: bool,
-    ) {
+    fn record(&mut self, asked: Asked, report: ProbeReport, took: Duration, now: Timestamp, watched: bool) {
         let Some(target) = self.targets.get_mut(&asked.id) else { return };
         let recorded = target.check.record(&self.rules, asked.epoch, report, now);
         if recorded == Recorded::Late {
@@ -353,7 +366,7 @@ impl Checker {
                 view.passed += passed;
                 view.failed += 1 - passed;
                 view.changes += changes;
-                (view.watched, view.left) = (watched, left);
+                (view.watched, view.left) = (watched, false);
             }
         }
         let Some(observer) = &self.observer else { return };
@@ -400,14 +413,22 @@ impl Future for Checker {
                     this.probed(asked, probed, now);
                 }
             }
-            while let Poll::Ready(Some((asked, report))) = this.telling.poll_next_unpin(cx) {
+            let mut told = 0;
+            while told < MOST_TOLD
+                && let Poll::Ready(Some((asked, report))) = this.telling.poll_next_unpin(cx)
+            {
                 this.told(asked, report, now);
+                told += 1;
             }
             this.due(now);
             if this.begin_probes(now) {
                 continue;
             }
-            let next = this.timers.first().map_or(Timestamp::MAX, |&(due, _)| due);
+            let mut next = this.timers.first().map_or(Timestamp::MAX, |&(due, _)| due);
+            if told == MOST_TOLD {
+                // One that tells without end has no more of the thread than that: it is heard again in a while.
+                next = next.min(now + TOLD_AGAIN);
+            }
             if this.sleep.deadline() != next {
                 this.sleep.as_mut().reset(next);
             }

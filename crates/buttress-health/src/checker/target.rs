@@ -1,16 +1,21 @@
 //! One endpoint that is checked.
 
+use std::any::Any;
+use std::sync::Arc;
+
 use buttress_core::{Endpoint, Health, Timestamp};
 use futures_util::future::AbortHandle;
 
 use crate::policy::check::{Admin, Check, ProbeReport};
-use crate::probe::Kept;
 
 pub(super) struct Target {
     pub(super) endpoint: Endpoint,
     pub(super) check: Check,
     pub(super) place: Place,
-    pub(super) kept: Kept,
+    /// With its place among all that are kept.
+    pub(super) kept: Option<(Box<dyn Any + Send>, Arc<()>)>,
+    /// Its probe was late, and was spread anew.
+    pub(super) spread: bool,
 }
 
 /// Where it is in its turn.
@@ -27,7 +32,7 @@ pub(super) enum Place {
 
 impl Target {
     pub(super) fn new(endpoint: Endpoint, due: Timestamp) -> Self {
-        Self { endpoint, check: Check::new(), place: Place::Waits(due), kept: None }
+        Self { endpoint, check: Check::new(), place: Place::Waits(due), kept: None, spread: false }
     }
 
     /// Ends what is under way.

@@ -54,7 +54,8 @@ impl HealthCheck<Grpc> {
     }
 
     /// Whether a connection is kept for the next probe of its endpoint: true unless it is said. A kept connection that is
-    /// found closed is no failure: the probe connects anew.
+    /// found closed is no failure: the probe connects anew. No more are kept than
+    /// [`max_concurrent_probes`](Self::max_concurrent_probes).
     #[must_use]
     pub fn reuse_connection(mut self, reuse: bool) -> Self {
         self.probe.reuse = reuse;

@@ -138,7 +138,8 @@ impl HealthCheck<Http> {
     /// Whether a connection is kept for the next probe of its endpoint: true unless it is said.
     ///
     /// Without it each probe shows that the endpoint takes new connections, and costs one. A kept connection that is found
-    /// closed is no failure: the probe connects anew.
+    /// closed is no failure: the probe connects anew. No more are kept than
+    /// [`max_concurrent_probes`](Self::max_concurrent_probes).
     #[must_use]
     pub fn reuse_connection(mut self, reuse: bool) -> Self {
         self.probe.reuse = reuse;

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 
-use buttress_core::{Clock, Endpoint, Health, ManualClock, Timestamp};
+use buttress_core::{Clock, Endpoint, Endpoints, Health, ManualClock, Timestamp};
 use buttress_health::HealthCheck;
 use tokio::sync::oneshot;
 
@@ -199,4 +199,49 @@ fn when_the_clock_goes_back_probes_go_on() {
     turn(secs(6));
 
     assert_eq!(handle.counts().probes, 2, "the wait is as long as it was");
+}
+
+#[tokio::test(start_paused = true)]
+async fn probes_go_on_however_often_weights_change() {
+    let clock = Clock::tokio();
+    let weighing = |weight| (0..8).map(move |n| Endpoint::new(format!("n{n}")).with_weight(weight));
+    let list = Endpoints::new(weighing(1)).unwrap();
+    let check = HealthCheck::with(|_| async { false }).clock(clock.clone()).seed(1);
+    let guard = check.run(&list).unwrap().spawn();
+
+    for weight in 2..50 {
+        clock.sleep(ms(300)).await;
+        list.replace(weighing(weight), clock.now()).unwrap();
+    }
+
+    assert!(guard.handle().endpoints().iter().all(|view| view.failed > 0));
+    assert!(list.list().iter().all(|endpoint| endpoint.condition().health() == Health::Unhealthy));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_weight_leaves_a_probe_under_way_and_the_count_alone() {
+    let (clock, held, list) = (Clock::tokio(), Held::default(), endpoints(["a"]));
+    let guard = held.check(&clock).run(&list).unwrap().spawn();
+    clock.sleep(ms(20)).await;
+    held.take().send(true).unwrap();
+    let mut weight = 1;
+    let mut weigh = async || {
+        weight += 1;
+        list.replace([Endpoint::new("a").with_weight(weight)], clock.now()).unwrap();
+        clock.sleep(ms(1)).await;
+    };
+
+    for failures in 1..=3 {
+        while held.names().is_empty() {
+            clock.sleep(ms(100)).await;
+        }
+        weigh().await;
+        held.take().send(false).expect("it goes on");
+        clock.sleep(ms(1)).await;
+        weigh().await;
+        assert_eq!(guard.handle().get("a").unwrap().opposite, failures % 3);
+    }
+
+    assert_eq!(health(&list, "a"), Health::Unhealthy);
+    assert_eq!(guard.handle().counts().stopped, 0);
 }

@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
-use buttress_core::{Clock, Endpoint, Endpoints, Health, Timestamp};
+use buttress_core::{Clock, Endpoint, Endpoints, Health, ManualClock, Timestamp};
 use buttress_health::{Custom, HealthCheck, HealthEvent, ProbeReport};
 
 use super::{at, endpoints, health, ms, secs};
@@ -266,4 +267,20 @@ async fn the_observer_is_told_of_each_result_and_each_change_and_may_panic() {
             "a: Healthy -> Unhealthy",
         ]
     );
+}
+
+#[test]
+fn where_all_is_always_late_probes_go_on() {
+    let (time, list) = (ManualClock::new(), endpoints(["a"]));
+    let check = HealthCheck::with(|_| async { true }).clock(time.clock());
+    let mut checker = Box::pin(check.run(&list).unwrap());
+    let handle = checker.handle();
+
+    for _ in 0..20 {
+        // What is spread over an interval is late again.
+        time.advance(secs(11));
+        assert!(checker.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+
+    assert_eq!(handle.counts().probes, 10, "it is spread anew each other time");
 }

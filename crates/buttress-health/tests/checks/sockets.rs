@@ -123,6 +123,23 @@ const fn fail(failure: Failure) -> Finding {
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
+#[tokio::test]
+async fn no_more_connections_are_kept_than_probes_may_run_at_a_time() {
+    let server = Served::http(OK).await;
+    let endpoint = |n| Endpoint::new(format!("n{n}")).with_address(server.address.to_string());
+    let list = Endpoints::new((0..8).map(endpoint)).unwrap();
+    let check = often(HealthCheck::http("/")).initial_jitter(Duration::ZERO).max_concurrent_probes(2);
+    let guard = check.run(&list).unwrap().spawn();
+
+    // Three probes of each.
+    while guard.handle().counts().passed < 24 {
+        tokio::task::yield_now().await;
+    }
+
+    assert!(server.connections() > 16, "two of eight are kept, not all: {}", server.connections());
+    assert!(server.connections() < 24, "some are kept: {}", server.connections());
+}
+
 /// An address where nobody listens.
 async fn nobody() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
@@ -632,6 +649,93 @@ mod grpc {
             assert_eq!(found.next().await, Finding::Pass);
             assert_eq!(found.handle.counts().probes, 2);
         }
+    }
+
+    #[tokio::test]
+    async fn where_the_protocol_is_not_implemented_one_that_flapped_is_asked_until_it_is_healthy() {
+        const SERVING: usize = 0;
+        const UNAVAILABLE: usize = 14;
+        const UNIMPLEMENTED: usize = 12;
+        let says = Arc::new(AtomicUsize::new(SERVING));
+        let said = says.clone();
+        let server = Served::by(move |stream, _| {
+            let said = said.clone();
+            async move {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                while let Some(Ok((_, mut respond))) = connection.accept().await {
+                    let code = said.load(Ordering::SeqCst);
+                    let head = http::Response::builder().header("content-type", "application/grpc");
+                    if code == SERVING {
+                        let mut body = respond.send_response(head.body(()).unwrap(), false).unwrap();
+                        body.send_data(bytes::Bytes::from_static(&[0, 0, 0, 0, 2, 8, 1]), true).unwrap();
+                    } else {
+                        let head = head.header("grpc-status", code).body(()).unwrap();
+                        respond.send_response(head, true).unwrap();
+                    }
+                }
+            }
+        })
+        .await;
+        let mut found = Found::by(often(HealthCheck::grpc("")), server.address);
+        for _ in 0..2 {
+            for (code, health) in [(SERVING, Health::Healthy), (UNAVAILABLE, Health::Unhealthy)] {
+                says.store(code, Ordering::SeqCst);
+                while found.health() != health {
+                    found.next().await;
+                }
+            }
+        }
+
+        says.store(UNIMPLEMENTED, Ordering::SeqCst);
+        while found.health() != Health::Healthy {
+            assert!(!found.handle.get("a").unwrap().left, "it is held back, and has to be asked again");
+            found.next().await;
+        }
+
+        assert!(found.handle.get("a").unwrap().left);
+    }
+
+    /// What a watched server tells that serves, so many times over.
+    fn serving(times: usize) -> Vec<u8> {
+        [0, 0, 0, 0, 2, 8, 1].repeat(times)
+    }
+
+    #[tokio::test]
+    async fn a_watched_server_that_tells_without_end_leaves_others_their_turn() {
+        let server = h2_server(None, serving(2_000).leak(), false).await;
+        let list = Endpoints::new([Endpoint::new("a").with_address(server.address.to_string())]).unwrap();
+        let check = HealthCheck::grpc("").watch().initial_jitter(Duration::ZERO);
+        let mut checker = std::pin::pin!(check.run(&list).unwrap());
+        let handle = checker.handle();
+
+        let mut most = 0;
+        std::future::poll_fn(|cx| {
+            let before = handle.counts().passed;
+            assert!(checker.as_mut().poll(cx).is_pending());
+            let passed = handle.counts().passed;
+            most = most.max(passed - before);
+            if passed < 2_000 { std::task::Poll::Pending } else { std::task::Poll::Ready(()) }
+        })
+        .await;
+
+        assert!(most <= 65, "{most} at a time");
+    }
+
+    #[tokio::test]
+    async fn a_watched_server_may_tell_of_more_changes_than_fit_into_its_window() {
+        let changes = [serving(10_000), vec![0, 0, 0, 0, 2, 8, 2]].concat();
+        let server = h2_server(None, changes.leak(), false).await;
+        let mut found = Found::by(HealthCheck::grpc("").watch().interval(secs(3_600)), server.address);
+        let clock = buttress_core::Clock::default();
+
+        for _ in 0..10_000 {
+            tokio::select! {
+                finding = found.next() => assert_eq!(finding, Finding::Pass),
+                () = clock.sleep(secs(30)) => panic!("it has stalled"),
+            }
+        }
+
+        assert_eq!(found.next().await, fail(Failure::NotServing));
     }
 
     #[tokio::test]
