@@ -5,12 +5,13 @@
 //! ```console
 //! cargo bench -p buttress-benches --bench simulate                 # all scenarios, as tables of Markdown
 //! cargo bench -p buttress-benches --bench simulate -- S3           # one
-//! cargo bench -p buttress-benches --bench simulate -- S3 hosts=10000
+//! cargo bench -p buttress-benches --bench simulate -- S3 hosts=10000 calls=10000000
 //! cargo bench -p buttress-benches --bench simulate -- --write      # all, into docs/balancing.md and its picture
 //! ```
 
 use std::process::ExitCode;
 
+mod host;
 mod measure;
 mod policies;
 mod report;
@@ -22,7 +23,8 @@ use report::Table;
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let has = |flag: &str| args.iter().any(|arg| arg == flag);
-    let hosts = args.iter().find_map(|arg| arg.strip_prefix("hosts=")?.parse().ok());
+    let number = |what: &str| args.iter().find_map(|arg| arg.strip_prefix(what)?.parse().ok());
+    let (hosts, calls) = (number("hosts="), number("calls="));
     let only = args.iter().find(|arg| arg.starts_with('S'));
     let is_test = has("--test");
 
@@ -31,7 +33,8 @@ fn main() -> ExitCode {
         if only.is_some_and(|only| only != scenario.name) {
             continue;
         }
-        scenario.hosts = hosts.unwrap_or(scenario.hosts);
+        scenario.hosts = hosts.map_or(scenario.hosts, |hosts: u64| hosts as usize);
+        scenario.calls = calls.unwrap_or(scenario.calls);
         if is_test {
             scenario.hosts = scenario.hosts.min(200);
             scenario.clients = scenario.clients.min(10);
@@ -44,7 +47,7 @@ fn main() -> ExitCode {
     let failed = report::check(&tables, is_test);
     let pages = if is_test {
         report::check_picture()
-    } else if has("--write") && only.is_none() && hosts.is_none() {
+    } else if has("--write") && only.is_none() && hosts.is_none() && calls.is_none() {
         report::write(&tables)
     } else {
         Ok(())

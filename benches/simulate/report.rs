@@ -20,11 +20,14 @@ pub(crate) struct Table {
 impl Table {
     pub(crate) fn of(scenario: &Scenario) -> Self {
         let rows = scenario.rows.iter().map(|row| (row.name, row.run(scenario))).collect();
-        let clients =
-            if scenario.clients > 1 { format!("{} clients, ", scenario.clients) } else { String::new() };
+        let clients = match scenario.clients {
+            1 => String::new(),
+            many => format!("{many} clients, "),
+        };
         let title = format!(
-            "{}: {}. {clients}{} hosts of {} worker{}, {} calls in {} s that take {:.0} ms on average",
+            "**{}: {}.** {}{clients}{} hosts of {} worker{}, {} calls in {} s that take {:.0} ms on average.",
             scenario.name,
+            scenario.title,
             scenario.what,
             grouped(scenario.hosts as u64),
             scenario.workers,
@@ -44,8 +47,7 @@ impl Table {
     }
 
     pub(crate) fn markdown(&self) -> String {
-        let mut text =
-            format!("**{}.**\n\n| policy | p50 | p99 | p99.9 | max/avg load | errors |", self.title);
+        let mut text = format!("{}\n\n| policy | p50 | p99 | p99.9 | max/avg load | errors |", self.title);
         let more = match self.extra {
             Extra::Nothing => "",
             Extra::Affinity => " affinity |",
@@ -201,7 +203,7 @@ fn draw(markdown: &str) -> String {
     let mut body = String::new();
     let mut y = 44.0;
     for table in markdown.split("\n**").skip(1) {
-        let title = table.split(". ").next().unwrap_or_default().trim_start_matches("**");
+        let title = table.split(".**").next().unwrap_or_default();
         let mean: f64 = table
             .split("that take ")
             .nth(1)
@@ -241,9 +243,10 @@ fn draw(markdown: &str) -> String {
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 760 {y:.0}\" font-family=\"sans-serif\" font-size=\"11\">\n\
          <rect width=\"760\" height=\"{y:.0}\" fill=\"#fff\"/>\n\
-         <text x=\"8\" y=\"18\" font-size=\"13\" font-weight=\"bold\">From the median (left) to p99 (broad) and p99.9 (thin), in mean service times; calls that failed</text>\n"
+         <text x=\"8\" y=\"18\" font-size=\"13\" font-weight=\"bold\">Time of a call by the mean time of its work: from the median to p99 (broad) and p99.9 (thin)</text>\n\
+         <text x=\"752\" y=\"32\" text-anchor=\"end\" fill=\"#b00020\">failed</text>\n"
     );
-    for (power, label) in ["0.1", "1", "10", "100", "1000", "10^4"].iter().enumerate() {
+    for (power, label) in ["0.1", "1", "10", "100", "1000", "10 000"].iter().enumerate() {
         let at = LEFT + 60.0 + power as f64 * WIDTH / 5.0;
         let _ = writeln!(
             svg,

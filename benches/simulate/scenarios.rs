@@ -6,9 +6,10 @@ use std::sync::OnceLock;
 use buttress_balance::{AnyPolicy, ConsistentHash, LeastLoad, Priorities, Settings, SlowStart, Static};
 use buttress_core::{Endpoint, Health, Timestamp};
 
+use crate::host::Host;
 use crate::measure::Measured;
 use crate::policies::{Metered, Tower};
-use crate::world::{Farm, Host, Random, simulate};
+use crate::world::{Farm, Random, simulate};
 
 /// The names that checks ask for.
 pub(crate) const RANDOM: &str = "random";
@@ -18,6 +19,8 @@ pub(crate) const OURS: &str = "peak EWMA, failures penalised";
 /// One world, and what is tried in it.
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
+    pub(crate) title: &'static str,
+    /// The rest of it, in sentences that each end with a blank.
     pub(crate) what: &'static str,
     pub(crate) hosts: usize,
     pub(crate) clients: u64,
@@ -178,6 +181,7 @@ fn with(rows: Vec<Row>, more: impl IntoIterator<Item = Row>) -> Vec<Row> {
 pub(crate) fn all() -> Vec<Scenario> {
     let large = || Scenario {
         name: "",
+        title: "",
         what: "",
         hosts: 1_000,
         clients: 1,
@@ -192,10 +196,10 @@ pub(crate) fn all() -> Vec<Scenario> {
     };
     let small = || Scenario { hosts: 100, workers: 4, load: 0.5, ..large() };
     vec![
-        Scenario { name: "S1", what: "all hosts are alike", hosts: 10_000, ..large() },
+        Scenario { name: "S1", title: "all hosts are alike", hosts: 10_000, ..large() },
         Scenario {
             name: "S2",
-            what: "10 % of the hosts are 10 times slower",
+            title: "10 % of the hosts are 10 times slower",
             script: |farm, second| {
                 if second == 0 {
                     farm.hosts.iter_mut().skip(9).step_by(10).for_each(|host| host.slowness = 10.0);
@@ -212,7 +216,8 @@ pub(crate) fn all() -> Vec<Scenario> {
         },
         Scenario {
             name: "S3",
-            what: "from 20 s on 5 % of the hosts fail each call in 1 ms",
+            title: "5 % of the hosts fail each call in 1 ms",
+            what: "From 20 s on. ",
             script: |farm, second| {
                 if second == 20 {
                     farm.hosts.iter_mut().step_by(20).for_each(|host| host.fails = true);
@@ -222,7 +227,8 @@ pub(crate) fn all() -> Vec<Scenario> {
         },
         Scenario {
             name: "S4",
-            what: "20 % of the hosts, others every 5 s, are 3 times slower: something else runs there",
+            title: "something else runs on some hosts, and moves",
+            what: "20 % of the hosts, others every 5 s, are 3 times slower. ",
             script: |farm, second| {
                 let turn = second as usize / 5;
                 for (at, host) in farm.hosts.iter_mut().enumerate() {
@@ -233,7 +239,8 @@ pub(crate) fn all() -> Vec<Scenario> {
         },
         Scenario {
             name: "S5",
-            what: "one host of 100 restarts each second: it is drained for 5 s, and takes twice as long in its first 10 s",
+            title: "a rolling restart of 1 % a second",
+            what: "Each host is drained for 5 s, and takes twice as long in the 10 s after that. ",
             seconds: 140,
             extra: Extra::MostCalls,
             script: |farm, second| {
@@ -263,12 +270,13 @@ pub(crate) fn all() -> Vec<Scenario> {
         },
         Scenario {
             name: "S6",
-            what: "keys by Zipf's law (1.1), of which the first has 13 % of the calls",
+            title: "keys by Zipf's law (1.1)",
+            what: "The first key of 100 000 has 13 % of the calls. ",
             keys: Keys::Zipf,
             extra: Extra::Affinity,
             rows: vec![
                 Row::new("round robin", Static::round_robin()),
-                Row::new(OURS, LeastLoad::peak_ewma()),
+                Row::new("peak EWMA by key", LeastLoad::peak_ewma()),
                 Row::new("hash modulo N", Static::modulo()),
                 Row::new("ring", ConsistentHash::ring()),
                 Row::new("ring, bounded load 1.25", ConsistentHash::ring())
@@ -285,8 +293,9 @@ pub(crate) fn all() -> Vec<Scenario> {
         },
         Scenario {
             name: "S7",
-            what: "zone a of three is lost from 15 s to 30 s, which checks see after 2 s; from 40 s to 55 s they call two thirds \
-                   of all hosts unhealthy, which are well; there is a client in each zone, which prefers it",
+            title: "a zone is lost, and later checks are wrong",
+            what: "There is a client in each of three zones, which prefers it. One zone is lost from 15 s to 30 s, which checks see after \
+                   2 s; from 40 s to 55 s they call two thirds of all hosts unhealthy, which are well. ",
             clients: 3,
             hosts: 900,
             script: |farm, second| {
@@ -319,7 +328,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         },
         Scenario {
             name: "S8",
-            what: "many clients that know nothing of each other",
+            title: "many clients that know nothing of each other",
             hosts: 200,
             clients: 100,
             extra: Extra::MostAtOnce,

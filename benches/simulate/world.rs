@@ -1,104 +1,29 @@
-//! The world: hosts with queues, a clock that jumps from event to event, and clients that each have a [`Balancer`] of their own.
+//! The world: hosts, a clock that jumps from event to event, and clients that each have a [`Balancer`] of their own.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashSet, VecDeque};
+use std::collections::{BinaryHeap, HashSet};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use buttress_balance::{Balancer, Members, Policy, Settings, Subset};
-use buttress_core::{BoxError, Endpoint, EndpointId, LoadReport, ManualClock, Outcome, Timestamp};
+use buttress_core::{BoxError, Endpoint, EndpointId, ManualClock, Outcome, Timestamp};
 use tower::Service;
 
+use crate::host::{Answer, Host};
 use crate::measure::{Measured, Watch};
 use crate::scenarios::{Row, Scenario};
 
 pub(crate) const SECOND: u64 = 1_000_000_000;
 /// A timestamp of zero is one that always was.
 const START: Timestamp = Timestamp::from_nanos(1_000 * SECOND);
-/// What one that fails takes to do so.
-const FAILS_IN: u64 = SECOND / 1000;
-/// Of the figures that hosts report of themselves.
-const DECAY: f64 = 5.0;
-
-/// What serves calls: some at a time, the others wait in turn.
-pub(crate) struct Host {
-    pub(crate) workers: u32,
-    /// How many times longer than usual it takes.
-    pub(crate) slowness: f64,
-    /// It answers each call with a failure, at once.
-    pub(crate) fails: bool,
-    busy: u32,
-    queue: VecDeque<u32>,
-    gauge: Gauge,
-}
-
-/// What a host knows of its own load, over the last seconds.
-#[derive(Default)]
-struct Gauge {
-    at: f64,
-    busy: f64,
-    rate: f64,
-    errors: f64,
-}
-
-impl Gauge {
-    fn pass(&mut self, now: f64, busy: f64) {
-        let old = ((self.at - now) / DECAY).exp();
-        self.at = now;
-        self.busy = self.busy * old + busy * (1.0 - old);
-        self.rate *= old;
-        self.errors *= old;
-    }
-
-    fn report(&self) -> LoadReport {
-        LoadReport::new()
-            .with_application(self.busy as f32)
-            .with_rate(self.rate as f32)
-            .with_errors(self.errors as f32)
-    }
-}
-
-impl Host {
-    pub(crate) fn new(workers: u32) -> Self {
-        Self {
-            workers,
-            slowness: 1.0,
-            fails: false,
-            busy: 0,
-            queue: VecDeque::new(),
-            gauge: Gauge::default(),
-        }
-    }
-
-    fn in_flight(&self) -> usize {
-        self.busy as usize + self.queue.len()
-    }
-
-    fn pass(&mut self, now: u64) {
-        self.gauge.pass(now as f64 / SECOND as f64, f64::from(self.busy) / f64::from(self.workers));
-    }
-
-    fn answer(&mut self, fails: bool) -> Answer {
-        self.gauge.rate += 1.0 / DECAY;
-        self.gauge.errors += f64::from(u32::from(fails)) / DECAY;
-        Answer { fails, report: self.gauge.report() }
-    }
-}
 
 /// Hosts, and the endpoints that stand for them.
 pub(crate) struct Farm {
     pub(crate) hosts: Vec<Host>,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) now: Timestamp,
-}
-
-/// How a call was answered.
-#[derive(Clone, Copy)]
-struct Answer {
-    fails: bool,
-    report: LoadReport,
 }
 
 fn judge(result: Result<&Answer, &BoxError>) -> Outcome {
@@ -205,8 +130,7 @@ impl<F: Future> Calls<F> {
         host.busy += 1;
         let call = &mut self.calls[place as usize];
         call.fails = host.fails;
-        let takes = if host.fails { FAILS_IN } else { (call.work * self.mean * host.slowness) as u64 };
-        self.ends.push(Reverse((now + takes, place)));
+        self.ends.push(Reverse((now + host.takes(call.work * self.mean), place)));
     }
 
     /// The host has left the answer of this call.
