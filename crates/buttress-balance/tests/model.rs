@@ -119,7 +119,7 @@ fn while_another_primary_takes_over_no_read_goes_to_a_replica() {
 
 mod balancer {
     use std::future::{Ready, ready};
-    use std::sync::{Arc, Mutex};
+    use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
     use std::task::{Context, Poll, Waker};
 
     use buttress_balance::{BalanceEvent, Balancer, Handle, Members, Settings, Static};
@@ -147,9 +147,30 @@ mod balancer {
 
     type Drained = Arc<Mutex<usize>>;
 
+    /// Always the same key: what a model does must not depend on chance.
+    #[derive(Clone)]
+    struct Of(u64);
+
+    impl buttress_core::Key<()> for Of {
+        fn key<K: buttress_core::KeySink>(&self, (): &(), to: &mut K) -> bool {
+            to.fixed(self.0.to_be_bytes());
+            true
+        }
+    }
+
+    /// One model at a time: they see each other's changes of conditions, which a process counts together.
+    fn alone() -> MutexGuard<'static, ()> {
+        static ALONE: Mutex<()> = Mutex::new(());
+        ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keys enough that each of two endpoints owns one.
+    const KEYS: std::ops::Range<u64> = 0..4;
+
     fn balancer(
         names: &[&'static str],
-    ) -> (Balancer<Echo, impl Sized + buttress_balance::Policy>, Endpoints, Drained) {
+        key: u64,
+    ) -> (Balancer<Echo, impl Sized + buttress_balance::Policy, Of>, Endpoints, Drained) {
         let endpoints = Endpoints::new(names.iter().copied().map(Endpoint::new)).unwrap();
         let drained = Drained::default();
         let to = drained.clone();
@@ -159,7 +180,7 @@ mod balancer {
             }
         });
         let members = Members::new(endpoints.clone(), |_| Echo);
-        (Balancer::new(members).policy(Static::modulo()).settings(settings), endpoints, drained)
+        (Balancer::new(members).policy(Static::modulo()).settings(settings).by(Of(key)), endpoints, drained)
     }
 
     fn rest(handle: &Handle) -> Vec<(String, u32)> {
@@ -169,8 +190,9 @@ mod balancer {
     /// The last call of an endpoint that leaves, and its leaving: whichever comes last lets it go, once.
     #[test]
     fn an_endpoint_that_leaves_under_a_call_is_let_go_once() {
+        let _alone = alone();
         loom::model(|| {
-            let (mut balancer, endpoints, drained) = balancer(&["a"]);
+            let (mut balancer, endpoints, drained) = balancer(&["a"], 0);
             let handle = balancer.handle();
             let call = balancer.call(());
             let leaves = thread::spawn(move || drop(endpoints.remove("a", Timestamp::ZERO)));
@@ -185,26 +207,30 @@ mod balancer {
     /// A call that looks at the list while that changes: what it took, it gives back.
     #[test]
     fn a_call_that_meets_a_change_leaves_nothing_behind() {
-        loom::model(|| {
-            let (mut balancer, endpoints, _) = balancer(&["a", "b"]);
-            let handle = balancer.handle();
-            let leaves = thread::spawn(move || drop(endpoints.remove("a", Timestamp::ZERO)));
-            {
-                let mut call = Box::pin(balancer.call(()));
-                let answer = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-                assert!(matches!(answer, Poll::Ready(Ok(()))));
-            }
-            leaves.join().unwrap();
+        let _alone = alone();
+        for key in KEYS {
+            loom::model(move || {
+                let (mut balancer, endpoints, _) = balancer(&["a", "b"], key);
+                let handle = balancer.handle();
+                let leaves = thread::spawn(move || drop(endpoints.remove("a", Timestamp::ZERO)));
+                {
+                    let mut call = Box::pin(balancer.call(()));
+                    let answer = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                    assert!(matches!(answer, Poll::Ready(Ok(()))));
+                }
+                leaves.join().unwrap();
 
-            assert_eq!(rest(&handle), [("b".to_owned(), 0)]);
-        });
+                assert_eq!(rest(&handle), [("b".to_owned(), 0)]);
+            });
+        }
     }
 
     /// Two changes at once: the newer list stands in the end.
     #[test]
     fn of_two_lists_the_newer_one_stays() {
+        let _alone = alone();
         loom::model(|| {
-            let (balancer, endpoints, _) = balancer(&["a"]);
+            let (balancer, endpoints, _) = balancer(&["a"], 0);
             let other = endpoints.clone();
             let joins = thread::spawn(move || other.insert(Endpoint::new("b"), Timestamp::ZERO));
             endpoints.insert(Endpoint::new("c"), Timestamp::ZERO);
@@ -219,18 +245,21 @@ mod balancer {
     /// What was known of health when a call looked may be old; a call after the change is not.
     #[test]
     fn a_flip_is_seen_by_the_next_call() {
-        loom::model(|| {
-            let (mut balancer, endpoints, _) = balancer(&["a", "b"]);
-            let handle = balancer.handle();
-            let mut other = balancer.clone();
-            let calls = thread::spawn(move || drop(other.call(())));
-            endpoints.get("a").unwrap().set_health(Health::Unhealthy, Timestamp::ZERO);
-            let held: Vec<_> = (0..2).map(|_| balancer.call(())).collect();
-            calls.join().unwrap();
+        let _alone = alone();
+        for key in KEYS {
+            loom::model(move || {
+                let (mut balancer, endpoints, _) = balancer(&["a", "b"], key);
+                let handle = balancer.handle();
+                let mut other = balancer.clone();
+                let calls = thread::spawn(move || drop(other.call(())));
+                endpoints.get("a").unwrap().set_health(Health::Unhealthy, Timestamp::ZERO);
+                let held: Vec<_> = (0..2).map(|_| balancer.call(())).collect();
+                calls.join().unwrap();
 
-            assert_eq!(rest(&handle), [("a".to_owned(), 0), ("b".to_owned(), 2)]);
-            drop(held);
-        });
+                assert_eq!(rest(&handle), [("a".to_owned(), 0), ("b".to_owned(), 2)]);
+                drop(held);
+            });
+        }
     }
 }
 
@@ -251,6 +280,7 @@ mod load {
 
     #[test]
     fn of_two_samples_at_once_neither_is_lost() {
+        let _alone = alone();
         loom::model(|| {
             let (load, policy) = (Arc::new(Load::new(1)), LeastLoad::peak_ewma());
             let other = load.clone();
@@ -266,6 +296,7 @@ mod load {
 
     #[test]
     fn bytes_that_come_at_the_turn_of_a_window_are_all_counted() {
+        let _alone = alone();
         loom::model(|| {
             let (load, policy) = (Arc::new(Load::new(1)), LeastLoad::bandwidth());
             // Eleven seconds on, the word is that of another second.
@@ -303,6 +334,7 @@ mod load {
 
     #[test]
     fn a_first_report_never_counts_before_its_blackout_is_over() {
+        let _alone = alone();
         loom::model(|| {
             let policy = LeastLoad::reported();
             let loads = [1, 1, 1].map(|weight| Arc::new(Load::new(weight)));
