@@ -280,7 +280,6 @@ mod load {
 
     #[test]
     fn of_two_samples_at_once_neither_is_lost() {
-        let _alone = alone();
         loom::model(|| {
             let (load, policy) = (Arc::new(Load::new(1)), LeastLoad::peak_ewma());
             let other = load.clone();
@@ -296,7 +295,6 @@ mod load {
 
     #[test]
     fn bytes_that_come_at_the_turn_of_a_window_are_all_counted() {
-        let _alone = alone();
         loom::model(|| {
             let (load, policy) = (Arc::new(Load::new(1)), LeastLoad::bandwidth());
             // Eleven seconds on, the word is that of another second.
@@ -334,7 +332,6 @@ mod load {
 
     #[test]
     fn a_first_report_never_counts_before_its_blackout_is_over() {
-        let _alone = alone();
         loom::model(|| {
             let policy = LeastLoad::reported();
             let loads = [1, 1, 1].map(|weight| Arc::new(Load::new(weight)));
