@@ -28,7 +28,8 @@ use crate::probe::{Beat, Probe, Probed, Then};
 /// [`HealthCheck::run`](crate::HealthCheck::run).
 ///
 /// It is one task with one timer, whatever the number of endpoints. Probes run in it, so nothing is left behind when it
-/// is dropped; connections, streams and what a closure awaits end with it. Endpoints keep the health that was last said.
+/// is dropped; connections, streams and what a closure awaits end with it. A name that the system is looking up holds one
+/// of its threads until that is done, one for each host and 64 in the process. Endpoints keep the health that was last said.
 ///
 /// ```
 /// use buttress_core::{Endpoint, Endpoints};

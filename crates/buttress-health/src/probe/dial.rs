@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::lookup::look_up;
 use crate::Failure;
 
 /// How endpoints are connected to.
@@ -58,7 +59,14 @@ impl Dial {
         }
         let (host, port) = split(address).ok_or(Failure::Address)?;
         let port = self.port.or(port).unwrap_or_else(|| self.default_port());
-        let stream = TcpStream::connect((host, port)).await.map_err(|error| io(&error))?;
+        let connected = match host.parse::<IpAddr>() {
+            Ok(ip) => TcpStream::connect((ip, port)).await,
+            Err(_) => {
+                let addresses = look_up(host, port).await.map_err(|error| io(&error))?;
+                TcpStream::connect(&addresses[..]).await
+            }
+        };
+        let stream = connected.map_err(|error| io(&error))?;
         // One that cannot be set makes a slow probe at worst.
         let _ = stream.set_nodelay(true);
         self.secure(stream, host).await

@@ -7,6 +7,7 @@ mod dial;
 mod grpc;
 #[cfg(feature = "probe-http")]
 mod http;
+mod lookup;
 mod tcp;
 
 use std::any::Any;

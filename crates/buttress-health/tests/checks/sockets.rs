@@ -146,6 +146,15 @@ async fn nobody() -> SocketAddr {
 }
 
 #[tokio::test]
+async fn a_host_is_looked_up() {
+    let server = Served::http(OK).await;
+    let at = |host: &str| format!("{host}:{}", server.address.port());
+
+    assert_eq!(finds(HealthCheck::http("/"), at("localhost")).await, Finding::Pass);
+    assert!(matches!(finds(HealthCheck::tcp(), at("nobody.invalid")).await, Finding::Fail(_)));
+}
+
+#[tokio::test]
 async fn a_page_with_an_expected_status_is_a_pass() {
     let server = Served::http(OK).await;
     assert_eq!(finds(HealthCheck::http("/healthz"), server.address).await, Finding::Pass);
