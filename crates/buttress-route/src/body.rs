@@ -3,6 +3,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use buttress_http::field;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
@@ -80,8 +81,8 @@ impl<B: Body<Data = Bytes> + Unpin> PeekBody<B> {
     }
 }
 
-/// `application/json`, and every type that says `+json`. A body of another type (a stream of gRPC, say) may take for ever to
-/// come to its end.
+/// `application/json`, and every type that says `+json` but the streams of gRPC and Connect: a body that is no document may
+/// take for ever to come to its end.
 fn is_json(headers: &HeaderMap) -> bool {
     let Some(Ok(value)) = headers.get(CONTENT_TYPE).map(|value| value.to_str()) else { return false };
     let essence = value.split(';').next().unwrap_or_default().trim();
@@ -89,7 +90,8 @@ fn is_json(headers: &HeaderMap) -> bool {
         let at = essence.len().checked_sub(suffix.len());
         at.and_then(|at| essence.get(at..)).is_some_and(|end| end.eq_ignore_ascii_case(suffix))
     };
-    essence.eq_ignore_ascii_case("application/json") || ends("+json")
+    let stream = field::is_grpc(headers) || essence.eq_ignore_ascii_case("application/connect+json");
+    essence.eq_ignore_ascii_case("application/json") || (ends("+json") && !stream)
 }
 
 // Nothing in it is pinned but the body itself, which moves.

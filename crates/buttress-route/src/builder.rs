@@ -68,7 +68,7 @@ impl<S, I> RouterBuilder<S, I> {
     /// Reads bodies of JSON, up to 64 KiB, where a route asks for a field of it ([`Route::json`]).
     ///
     /// Services then get a [`PeekBody`](crate::PeekBody), in which the body is as it was. A body is read when nothing but it
-    /// can tell, and only if its `Content-Type` is `application/json` or ends in `+json`. One that is longer, in more than
+    /// can tell, and only if its `Content-Type` is `application/json` or ends in `+json` (streams of gRPC and Connect do not count). One that is longer, in more than
     /// 1024 frames, broken off or no JSON meets no such condition, and is no error by itself. The router waits for as long as
     /// the client sends: put a timeout above it.
     pub fn json_bodies(self) -> RouterBuilder<S, I, JsonBodies> {

@@ -28,8 +28,9 @@ impl<B> Service<Request<B>> for Empty {
     }
 }
 
+/// Of some size, as a stack is: a box of nothing would allocate nothing.
 #[derive(Clone)]
-struct Answers;
+struct Answers(#[expect(dead_code, reason = "it is there for its size")] u64);
 
 impl Service<Request<()>> for Answers {
     type Response = Response<Full<Bytes>>;
@@ -83,7 +84,7 @@ fn a_lookup_allocates_nothing() {
 
 #[test]
 fn a_call_allocates_the_extension_alone() {
-    let router = many(&Answers);
+    let router = many(&Answers(0));
 
     for mut request in requests() {
         // The first extension of a request costs the map as well.
@@ -106,7 +107,7 @@ fn a_call_allocates_the_extension_alone() {
 
 #[test]
 fn a_key_allocates_nothing_unless_something_is_decoded() {
-    let router = many(&Answers);
+    let router = many(&Answers(0));
     let by = (key::template(), key::param("a"));
     let keyed = |uri: &'static str| {
         let mut request = Request::get(http::Uri::from_static(uri)).body(()).unwrap();
@@ -126,9 +127,31 @@ fn a_key_allocates_nothing_unless_something_is_decoded() {
 
 #[test]
 fn a_clone_of_a_router_allocates_nothing() {
-    let mut router = many(&Answers);
+    let mut router = many(&Answers(0));
 
     assert_eq!(allocations(|| router.clone()), 0);
     let mut call = Task::new(router.call(Request::get("/c").body(()).unwrap()));
     assert!(call.run().is_ready());
+}
+
+/// What one call of a router that leads to `fallback` allocates.
+fn of_a_call<S>(router: Router<S>) -> u64
+where
+    S: Service<Request<()>, Response = Response<Full<Bytes>>, Error = Infallible> + Clone,
+{
+    let mut router = router;
+    let request = Request::new(());
+    allocations(|| {
+        let call = std::pin::pin!(router.call(request));
+        assert!(call.poll(&mut Context::from_waker(std::task::Waker::noop())).is_ready());
+    })
+}
+
+#[test]
+fn a_boxed_service_costs_two_allocations_and_another_one_none() {
+    let plain = Router::builder().fallback(Answers(0)).build().unwrap();
+    let boxed = Router::boxed().fallback(Answers(0)).build().unwrap();
+
+    assert_eq!(of_a_call(plain), 0);
+    assert_eq!(of_a_call(boxed), 2);
 }

@@ -19,7 +19,7 @@ use super::condition::{Conditions, Head, Json, Meets};
 use super::host::{HostPattern, RequestHost};
 use super::method::{self, Methods};
 use super::template::Template;
-use super::tree::{Ranges, Tree};
+use super::tree::{LONGEST_PATH, Ranges, Tree};
 
 /// A route, with everything in it understood.
 #[derive(Debug)]
@@ -181,8 +181,8 @@ impl Table {
     /// Shows what ends where the path does, from the most specific host and path on, until `take` has what it looks for.
     fn leaves(&self, head: Head<'_>, take: &mut impl FnMut((u32, u32), &Ranges) -> bool) {
         let path = head.uri.path().as_bytes();
-        // `*`, and the empty path of CONNECT.
-        if path.first() != Some(&b'/') {
+        // `*`, the empty path of CONNECT, and what is longer than `http` takes today.
+        if path.first() != Some(&b'/') || path.len() > LONGEST_PATH {
             return;
         }
         let mut ranges = Ranges::default();

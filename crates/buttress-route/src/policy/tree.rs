@@ -13,11 +13,13 @@ pub(crate) const MOST_PARAMETERS: usize = 16;
 /// In one template: the walk is as deep.
 pub(crate) const MOST_SEGMENTS: usize = 128;
 pub(crate) const LONGEST_LITERAL: usize = 255;
+/// Of a request, so that places in it fit 16 bits.
+pub(crate) const LONGEST_PATH: usize = 65_535;
 
 /// No node.
 const NONE: u32 = u32::MAX;
 
-/// Where parameters stand in a path. A path is shorter than 65 536 bytes, as `http::Uri` sees to.
+/// Where parameters stand in a path.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Ranges {
     all: [(u16, u16); MOST_PARAMETERS],
@@ -31,7 +33,7 @@ impl Ranges {
     }
 
     fn push(&mut self, start: usize, end: usize) {
-        const SHORT: &str = "the path of a URI is shorter than 65 536 bytes";
+        const SHORT: &str = "no longer path is walked";
         let range = (start.try_into().expect(SHORT), end.try_into().expect(SHORT));
         self.all[usize::from(self.count)] = range;
         self.count += 1;

@@ -141,7 +141,9 @@ async fn a_body_that_breaks_off_is_the_services_to_see() {
 
 #[tokio::test]
 async fn a_body_of_another_type_is_not_waited_for() {
-    for content_type in ["application/grpc", "text/plain", "application/jsonp", ""] {
+    for content_type in
+        ["application/grpc+json", "application/connect+json", "text/plain", "application/jsonp", ""]
+    {
         let body = ScriptedBody::new().stall().data(GOLD);
         let handle = body.handle();
         let request = Request::post("/").header("content-type", content_type).body(body).unwrap();
