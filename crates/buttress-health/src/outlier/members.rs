@@ -323,7 +323,9 @@ impl Members {
         reason: EjectionReason,
         now: Timestamp,
     ) -> Result<(Duration, u32), SkipReason> {
-        if self.list[place].endpoint.condition().is_ejected() {
+        // One of ours that somebody else has just ended is seen to when ejections are ended.
+        let member = &self.list[place];
+        if member.ejection.is_some() || member.endpoint.condition().is_ejected() {
             return Err(SkipReason::AlreadyEjected);
         }
         let at = self.list[place].group;
