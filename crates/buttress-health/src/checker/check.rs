@@ -160,7 +160,7 @@ impl<P> HealthCheck<P> {
     }
 
     /// Does not use an endpoint until its first probe has passed, as nginx's `mandatory`. Without it an endpoint that has
-    /// not been probed is used.
+    /// not been probed is used. One that gets another address keeps its state until the first probe there.
     #[must_use]
     pub fn wait_first_probe(mut self) -> Self {
         self.settings.init = Init::WaitFirstProbe;

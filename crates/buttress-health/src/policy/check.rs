@@ -127,8 +127,12 @@ impl Check {
         if epoch != self.epoch {
             return Recorded::Late;
         }
-        self.probed = now;
         let from = self.health;
+        if report.finding == Finding::Fail(Failure::OutOfFiles) {
+            // The fault is ours. Else one leak of files would take all endpoints out at once.
+            return Recorded::Same;
+        }
+        self.probed = now;
         let next = match report.finding {
             Finding::Pass => Health::Healthy,
             Finding::Degraded => Health::Degraded,

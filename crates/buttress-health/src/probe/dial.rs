@@ -62,7 +62,7 @@ impl Dial {
         let connected = match host.parse::<IpAddr>() {
             Ok(ip) => TcpStream::connect((ip, port)).await,
             Err(_) => {
-                let addresses = look_up(host, port).await.map_err(|error| io(&error))?;
+                let addresses = look_up(host, port).await?;
                 TcpStream::connect(&addresses[..]).await
             }
         };
@@ -105,7 +105,12 @@ pub(crate) fn speaking(
 }
 
 pub(crate) fn io(error: &std::io::Error) -> Failure {
-    Failure::Io(error.kind())
+    // Of the process, and on Unix of the machine.
+    const OUT_OF_FILES: &[i32] = if cfg!(windows) { &[10_024] } else { &[23, 24] };
+    match error.raw_os_error() {
+        Some(code) if OUT_OF_FILES.contains(&code) => Failure::OutOfFiles,
+        _ => Failure::Io(error.kind()),
+    }
 }
 
 /// The host, bare of brackets, and the port of `host:port`, `host`, or either of them in an `http` or `https` URL.
@@ -177,7 +182,22 @@ pub(crate) use dialing;
 
 #[cfg(test)]
 mod tests {
-    use super::split;
+    use std::io;
+
+    use super::{io, split};
+    use crate::Failure;
+
+    #[cfg(unix)]
+    #[test]
+    fn what_fails_for_want_of_files_is_no_fault_of_the_endpoint() {
+        for code in [23, 24] {
+            assert_eq!(io(&io::Error::from_raw_os_error(code)), Failure::OutOfFiles);
+        }
+        assert_eq!(
+            io(&io::ErrorKind::ConnectionRefused.into()),
+            Failure::Io(io::ErrorKind::ConnectionRefused)
+        );
+    }
 
     #[test]
     fn an_address_is_a_host_and_perhaps_a_port() {

@@ -7,20 +7,21 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::Failure;
+
 /// How many threads may look up names at a time: an eighth of those that a runtime has for what blocks.
 const MOST: usize = 64;
 
 static LOOKUPS: LazyLock<Lookups> = LazyLock::new(|| Lookups::new(MOST));
 
 /// Looks up a host, and gives its addresses this port.
-pub(super) async fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let found = LOOKUPS.by(host, |host| (host, 0).to_socket_addrs().map(Vec::from_iter)).await;
-    let mut addresses = found.map_err(io::Error::from)?;
+pub(super) async fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
+    let mut addresses = LOOKUPS.by(host, |host| (host, 0).to_socket_addrs().map(Vec::from_iter)).await?;
     addresses.iter_mut().for_each(|address| address.set_port(port));
     Ok(addresses)
 }
 
-type Found = Result<Vec<SocketAddr>, io::ErrorKind>;
+type Found = Result<Vec<SocketAddr>, Failure>;
 
 /// Lookups under way: of each host one, and of all hosts no more than there are places.
 ///
@@ -53,7 +54,7 @@ impl Lookups {
         };
         // It ends without a result where its runtime does.
         let found = found.wait_for(Option::is_some).await.ok().and_then(|found| found.clone());
-        found.unwrap_or(Err(io::ErrorKind::Interrupted))
+        found.unwrap_or(Err(Failure::Io(io::ErrorKind::Interrupted)))
     }
 
     /// Begins one, unless another has meanwhile.
@@ -71,7 +72,7 @@ impl Lookups {
 
         let (under_way, host) = (Arc::clone(&self.under_way), host.to_owned());
         tokio::task::spawn_blocking(move || {
-            let found = resolve(&host).map_err(|error| error.kind());
+            let found = resolve(&host).map_err(|error| super::dial::io(&error));
             under_way.lock().remove(&host);
             drop(place);
             tell.send_replace(Some(found));

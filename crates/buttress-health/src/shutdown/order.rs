@@ -52,8 +52,8 @@ use crate::{Aborted, Aborting, Connection, ConnectionGuard, Finished, Readiness,
 /// `serve_with_shutdown(address, shutdown.stopping())`. An accept loop of one's own gives each connection a
 /// [`ConnectionGuard`], and waits for [`finished`](Self::finished).
 ///
-/// There is no task behind it. Who waits knows by the clock when its moment comes, so nothing is to be driven, and a request
-/// costs nothing. A clone is the same shutdown.
+/// There is no task behind it. Who waits knows by the clock when its moment comes, so nothing is to be driven: a connection
+/// looks whether its moment has come when it is polled. A clone is the same shutdown.
 #[derive(Clone)]
 pub struct Shutdown(Arc<Inner>);
 

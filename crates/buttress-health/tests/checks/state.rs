@@ -64,6 +64,23 @@ fn the_first_result_decides() {
 }
 
 #[test]
+fn a_probe_that_could_not_be_made_changes_nothing() {
+    let not_made = ProbeReport::fail(Failure::OutOfFiles);
+    let mut story = Story::new();
+    assert_eq!(story.then(not_made), Health::Unknown);
+    story.then(PASS);
+    story.then(FAIL);
+
+    for _ in 0..10 {
+        assert_eq!(story.then(not_made), Health::Healthy);
+        assert_eq!(story.check.opposite(), 1);
+    }
+
+    assert_eq!([FAIL, FAIL].map(|report| story.then(report)), [Health::Healthy, Health::Unhealthy]);
+    assert_eq!([PASS, not_made, PASS].map(|report| story.then(report)).last(), Some(&Health::Healthy));
+}
+
+#[test]
 fn three_failures_in_a_row_take_it_down_and_two_passes_bring_it_back() {
     let mut story = Story::new();
     story.then(PASS);

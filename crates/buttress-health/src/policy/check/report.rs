@@ -59,6 +59,9 @@ pub enum Failure {
     Address,
     /// It could not be connected to, or the connection broke.
     Io(io::ErrorKind),
+    /// It was not asked: this process, or its machine, has no file left to connect with. That says nothing of the endpoint,
+    /// whose state and count stay as they are.
+    OutOfFiles,
     /// The TLS handshake failed.
     Tls,
     /// It closed the connection before it had answered.
@@ -167,6 +170,7 @@ impl fmt::Display for Failure {
             Self::Timeout => f.write_str("no answer in time"),
             Self::Address => f.write_str("its address is not `host:port`"),
             Self::Io(kind) => kind.fmt(f),
+            Self::OutOfFiles => f.write_str("it was not asked, as too many files are open here"),
             Self::Tls => f.write_str("the TLS handshake failed"),
             Self::Closed => f.write_str("the connection was closed without an answer"),
             Self::Garbage => f.write_str("what it answered is not of the protocol, or too long"),
