@@ -151,7 +151,8 @@ macro_rules! dialing {
         #[cfg_attr(docsrs, doc(cfg(feature = "probe-tls")))]
         impl crate::HealthCheck<$kind> {
             /// Probes over TLS, as `config` has it: its roots, its client certificate, its crypto provider. The
-            /// application protocol (ALPN) is set as the probe needs it.
+            /// application protocol (ALPN) is set as the probe needs it. Without it endpoints are asked in plain,
+            /// whatever the scheme of their addresses.
             ///
             /// The certificate must be of the host of the endpoint's address, or of
             /// [`tls_server_name`](Self::tls_server_name).

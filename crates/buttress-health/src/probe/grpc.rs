@@ -36,7 +36,8 @@ impl HealthCheck<Grpc> {
     /// the whole server.
     ///
     /// Where the server does not implement the protocol, nothing can be asked: the endpoint is healthy, and is not probed
-    /// again until its configuration changes (gRPC proposal A17). A name that the server does not know fails.
+    /// again until its configuration changes (gRPC proposal A17). Nobody notices then when it dies: over servers without the
+    /// protocol [`tcp`](HealthCheck::tcp) is better. A name that the server does not know fails.
     #[must_use]
     pub fn grpc(service: impl Into<String>) -> Self {
         Self::of(Grpc { dial: Dial::default(), service: service.into(), watch: false, reuse: true })
