@@ -40,16 +40,24 @@ pub(crate) struct RouteInfo {
 }
 
 /// A way to a route. One that names GET has two: HEAD goes behind routes that name it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Entry {
     mask: u16,
     conditional: bool,
     route: u32,
 }
 
+/// The entries of one path, a range of all. The first stands here, as mostly it is all there is.
+#[derive(Clone, Copy, Debug, Default)]
+struct Leaf {
+    first: Entry,
+    from: u32,
+    to: u32,
+}
+
 #[derive(Debug)]
 pub(crate) struct Table {
-    tree: Tree,
+    tree: Tree<Leaf>,
     entries: Vec<Entry>,
     routes: Vec<RouteInfo>,
 }
@@ -107,7 +115,7 @@ impl Table {
         let mut from = 0;
         for group in entries.chunk_by(|(a, _), (b, _)| a.0 == b.0) {
             let to = from + u32::try_from(group.len()).expect("there are two entries for a route at most");
-            tree.set_leaf(group[0].0.0, from, to);
+            tree.set_leaf(group[0].0.0, Leaf { first: group[0].1, from, to });
             from = to;
         }
         let entries = entries.into_iter().map(|(_, entry)| entry).collect();
@@ -167,11 +175,13 @@ impl Table {
         (some && other).then_some(allowed)
     }
 
-    fn of_leaf(&self, (from, to): (u32, u32)) -> &[Entry] {
-        &self.entries[from as usize..to as usize]
+    fn of_leaf(&self, Leaf { first, from, to }: Leaf) -> impl Iterator<Item = Entry> {
+        let some = from < to;
+        let others = &self.entries[from as usize + usize::from(some)..to as usize];
+        some.then_some(first).into_iter().chain(others.iter().copied())
     }
 
-    fn takes(&self, entry: &Entry, bit: u16, method: &Method) -> bool {
+    fn takes(&self, entry: Entry, bit: u16, method: &Method) -> bool {
         match bit {
             0 => entry.mask == method::ANY || self.route(entry.route).methods.others.contains(method),
             bit => entry.mask & bit != 0,
@@ -179,7 +189,7 @@ impl Table {
     }
 
     /// Shows what ends where the path does, from the most specific host and path on, until `take` has what it looks for.
-    fn leaves(&self, head: Head<'_>, take: &mut impl FnMut((u32, u32), &Ranges) -> bool) {
+    fn leaves(&self, head: Head<'_>, take: &mut impl FnMut(Leaf, &Ranges) -> bool) {
         let path = head.uri.path().as_bytes();
         // `*`, the empty path of CONNECT, and what is longer than `http` takes today.
         if path.first() != Some(&b'/') || path.len() > LONGEST_PATH {

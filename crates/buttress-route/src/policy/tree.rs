@@ -1,7 +1,7 @@
 //! The templates of all routes as a tree of segments, in two flat tables.
 //!
 //! Each node but a root stands for a segment. A literal one is found by its parent and its bytes in one hash table for the
-//! whole tree, so that a node with 100 000 children costs what one with two does; a parameter and a rest are one child each.
+//! whole tree, so that a node with 100 000 children costs what one with two does; an only one, a parameter and a rest stand in the node.
 //! A literal goes before a parameter, and that before a rest, in each segment from the left. What does not lead to a route
 //! that takes the request is left again: each node is looked at once at most, as there is one way to it.
 
@@ -44,18 +44,26 @@ impl Ranges {
     }
 }
 
+/// A literal of up to so many bytes stands in its node.
+const SHORT: usize = 20;
+
+/// In a cache line of its own, with all that a walk looks at: in a large tree it is the lines that cost.
 #[derive(Clone, Copy, Debug)]
-struct Node {
+#[repr(align(64))]
+struct Node<L> {
     parent: u32,
-    /// Where its literal stands.
-    text: u32,
+    /// Its literal, if it is short, and else where it stands.
+    short: [u8; SHORT],
+    long: u32,
     length: u8,
-    /// Whether it has literal children.
-    literals: bool,
+    /// Whether it has several literal children: then they are in the table.
+    many: bool,
+    /// The first of them.
+    literal: u32,
     param: u32,
     rest: u32,
-    /// What ends here: a range of whoever built the tree.
-    leaf: (u32, u32),
+    /// What ends here.
+    leaf: L,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -66,17 +74,19 @@ struct Slot {
 
 /// The tree. Its roots are the first nodes.
 #[derive(Debug)]
-pub(crate) struct Tree {
-    nodes: Vec<Node>,
+pub(crate) struct Tree<L> {
+    nodes: Vec<Node<L>>,
+    /// The long literals.
     text: Vec<u8>,
     /// A power of two, half of them empty at least.
     slots: Vec<Slot>,
-    edges: usize,
+    /// How many are taken.
+    taken: usize,
 }
 
-impl Tree {
+impl<L: Copy + Default> Tree<L> {
     pub(crate) fn new(roots: u32) -> Self {
-        let mut tree = Self { nodes: Vec::new(), text: Vec::new(), slots: Vec::new(), edges: 0 };
+        let mut tree = Self { nodes: Vec::new(), text: Vec::new(), slots: Vec::new(), taken: 0 };
         tree.resize(8);
         for _ in 0..roots {
             tree.node(NONE);
@@ -109,28 +119,39 @@ impl Tree {
         }
         let node = self.node(parent);
         let new = &mut self.nodes[node as usize];
-        new.text = u32::try_from(self.text.len()).expect("all literals together are shorter than 4 GiB");
         new.length = u8::try_from(text.len()).expect("a literal has 255 bytes at most");
-        self.text.extend_from_slice(text);
-        self.nodes[parent as usize].literals = true;
-        self.edges += 1;
-        if self.edges * 2 > self.slots.len() {
-            self.resize(self.slots.len() * 2);
+        if let Some(short) = new.short.get_mut(..text.len()) {
+            short.copy_from_slice(text);
+        } else {
+            new.long = u32::try_from(self.text.len()).expect("all literals together are shorter than 4 GiB");
+            self.text.extend_from_slice(text);
         }
-        self.place(hash(parent, text), node);
+        let above = &mut self.nodes[parent as usize];
+        if above.literal == NONE {
+            above.literal = node;
+        } else {
+            let first = (!above.many).then_some(above.literal);
+            above.many = true;
+            first.into_iter().chain([node]).for_each(|child| self.add(child));
+        }
         node
     }
 
-    pub(crate) fn set_leaf(&mut self, node: u32, from: u32, to: u32) {
-        self.nodes[node as usize].leaf = (from, to);
+    pub(crate) fn set_leaf(&mut self, node: u32, leaf: L) {
+        self.nodes[node as usize].leaf = leaf;
     }
 
     pub(crate) fn has_literals(&self, node: u32) -> bool {
-        self.nodes[node as usize].literals
+        self.nodes[node as usize].literal != NONE
     }
 
     /// The child of `parent` that is this literal.
     pub(crate) fn literal(&self, parent: u32, text: &[u8]) -> Option<u32> {
+        let above = &self.nodes[parent as usize];
+        if !above.many {
+            let only = self.nodes.get(above.literal as usize)?;
+            return (self.text_of(only) == text).then_some(above.literal);
+        }
         let hash = hash(parent, text);
         let mut at = self.start(hash);
         loop {
@@ -156,7 +177,7 @@ impl Tree {
         path: &[u8],
         at: usize,
         ranges: &mut Ranges,
-        take: &mut impl FnMut((u32, u32), &Ranges) -> bool,
+        take: &mut impl FnMut(L, &Ranges) -> bool,
     ) -> bool {
         let (id, node) = (node, &self.nodes[node as usize]);
         let rest = &path[at..];
@@ -169,7 +190,7 @@ impl Tree {
                 self.walk(child, path, end + 1, ranges, take)
             }
         };
-        if node.literals
+        if node.literal != NONE
             && let Some(child) = self.segment(id, &path[at..end])
             && go_on(child, ranges)
         {
@@ -206,20 +227,40 @@ impl Tree {
         self.literal(parent, &text[..length])
     }
 
-    fn text_of(&self, node: &Node) -> &[u8] {
-        &self.text[node.text as usize..][..usize::from(node.length)]
+    fn text_of<'a>(&'a self, node: &'a Node<L>) -> &'a [u8] {
+        let length = usize::from(node.length);
+        node.short.get(..length).unwrap_or_else(|| &self.text[node.long as usize..][..length])
     }
 
     fn node(&mut self, parent: u32) -> u32 {
         let node = u32::try_from(self.nodes.len()).ok().filter(|&node| node != NONE);
-        let new = Node { parent, text: 0, length: 0, literals: false, param: NONE, rest: NONE, leaf: (0, 0) };
-        self.nodes.push(new);
+        self.nodes.push(Node {
+            parent,
+            short: [0; SHORT],
+            long: 0,
+            length: 0,
+            many: false,
+            literal: NONE,
+            param: NONE,
+            rest: NONE,
+            leaf: L::default(),
+        });
         node.expect("there are fewer than 4 294 967 295 segments")
     }
 
     /// Where a literal is looked for first: by the high half of its hash, as the low one is its tag.
     const fn start(&self, hash: u64) -> usize {
         (hash >> 32) as usize & (self.slots.len() - 1)
+    }
+
+    /// Puts a node into the table.
+    fn add(&mut self, node: u32) {
+        self.taken += 1;
+        if self.taken * 2 > self.slots.len() {
+            self.resize(self.slots.len() * 2);
+        }
+        let new = self.nodes[node as usize];
+        self.place(hash(new.parent, self.text_of(&new)), node);
     }
 
     fn place(&mut self, hash: u64, node: u32) {
