@@ -51,14 +51,16 @@ struct Entry {
 #[derive(Clone, Copy, Debug, Default)]
 struct Leaf {
     first: Entry,
-    from: u32,
-    to: u32,
+    /// Which of the ranges, from 1; 0 where nothing ends.
+    group: u32,
 }
 
 #[derive(Debug)]
 pub(crate) struct Table {
     tree: Tree<Leaf>,
     entries: Vec<Entry>,
+    /// The entries of each leaf behind its first one.
+    groups: Vec<(u32, u32)>,
     routes: Vec<RouteInfo>,
 }
 
@@ -113,13 +115,16 @@ impl Table {
         }
         entries.sort_by(|(a, _), (b, _)| a.cmp(b));
         let mut from = 0;
+        let mut groups = vec![(0, 0)];
         for group in entries.chunk_by(|(a, _), (b, _)| a.0 == b.0) {
             let to = from + u32::try_from(group.len()).expect("there are two entries for a route at most");
-            tree.set_leaf(group[0].0.0, Leaf { first: group[0].1, from, to });
+            let number = u32::try_from(groups.len()).expect("there are no more groups than entries");
+            tree.set_leaf(group[0].0.0, Leaf { first: group[0].1, group: number });
+            groups.push((from + 1, to));
             from = to;
         }
         let entries = entries.into_iter().map(|(_, entry)| entry).collect();
-        Ok(Self { tree, entries, routes })
+        Ok(Self { tree, entries, groups, routes })
     }
 
     pub(crate) fn route(&self, route: u32) -> &RouteInfo {
@@ -175,10 +180,13 @@ impl Table {
         (some && other).then_some(allowed)
     }
 
-    fn of_leaf(&self, Leaf { first, from, to }: Leaf) -> impl Iterator<Item = Entry> {
-        let some = from < to;
-        let others = &self.entries[from as usize + usize::from(some)..to as usize];
-        some.then_some(first).into_iter().chain(others.iter().copied())
+    fn of_leaf(&self, Leaf { first, group }: Leaf) -> impl Iterator<Item = Entry> {
+        let others = move || {
+            let (from, to) = self.groups[group as usize];
+            self.entries[from as usize..to as usize].iter().copied()
+        };
+        // Looked at only if the first does not do.
+        (group != 0).then_some(first).into_iter().chain(std::iter::once_with(others).flatten())
     }
 
     fn takes(&self, entry: Entry, bit: u16, method: &Method) -> bool {
