@@ -397,6 +397,7 @@ impl Future for Checker {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Infallible> {
         let this = self.get_mut();
+        let mut told = 0;
         loop {
             let now = this.clock.now();
             if now < this.latest {
@@ -414,7 +415,6 @@ impl Future for Checker {
                     this.probed(asked, probed, now);
                 }
             }
-            let mut told = 0;
             while told < MOST_TOLD
                 && let Poll::Ready(Some((asked, report))) = this.telling.poll_next_unpin(cx)
             {
@@ -434,6 +434,10 @@ impl Future for Checker {
                 this.sleep.as_mut().reset(next);
             }
             if this.sleep.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if told == MOST_TOLD {
+                cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
         }
