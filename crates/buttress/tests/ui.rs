@@ -42,7 +42,7 @@ const OURS: &[(&str, &[&str])] = &[
     (
         "request_cannot_be_sent_again",
         &[
-            "`Http` cannot send a `String` more than once",
+            "cannot send a `String` more than once",
             "this retry layer does not know how to send a `String` again",
             "for a request that is `Clone`: `RetryLayer::cloning(|request: &String| ..)`, where the closure says which \
              requests may be carried out twice",
