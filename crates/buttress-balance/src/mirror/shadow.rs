@@ -55,6 +55,8 @@ where
     let (head, body) = response.into_parts();
     let mut body = pin!(body);
     while !body.is_end_stream() {
+        // A body that always has more must not keep the thread, nor its own time from being looked at.
+        tokio::task::coop::consume_budget().await;
         match poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
             Some(Ok(_)) => {}
             Some(Err(_)) => return MirrorEnd::Failed,

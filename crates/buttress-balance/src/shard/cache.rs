@@ -26,7 +26,7 @@ pub(crate) struct Cache<K, F> {
     half: usize,
     young: HashMap<K, Entry>,
     old: HashMap<K, Entry>,
-    flights: HashMap<K, (u64, F)>,
+    flights: HashMap<K, (u64, Timestamp, F)>,
     last: u64,
     evicted: u64,
 }
@@ -93,9 +93,10 @@ impl<K: Hash + Eq, F> Cache<K, F> {
         entry
     }
 
-    /// The lookup of this key that is under way.
-    pub(crate) fn flight(&self, key: &K) -> Option<&F> {
-        self.flights.get(key).map(|(_, flight)| flight)
+    /// The lookup of this key that is under way, if it has not been for longer than `patience`.
+    pub(crate) fn flight(&self, key: &K, now: Timestamp, patience: Duration) -> Option<&F> {
+        let (_, since, flight) = self.flights.get(key)?;
+        (now - *since < patience).then_some(flight)
     }
 
     /// A number for the next lookup.
@@ -104,8 +105,8 @@ impl<K: Hash + Eq, F> Cache<K, F> {
         self.last
     }
 
-    pub(crate) fn begin(&mut self, key: K, id: u64, flight: F) {
-        self.flights.insert(key, (id, flight));
+    pub(crate) fn begin(&mut self, key: K, id: u64, flight: F, now: Timestamp) {
+        self.flights.insert(key, (id, now, flight));
     }
 
     /// Ends a lookup; `false` when it is late.

@@ -34,6 +34,7 @@ use super::{Locate, Located, LookupCounts, ShardsError, ShardsEvent};
 /// |---|---|---|
 /// | [`ttl`](Self::ttl) | 30 s | a key that moved without a word is found again soon, and a busy key is looked up twice a minute |
 /// | [`negative_ttl`](Self::negative_ttl) | 1 s | a new key is seen soon, and a flood of calls for one that is not there makes one lookup a second |
+/// | [`patience`](Self::patience) | 2 s | a lookup that hangs holds up the calls that wait for it, and no later ones |
 /// | [`capacity`](Self::capacity) | 10 000 | about a megabyte with short keys |
 ///
 /// At the bound, the keys that were not asked for longest make way: they are looked up again.
@@ -42,6 +43,7 @@ pub struct Directory<F, D> {
     lookup: D,
     ttl: Duration,
     negative_ttl: Duration,
+    patience: Duration,
     capacity: usize,
     clock: Clock,
 }
@@ -54,6 +56,7 @@ impl<F, D> Directory<F, D> {
             lookup,
             ttl: Duration::from_secs(30),
             negative_ttl: Duration::from_secs(1),
+            patience: Duration::from_secs(2),
             capacity: 10_000,
             clock: Clock::default(),
         }
@@ -73,6 +76,14 @@ impl<F, D> Directory<F, D> {
         self
     }
 
+    /// Lets calls join a lookup that has been under way for less than this; a later call looks anew. Those that wait go on
+    /// waiting: give the lookup, or the call, a timeout of its own.
+    #[must_use]
+    pub const fn patience(mut self, time: Duration) -> Self {
+        self.patience = time;
+        self
+    }
+
     /// Remembers this many keys at most. Must be 2 or more.
     #[must_use]
     pub const fn capacity(mut self, keys: usize) -> Self {
@@ -88,12 +99,12 @@ impl<F, D> Directory<F, D> {
     }
 
     pub(crate) fn open<K: Hash + Eq>(self, watch: Watch) -> Result<Lookups<F, K, D>, ShardsError> {
-        let Self { key, lookup, ttl, negative_ttl, capacity, clock } = self;
+        let Self { key, lookup, ttl, negative_ttl, patience, capacity, clock } = self;
         if capacity < 2 {
             return Err(ShardsError::Capacity { capacity });
         }
         let cache = Mutex::new(Cache::new(capacity));
-        let desk = Desk { lookup, ttl, negative_ttl, clock, cache, watch, tally: Tally::default() };
+        let desk = Desk { lookup, ttl, negative_ttl, patience, clock, cache, watch, tally: Tally::default() };
         Ok(Lookups { key, desk: Arc::new(desk) })
     }
 }
@@ -119,6 +130,7 @@ pub(crate) struct Desk<K, D> {
     lookup: D,
     ttl: Duration,
     negative_ttl: Duration,
+    patience: Duration,
     clock: Clock,
     cache: Mutex<Cache<K, WeakShared<Flight>>>,
     watch: Watch,
@@ -199,7 +211,7 @@ where
         if let Some(known) = self.known(&mut cache, &key, now) {
             return known;
         }
-        cache.begin(key, id, flight.downgrade().expect("it was not polled yet"));
+        cache.begin(key, id, flight.downgrade().expect("it was not polled yet"), now);
         drop(cache);
         self.tally.add(Count::LookedUp);
         Answer::Later(Lookup(flight))
@@ -215,7 +227,7 @@ where
         if let Some(located) = cache.get(key, now) {
             return Some(Answer::Now(located));
         }
-        let flight = cache.flight(key).and_then(WeakShared::upgrade)?;
+        let flight = cache.flight(key, now, self.patience).and_then(WeakShared::upgrade)?;
         self.tally.add(Count::Joined);
         Some(Answer::Later(Lookup(flight)))
     }

@@ -128,8 +128,11 @@ impl StickyCookie {
 }
 
 impl StickyKeys {
-    /// Takes cookies that this secret has signed too, and gives new ones for them. To change the key, make the present one
-    /// the former and put a new one in its place, everywhere; when all clients have been here, leave the former out.
+    /// Takes cookies that this secret has signed too, and gives new ones for them.
+    ///
+    /// To change the key without moving anyone, go in three steps, each everywhere before the next: let the new one be taken
+    /// (`key(present).former_key(new)`), sign with it (`key(new).former_key(present)`), and when all clients have been here
+    /// leave the present one out. In one step, a process that has the new key signs what one that has not yet does not know.
     ///
     /// # Panics
     ///

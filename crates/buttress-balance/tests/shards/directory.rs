@@ -195,6 +195,23 @@ fn a_lookup_ends_with_the_last_who_waits_for_it_and_the_next_begins_anew() {
 }
 
 #[test]
+fn a_lookup_that_hangs_holds_up_no_call_that_comes_later() {
+    let (desk, time) = (Desk::default(), ManualClock::new());
+    let shards = shards(&desk, &time);
+    let mut early: Vec<Call> = (0..2).map(|n| call(&shards, ("acme", n))).collect();
+    assert!(early.iter_mut().all(|call| call.poll().is_pending()));
+    time.advance(Duration::from_secs(2));
+
+    let mut late = call(&shards, ("acme", 2));
+    assert!(late.poll().is_pending());
+
+    assert_eq!(desk.asked(), ["acme", "acme"], "it is looked up anew");
+    assert_eq!(shards.directory().under_way(), 1);
+    drop(early);
+    assert_eq!(shards.directory().under_way(), 1, "the end of the first is not that of the second");
+}
+
+#[test]
 fn an_error_wakes_all_who_wait_and_is_not_remembered() {
     let (desk, time) = (Desk::default(), ManualClock::new());
     let told = Arc::new(Mutex::new(Vec::new()));

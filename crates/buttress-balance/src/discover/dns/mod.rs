@@ -196,7 +196,9 @@ impl Dns {
             if let Some(lookups) = &lookups {
                 lookups.forget();
                 let list = self.ask(lookups, &mut memory, &mut round).await;
-                if let Err(error) = self.feed.put(list) {
+                // What could not be had empties nothing: only an answer does, where that is believed.
+                let is_answered = !list.is_empty() || round.problems.is_empty();
+                if let Some(Err(error)) = is_answered.then(|| self.feed.put(list)) {
                     self.feed.failed(&error, None);
                 }
             }

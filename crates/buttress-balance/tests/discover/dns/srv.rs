@@ -121,6 +121,25 @@ async fn a_service_that_is_gone_or_not_answered_keeps_its_targets_whose_addresse
 }
 
 #[tokio::test]
+async fn new_targets_whose_addresses_cannot_be_had_do_not_empty_the_list() {
+    for reply in [Reply::Silence, Reply::NoName] {
+        let server = server().await;
+        server.srv(API, 10, &[(0, 1, 80, "one.test.")]);
+        let mut dns = run(&server, api().timeout(BRIEF));
+        assert_eq!(dns.events.next().await, Told::Changed(1));
+        let before = dns.names();
+
+        server.srv(API, 10, &[(0, 1, 80, "two.test.")]);
+        server.set("two.test.", A, reply);
+        dns.time.advance(SECOND * 11);
+
+        let (stay, _) = dns.events.failure().await;
+        assert_eq!(stay, 1);
+        assert_eq!(dns.names(), before);
+    }
+}
+
+#[tokio::test]
 async fn that_there_is_no_such_service_is_believed_where_that_is_asked_for() {
     let server = server().await;
     server.srv(API, 10, &[(0, 1, 80, "one.test.")]);
