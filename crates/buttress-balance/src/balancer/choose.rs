@@ -101,7 +101,12 @@ impl<'a, S, P: Policy, C> Choice<'a, '_, S, P, C> {
         };
         let member = present.or_else(leaving)?;
         let condition = member.endpoint.condition();
-        let takes = condition.is_well()
+        // In panic nothing that is said of health is believed, and sessions stay where they are.
+        let panics = || {
+            let at = tables.by_id.get(&id).map(|&at| tables.levels.of(at as usize));
+            at.is_some_and(|level| self.snapshot.outlook.panics(level))
+        };
+        let takes = (condition.is_well() || panics())
             && !condition.is_in_maintenance()
             && !self.tried.contains(&id)
             && member.gate.as_ref().is_none_or(|gate| gate());

@@ -303,8 +303,7 @@ impl<S, K, A, T, J> ReplicaSplit<S, K, A, T, J> {
             By::Chance => draw(),
             By::Key(hashing) => {
                 let mut sink = hashing.sink();
-                rules.key.key(req, &mut sink);
-                sink.finish()
+                if rules.key.key(req, &mut sink) { sink.finish() } else { draw() }
             }
         };
         let (key, asked) = (self.hash(req), rules.tokens.asked(req));

@@ -106,6 +106,21 @@ async fn a_call_goes_where_it_is_bound_to_and_says_where_it_went() {
 }
 
 #[tokio::test]
+async fn in_panic_a_call_stays_where_it_is_bound_to() {
+    let rig = Rig::of(&["a", "b", "c", "d"]);
+    let balancer = Balancer::new(rig.members()).settings(no_waiting(&rig)).by(by_key);
+    for name in ["a", "b", "c"] {
+        rig.get(name).set_health(Health::Unhealthy, rig.now());
+    }
+    let mut facts = Facts::new();
+    facts.prefer = Some(rig.get("b").id());
+    for key in 0..20 {
+        let bound = Query { key, facts: Some(facts.clone()) };
+        assert_eq!(balancer.clone().oneshot(bound).await.unwrap(), "b");
+    }
+}
+
+#[tokio::test]
 async fn the_next_priority_is_used_as_the_first_fails() {
     let mut list: Vec<Endpoint> = ["a", "b", "c", "d"].map(Endpoint::new).to_vec();
     list.push(Endpoint::new("spare").with_priority(1));

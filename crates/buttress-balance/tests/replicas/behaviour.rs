@@ -1,5 +1,6 @@
 //! Calls go where their key reads what it wrote.
 
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -206,6 +207,9 @@ fn any_order_serves() {
             assert_eq!(now(&sticky, line).unwrap(), nodes[owner].name());
         }
     }
+    // Without a key a read goes where chance says.
+    let served: BTreeSet<_> = (0..100).map(|_| now(&sticky, "GET").unwrap()).collect();
+    assert_eq!(served.len(), 2);
 }
 
 #[test]
