@@ -6,6 +6,7 @@ mod age;
 mod body;
 mod connect;
 mod connection;
+mod draining;
 mod error;
 mod future;
 mod io;
@@ -16,6 +17,7 @@ mod service;
 
 pub use address::{Address, AddressError};
 pub use body::Body;
+pub use draining::{Drain, Draining};
 pub use error::{Error, ErrorKind};
 pub use future::ResponseFuture;
 pub use options::XForwarded;
