@@ -125,7 +125,7 @@ where
         mut response: Response<Incoming>,
         connection: Checkout<B>,
     ) -> Result<Response<Body>, Error> {
-        match forward_response(&mut response, self.pool.options()) {
+        match forward_response(&mut response, &self.pool.options().fields) {
             Ok(reusable) => Ok(response.map(|incoming| Body::new(incoming, connection, reusable))),
             Err(unusable) => Err(Error::new(ErrorKind::BadResponse, unusable).at(self.pool.address())),
         }

@@ -4,7 +4,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use buttress_core::{BoxError, Clock};
-use buttress_http::key::Net;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tower_service::Service;
@@ -12,10 +11,10 @@ use tower_service::Service;
 use crate::body::RequestBody;
 use crate::connect::connect;
 use crate::future::State;
-use crate::options::{Forwarding, Options};
-use crate::policy::{Via, forward_request};
+use crate::options::Options;
+use crate::policy::forward_request;
 use crate::pool::Pool;
-use crate::{Address, AddressError, Body, Connections, Error, ErrorKind, ResponseFuture, XForwarded};
+use crate::{Address, AddressError, Body, Connections, Error, ErrorKind, ResponseFuture};
 
 /// Sends requests on to one upstream and hands its answers back.
 ///
@@ -36,7 +35,7 @@ use crate::{Address, AddressError, Body, Connections, Error, ErrorKind, Response
 /// | [`max_buffer`](Self::max_buffer) | 64 KiB | large reads for large bodies, small memory for many |
 /// | [`receive_buffer`](Self::receive_buffer) | 128 KiB | an upstream notices within one mebibyte that the client has gone |
 /// | [`preserve_host`](Self::preserve_host) | yes | an upstream makes links and picks sites by the name the client used |
-/// | [`x_forwarded`](Self::x_forwarded) | [`Keep`](XForwarded::Keep) | whom to trust is the operator's to say |
+/// | [`x_forwarded`](Self::x_forwarded) | [`Keep`](crate::XForwarded::Keep) | whom to trust is the operator's to say |
 /// | [`via`](Self::via) | `buttress` | RFC 9110 §7.6.3 demands a `Via` |
 ///
 /// # Cancel safety
@@ -138,63 +137,6 @@ impl<B> Proxy<B> {
         self.with(|options| options.receive_buffer = bytes)
     }
 
-    /// Whether the upstream gets the `Host` that the client asked for, or the upstream's own address. Default: the
-    /// client's.
-    ///
-    /// The authority of an absolute-form target and of an HTTP/2 request counts as the client's `Host`.
-    #[must_use]
-    pub fn preserve_host(self, preserve: bool) -> Self {
-        self.with(|options| options.preserve_host = preserve)
-    }
-
-    /// What happens to `X-Forwarded-For`, `-Proto` and `-Host`, and to `Forwarded` and `X-Real-IP`. Default:
-    /// [`XForwarded::Keep`].
-    ///
-    /// The peer is the request's [`Peer`](buttress_http::Peer); where there is none the entry is `unknown`. The scheme
-    /// is `http`.
-    #[must_use]
-    pub fn x_forwarded(self, mode: XForwarded) -> Self {
-        self.with(|options| options.x_forwarded = Forwarding::Same(mode))
-    }
-
-    /// [`Append`](XForwarded::Append)s for a peer in one of `nets`, which are the proxies in front, and
-    /// [`Replace`](XForwarded::Replace)s for every other, and where the peer is not known.
-    ///
-    /// It takes the place of [`x_forwarded`](Self::x_forwarded): the one called last counts. With no networks at all
-    /// it is `Replace`.
-    ///
-    /// # Panics
-    ///
-    /// When one of `nets` is not a network. Parse [`Net`]s for those that come from a file.
-    #[must_use]
-    pub fn x_forwarded_behind<N>(self, nets: impl IntoIterator<Item = N>) -> Self
-    where
-        N: TryInto<Net, Error: fmt::Display>,
-    {
-        let parse = |net: N| net.try_into().unwrap_or_else(|error| panic!("x_forwarded_behind: {error}"));
-        let nets = nets.into_iter().map(parse).collect();
-        self.with(|options| options.x_forwarded = Forwarding::Behind(nets))
-    }
-
-    /// The name of this proxy in `Via`, in requests and in answers. Default: `buttress`.
-    ///
-    /// # Panics
-    ///
-    /// When `name` is neither a token (RFC 9110 §5.6.2) nor a host with a port.
-    #[must_use]
-    pub fn via(self, name: &str) -> Self {
-        let via = Via::new(name);
-        assert!(via.is_some(), "via must be a token or a host with a port, not `{name}`");
-        self.with(|options| options.via = via)
-    }
-
-    /// Leaves `Via` as it came. RFC 9110 wants one in requests; some upstreams answer without compression when they
-    /// see it.
-    #[must_use]
-    pub fn without_via(self) -> Self {
-        self.with(|options| options.via = None)
-    }
-
     /// Reads the time from `clock`. Default: [`Clock::default`].
     #[must_use]
     pub fn clock(self, clock: Clock) -> Self {
@@ -213,7 +155,7 @@ impl<B> Proxy<B> {
         self.pool.connections()
     }
 
-    fn with(self, change: impl FnOnce(&mut Options)) -> Self {
+    pub(crate) fn with(self, change: impl FnOnce(&mut Options)) -> Self {
         let mut options = self.pool.options().clone();
         change(&mut options);
         Self { pool: Arc::new(Pool::new(self.pool.address().clone(), options)) }
@@ -236,7 +178,7 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> ResponseFuture<B> {
         let pool = self.pool.clone();
-        let state = match forward_request(&mut request, pool.options(), pool.host()) {
+        let state = match forward_request(&mut request, &pool.options().fields, pool.host()) {
             Ok(()) => begin(&pool, request.map(RequestBody::new)),
             Err(unusable) => State::Failed(Error::unsent(ErrorKind::BadRequest, unusable).at(pool.address())),
         };

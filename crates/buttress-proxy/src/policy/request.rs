@@ -10,12 +10,12 @@ use super::hop_by_hop::remove_hop_by_hop;
 use super::length::settle_content_length;
 use crate::XForwarded;
 use crate::error::Unusable;
-use crate::options::{Forwarding, Options};
+use crate::fields::{Fields, Forwarding};
 
 /// Makes of a request as it was received the request as an HTTP/1.1 upstream gets it.
 pub(crate) fn forward_request<B: Body>(
     request: &mut Request<B>,
-    options: &Options,
+    options: &Fields,
     upstream_host: &HeaderValue,
 ) -> Result<(), Unusable> {
     if request.method() == Method::CONNECT {

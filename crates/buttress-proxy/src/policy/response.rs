@@ -5,12 +5,12 @@ use http_body::Body;
 use super::hop_by_hop::remove_hop_by_hop;
 use super::length::settle_content_length;
 use crate::error::Unusable;
-use crate::options::Options;
+use crate::fields::Fields;
 
 /// Makes of an upstream's answer the answer that is handed on; whether the connection may serve another request.
 pub(crate) fn forward_response<B: Body>(
     response: &mut Response<B>,
-    options: &Options,
+    options: &Fields,
 ) -> Result<bool, Unusable> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Unusable::Upgrade);
