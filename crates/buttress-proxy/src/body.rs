@@ -6,14 +6,14 @@ use std::task::{Context, Poll};
 use buttress_core::BoxError;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use hyper::body::Incoming;
 use pin_project::{pin_project, pinned_drop};
 
 use crate::Error;
 use crate::connection::Lease;
-use crate::error::{RequestBodyError, of_body};
+use crate::error::RequestBodyError;
 use crate::io::Link;
 use crate::policy::remove_hop_by_hop;
+use crate::received::Received;
 
 /// The body of an upstream's answer.
 ///
@@ -24,13 +24,13 @@ use crate::policy::remove_hop_by_hop;
 /// ([`Proxy::max_buffer`](crate::Proxy::max_buffer)). Sizes and trailers are the upstream's.
 #[must_use = "bodies do nothing unless polled"]
 pub struct Body {
-    incoming: Incoming,
+    incoming: Received,
     lease: Option<Pin<Box<dyn Lease>>>,
     reusable: bool,
 }
 
 impl Body {
-    pub(crate) fn new(incoming: Incoming, lease: Pin<Box<dyn Lease>>, reusable: bool) -> Self {
+    pub(crate) fn new(incoming: Received, lease: Pin<Box<dyn Lease>>, reusable: bool) -> Self {
         let mut body = Self { incoming, lease: Some(lease), reusable };
         if http_body::Body::is_end_stream(&body.incoming) {
             body.complete();
@@ -68,7 +68,6 @@ impl http_body::Body for Body {
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
-                let error = of_body(error);
                 let upstream = self.lease.take().and_then(|lease| lease.upstream());
                 Poll::Ready(Some(Err(match upstream {
                     Some(upstream) => error.at(&upstream),

@@ -95,7 +95,9 @@ where
         .map_err(|error| Error::unsent(ErrorKind::Connect, error))?;
     // What goes wrong in the driver is told to the request or the body that it serves.
     let watch = watch_age(Arc::downgrade(pool), pool.options(), link.clone());
-    let driver = tokio::spawn(drive(async move { drop(driver.await) }, watch)).abort_handle();
+    // After an upgrade the socket is the tunnel's, and this task has nothing more to drive.
+    let socket = async move { drop(driver.with_upgrades().await) };
+    let driver = tokio::spawn(drive(socket, watch)).abort_handle();
     Ok(connection(sender, driver, link, Arc::downgrade(pool), permit))
 }
 

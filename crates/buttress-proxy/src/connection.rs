@@ -12,12 +12,23 @@ use pin_project::pin_project;
 use sync_wrapper::SyncWrapper;
 use tokio::task::AbortHandle;
 
-use crate::Address;
 use crate::body::RequestBody;
 use crate::io::Link;
 use crate::pool::Pool;
+use crate::received::Received;
+use crate::{Address, Error, ErrorKind};
 
-pub(crate) type Sent<B> = Result<Response<Incoming>, TrySendError<Request<RequestBody<B>>>>;
+pub(crate) type Sent<B> = Result<Response<Received>, Failure<B>>;
+
+/// Why there is no answer.
+pub(crate) struct Failure<B> {
+    /// The request, where it is still whole: none of it was taken.
+    pub(crate) request: Option<Request<RequestBody<B>>>,
+    pub(crate) error: Error,
+}
+
+/// What hyper's future for the answer of an HTTP/1.1 connection gives.
+type Answer<B> = Result<Response<Incoming>, TrySendError<Request<RequestBody<B>>>>;
 
 /// One connection to the upstream, and the request that is under way on it.
 ///
@@ -35,9 +46,6 @@ pub(crate) trait Lease: Send + Sync {
     fn is_ready(&self) -> bool;
 
     fn is_closed(&self) -> bool;
-
-    /// Whether a byte of the present request was written.
-    fn wrote(&self) -> bool;
 
     fn upstream(&self) -> Option<Address>;
 
@@ -90,7 +98,7 @@ fn slot<B, F, M>(
 ) -> Checkout<B>
 where
     B: Send + 'static,
-    F: Future<Output = Sent<B>> + Send + 'static,
+    F: Future<Output = Answer<B>> + Send + 'static,
     M: Fn(&mut SendRequest<RequestBody<B>>, Request<RequestBody<B>>) -> F + Send + Sync + 'static,
 {
     Box::pin(Slot { sender, send, answer: SyncWrapper::new(None), link, pool, driver, permit })
@@ -99,7 +107,7 @@ where
 impl<B, F, M> Connection<B> for Slot<B, F, M>
 where
     B: Send + 'static,
-    F: Future<Output = Sent<B>> + Send + 'static,
+    F: Future<Output = Answer<B>> + Send + 'static,
     M: Fn(&mut SendRequest<RequestBody<B>>, Request<RequestBody<B>>) -> F + Send + Sync + 'static,
 {
     fn begin(self: Pin<&mut Self>, mut request: Request<RequestBody<B>>) {
@@ -111,18 +119,29 @@ where
     }
 
     fn poll_answer(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Sent<B>> {
-        let mut answer = self.project().answer.get_pin_mut();
+        let this = self.project();
+        let mut answer = this.answer.get_pin_mut();
         let future = answer.as_mut().as_pin_mut().expect("a request has begun");
         let sent = std::task::ready!(future.poll(cx));
         answer.set(None);
-        Poll::Ready(sent)
+        Poll::Ready(match sent {
+            Ok(response) => Ok(response.map(Received::Http1)),
+            Err(mut failure) => {
+                let request = failure.take_message();
+                let error = match &request {
+                    Some(_) => Error::unsent(ErrorKind::Closed, failure.into_error()),
+                    None => Error::from_hyper(failure.into_error(), this.link.wrote()),
+                };
+                Err(Failure { request, error })
+            }
+        })
     }
 }
 
 impl<B, F, M> Lease for Slot<B, F, M>
 where
     B: Send + 'static,
-    F: Future<Output = Sent<B>> + Send + 'static,
+    F: Future<Output = Answer<B>> + Send + 'static,
     M: Fn(&mut SendRequest<RequestBody<B>>, Request<RequestBody<B>>) -> F + Send + Sync + 'static,
 {
     fn is_ready(&self) -> bool {
@@ -131,10 +150,6 @@ where
 
     fn is_closed(&self) -> bool {
         self.sender.is_closed()
-    }
-
-    fn wrote(&self) -> bool {
-        self.link.wrote()
     }
 
     fn upstream(&self) -> Option<Address> {

@@ -5,12 +5,12 @@ use std::task::{Context, Poll, ready};
 
 use buttress_core::BoxError;
 use http::Response;
-use hyper::body::Incoming;
 
 use crate::connect::{Connecting, connect};
 use crate::connection::{Checkout, Sent};
 use crate::policy::forward_response;
 use crate::pool::Pool;
+use crate::received::Received;
 use crate::{Body, Error, ErrorKind};
 
 /// The future of a call to [`Proxy`](crate::Proxy).
@@ -96,11 +96,11 @@ where
         connection: Checkout<B>,
         fresh: bool,
     ) -> Option<Result<Response<Body>, Error>> {
-        let mut failure = match sent {
+        let failure = match sent {
             Ok(response) => return Some(self.answer(response, connection)),
             Err(failure) => failure,
         };
-        match failure.take_message() {
+        match failure.request {
             // The request came back whole: a pooled connection was dead. A fresh one gets it, once.
             Some(request) if !fresh => {
                 drop(connection);
@@ -110,19 +110,13 @@ where
                 };
                 None
             }
-            Some(_) => {
-                Some(Err(Error::unsent(ErrorKind::Closed, failure.into_error()).at(self.pool.address())))
-            }
-            None => {
-                let error = Error::from_hyper(failure.into_error(), connection.wrote());
-                Some(Err(error.at(self.pool.address())))
-            }
+            _ => Some(Err(failure.error.at(self.pool.address()))),
         }
     }
 
     fn answer(
         &self,
-        mut response: Response<Incoming>,
+        mut response: Response<Received>,
         connection: Checkout<B>,
     ) -> Result<Response<Body>, Error> {
         match forward_response(&mut response, &self.pool.options().fields) {

@@ -14,6 +14,7 @@ mod io;
 mod options;
 mod policy;
 mod pool;
+mod received;
 mod service;
 
 pub use address::{Address, AddressError};
