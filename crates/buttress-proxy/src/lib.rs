@@ -16,6 +16,8 @@ mod policy;
 mod pool;
 mod received;
 mod service;
+#[cfg_attr(not(test), expect(dead_code, reason = "upgrades, CONNECT and TCP forwarding come next"))]
+mod tunnel;
 
 pub use address::{Address, AddressError};
 pub use body::Body;
