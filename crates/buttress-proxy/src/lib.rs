@@ -15,6 +15,8 @@ mod options;
 mod policy;
 mod pool;
 mod received;
+#[cfg(feature = "server")]
+pub mod server;
 mod service;
 #[cfg_attr(not(test), expect(dead_code, reason = "upgrades, CONNECT and TCP forwarding come next"))]
 mod tunnel;

@@ -1,0 +1,3 @@
+//! The front door: what stands between clients and a service.
+
+mod wire;
