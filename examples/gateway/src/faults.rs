@@ -8,35 +8,46 @@ use buttress::{
 };
 
 use crate::{
-    config::{Route, Upstream},
     print::note,
+    watch::{Event, Place},
 };
 
-/// Writes a line for each call of `route` that its upstream, or our patience with it, failed. Faults of the client make
-/// none; nor does a body that breaks off after its head, since no answer is made of it.
-pub(crate) fn faults(route: &Route) -> impl Fn(&AnswerEvent<'_>) + Send + Sync + use<> {
-    let route = format!("{} -> {}", route.prefix().as_str(), route.upstream());
-    move |event| match event {
-        AnswerEvent::Failed { error: Some(error), status } if status.is_server_error() => {
-            note(format_args!("{route}: {}: {}", status.as_u16(), Cause(*error)));
-        }
-        // A breaker tells when it opens; all that it then refuses would be told over and over.
-        AnswerEvent::Refused { rejection } if rejection.kind == RejectionKind::CircuitOpen => {}
-        AnswerEvent::Refused { rejection } => note(format_args!("{route}: {rejection}")),
+/// Writes a line where an event is one for whoever is on call.
+pub(crate) fn note_event(place: &Place, event: Event<'_>) {
+    match (event, place) {
+        (Event::Answer(event), Place::Route { route, upstream }) => answer(route, upstream, event),
+        (Event::CircuitBreaker(event), _) => transition(event),
+        (Event::Health(event), _) => health(event),
+        (Event::Balance(event), Place::Upstream(name)) => balancing(name, event),
+        (Event::RateLimit(event), _) => shadow(event),
         _ => {}
     }
 }
 
-/// Writes a line when a breaker changes its state.
-pub(crate) fn transitions(event: &CircuitBreakerEvent<'_>) {
+/// A call that its upstream, or our patience with it, failed. Faults of the client make no line; nor does a body that
+/// breaks off after its head, since no answer is made of it.
+fn answer(route: &str, upstream: &str, event: &AnswerEvent<'_>) {
+    match event {
+        AnswerEvent::Failed { error: Some(error), status } if status.is_server_error() => {
+            note(format_args!("{route} -> {upstream}: {}: {}", status.as_u16(), Cause(*error)));
+        }
+        // A breaker tells when it opens; all that it then refuses would be told over and over.
+        AnswerEvent::Refused { rejection } if rejection.kind == RejectionKind::CircuitOpen => {}
+        AnswerEvent::Refused { rejection } => note(format_args!("{route} -> {upstream}: {rejection}")),
+        _ => {}
+    }
+}
+
+/// A breaker changes its state.
+fn transition(event: &CircuitBreakerEvent<'_>) {
     if let CircuitBreakerEvent::Transition { policy, transition, .. } = event {
         let (from, to, reason) = (transition.from, transition.to, transition.reason);
         note(format_args!("{policy}: circuit breaker {from} -> {to} ({reason})"));
     }
 }
 
-/// Writes a line when an endpoint is taken out, or comes back.
-pub(crate) fn health(event: &HealthEvent<'_>) {
+/// An endpoint is taken out, or comes back.
+fn health(event: &HealthEvent<'_>) {
     match event {
         HealthEvent::Ejected { policy, endpoint, reason, time, .. } => {
             note(format_args!("{policy}: {} is ejected for {time:?} ({reason})", endpoint.name()));
@@ -51,10 +62,9 @@ pub(crate) fn health(event: &HealthEvent<'_>) {
     }
 }
 
-/// Writes a line when so few endpoints are well that health is no longer believed, and when it is again.
-pub(crate) fn balancing(upstream: &Upstream) -> impl Fn(&BalanceEvent<'_>) + Send + Sync + use<> {
-    let name = upstream.name().to_owned();
-    move |event| match event {
+/// So few endpoints are well that health is no longer believed, and it is again.
+fn balancing(name: &str, event: &BalanceEvent<'_>) {
+    match event {
         BalanceEvent::Panic { priority } => {
             note(format_args!("{name}: too few endpoints of priority {priority} are well: all are used"));
         }
@@ -65,8 +75,8 @@ pub(crate) fn balancing(upstream: &Upstream) -> impl Fn(&BalanceEvent<'_>) + Sen
     }
 }
 
-/// Writes a line for each call that a limit would have refused if it did more than watch.
-pub(crate) fn shadows(event: &RateLimitEvent<'_>) {
+/// A limit would have refused a call if it did more than watch.
+fn shadow(event: &RateLimitEvent<'_>) {
     if let RateLimitEvent::Shadow { policy, decision, .. } = event {
         match decision.retry_after() {
             Some(wait) => note(format_args!("{policy}: would be a 429 (shadow), retry after {wait:?}")),

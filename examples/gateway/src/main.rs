@@ -16,6 +16,7 @@ mod server;
 mod signals;
 mod stack;
 mod upstream;
+mod watch;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
@@ -24,6 +25,8 @@ use config::Config;
 use demo::Demo;
 use print::{complain, say};
 use signals::Signals;
+use tower::service_fn;
+use watch::Watch;
 
 fn main() -> ExitCode {
     match args::parse(std::env::args_os().skip(1)) {
@@ -82,7 +85,10 @@ async fn run(config: Option<Config>, listen: Option<SocketAddr>) -> std::io::Res
         None => listen::exactly(config.listen().unwrap_or(listen::DEFAULT)).await?,
     };
     print::welcome(&taken, &config, demo.is_some());
-    let code = server::serve(taken.listener, &config, routes::routes(&config), &mut signals).await;
+    let watch = Watch::new();
+    let routes = routes::routes(&config, &watch);
+    let service = watch.around(service_fn(move |request| routes.clone().call(request)));
+    let code = server::serve(taken.listener, &config, service, &mut signals).await;
     // Until here the demo's services live, and the port behind "/legacy" stays free of others.
     drop(demo);
     Ok(code)

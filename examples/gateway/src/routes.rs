@@ -12,21 +12,22 @@ use crate::{
     path,
     stack::{Stack, stack},
     upstream::upstreams,
+    watch::Watch,
 };
 
 /// All routes; a clone shares their limits and their upstream connections.
 pub(crate) struct Routes<S>(Arc<[(Prefix, S)]>);
 
 /// The routes of `config`. Those to one upstream share it.
-pub(crate) fn routes(config: &Config) -> Routes<impl Stack + use<>> {
-    let upstreams = upstreams(config);
+pub(crate) fn routes(config: &Config, watch: &Watch) -> Routes<impl Stack + use<>> {
+    let upstreams = upstreams(config, watch);
     let mut routes: Vec<_> = config
         .routes
         .iter()
         .enumerate()
         .map(|(number, route)| {
             let upstream = upstreams[route.upstream()].clone();
-            (route.prefix().clone(), stack(config, number, route, upstream))
+            (route.prefix().clone(), stack(config, number, route, upstream, watch))
         })
         .collect();
     routes.sort_by_key(|(prefix, _)| Reverse(prefix.decoded().len()));

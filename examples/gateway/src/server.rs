@@ -22,11 +22,11 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Notify, watch},
 };
+use tower::ServiceExt;
 
 use crate::{
     config::Config,
     print::note,
-    routes::Routes,
     sending::{Patience, Socket, Streams, Told},
     signals::Signals,
     stack::Stack,
@@ -45,7 +45,7 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 pub(crate) async fn serve(
     listener: TcpListener,
     config: &Config,
-    routes: Routes<impl Stack>,
+    service: impl Stack,
     signals: &mut Signals,
 ) -> ExitCode {
     let clock = Clock::default();
@@ -64,7 +64,7 @@ pub(crate) async fn serve(
             head,
             draining: draining.clone(),
         };
-        tokio::spawn(connection.serve(routes.clone()));
+        tokio::spawn(connection.serve(service.clone()));
     };
     loop {
         let accepted = tokio::select! {
@@ -138,7 +138,7 @@ struct Asked {
 
 impl Connection {
     /// Ends with the connection. Its errors are the client's: it went away, or spoke no HTTP.
-    async fn serve(mut self, routes: Routes<impl Stack>) {
+    async fn serve(mut self, stack: impl Stack) {
         let peer = Peer(self.peer);
         let asked = Arc::new(Asked::default());
         let service = service_fn({
@@ -148,7 +148,7 @@ impl Connection {
                     asked.first.notify_one();
                 }
                 request.extensions_mut().insert(peer);
-                let answer = routes.clone().call(request);
+                let answer = stack.clone().oneshot(request);
                 async { answer.await.map(|answer| answer.map(Told::new)) }
             }
         });

@@ -20,8 +20,8 @@ use tower::{
 
 use crate::{
     config::{self, Config, RateLimit, Route},
-    faults::{faults, shadows},
     upstream::{Forwarding, RouteNumber},
+    watch::{Event, Watch},
 };
 
 /// What a route's service is. Nothing in it is boxed, and a clone of it is a few counters up.
@@ -53,8 +53,10 @@ pub(crate) fn stack<U: Forwarding<ReplayBody<Incoming>>>(
     number: usize,
     route: &Route,
     upstream: U,
+    watch: &Watch,
 ) -> impl Stack + use<U> {
     let timeout = route.timeout();
+    let watching = watch.route(route.prefix().as_str(), route.upstream());
     // One value per route, made once: one budget over all connections.
     let limit = route.rate_limit().map(|limit| {
         let plans = limit.plans(route.prefix().as_str()).expect("checked when the configuration was read");
@@ -69,12 +71,18 @@ pub(crate) fn stack<U: Forwarding<ReplayBody<Incoming>>>(
             .cost(move |_: &Request<Incoming>| cost)
             .on_missing_key(limit.missing_key())
             .on_reject(reject::respond())
-            .observe(shadows)
+            .observe({
+                let watching = watching.clone();
+                move |event| watching.saw(Event::RateLimit(event))
+            })
     });
     let retry = match route.retry() {
         None => RetryLayer::default().attempts(1),
         Some(retry) => {
-            let layer = RetryLayer::default().attempts(retry.attempts()).elsewhere();
+            let layer = RetryLayer::default().attempts(retry.attempts()).elsewhere().observe({
+                let watching = watching.clone();
+                move |event| watching.saw(Event::Retry(event))
+            });
             let mut layer = layer.backoff(retry.backoff()).budget(retry.budget());
             if let Some(name) = retry.attempt_header() {
                 layer = layer.attempt_header(name);
@@ -88,20 +96,27 @@ pub(crate) fn stack<U: Forwarding<ReplayBody<Incoming>>>(
             }
         }
     };
-    ServiceBuilder::new()
+    let stack = ServiceBuilder::new()
         // What the layers below and the proxy give up on leaves as an answer. It names no address: that is for the
         // operator, not for the client.
-        .layer(AnswerErrorsLayer::new().describe(proxy::Error::problem).observe(faults(route)))
+        .layer(AnswerErrorsLayer::new().describe(proxy::Error::problem).observe({
+            let watching = watching.clone();
+            move |event| watching.saw(Event::Answer(event))
+        }))
         // Before the timeouts: a refused request costs no timer and no connection.
         .layer(option_layer(limit))
-        .layer(TimeoutLayer::total(timeout.total().unwrap_or(Duration::MAX)))
+        .layer(TimeoutLayer::total(timeout.total().unwrap_or(Duration::MAX)).observe({
+            let watching = watching.clone();
+            move |event| watching.saw(Event::Timeout(event))
+        }))
         .layer(MapRequestLayer::new(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(RouteNumber(number));
             request
         }))
         // Around the balancer: each attempt goes to an endpoint that was not tried, and is counted there.
         .layer(retry.overall(timeout.total().unwrap_or(Duration::MAX)))
-        .service(upstream)
+        .service(upstream);
+    watching.around(stack)
 }
 
 /// Whose budget a request is charged to. A request without the field shares one budget with its like.

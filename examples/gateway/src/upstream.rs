@@ -29,7 +29,7 @@ use tower::{
 
 use crate::{
     config::{BalanceKey, Config, Route, Timeout, Upstream},
-    faults::{balancing, health, transitions},
+    watch::{Event, Watch, Watching},
 };
 
 /// A breaker that judges answers by their status.
@@ -71,15 +71,23 @@ pub(crate) struct RouteNumber(pub(crate) usize);
 /// what is known of its endpoints.
 ///
 /// Tasks look after the endpoints; they end with their upstreams.
-pub(crate) fn upstreams<B: Upload>(config: &Config) -> HashMap<String, impl Forwarding<B> + use<B>> {
+pub(crate) fn upstreams<B: Upload>(
+    config: &Config,
+    watch: &Watch,
+) -> HashMap<String, impl Forwarding<B> + use<B>> {
     let timeouts: Vec<_> = config.routes.iter().map(Route::timeout).collect();
     let with_addresses = config.upstreams.iter().filter(|upstream| upstream.split().is_empty());
-    let whole: HashMap<&str, _> =
-        with_addresses.map(|upstream| (upstream.name(), mirrored(config, upstream, &timeouts))).collect();
+    let whole: HashMap<&str, _> = with_addresses
+        .map(|upstream| (upstream.name(), mirrored(config, upstream, &timeouts, watch)))
+        .collect();
     let split = |upstream: &Upstream| {
         let sides = upstream.split().iter();
         let sides = sides.map(|side| (side.weight, whole[side.upstream.get_ref().as_str()].clone()));
-        Split::new(sides).by(CallKey::new(config, &upstream.split_key())).named(upstream.name().to_owned())
+        let watching = watch.upstream(upstream.name());
+        Split::new(sides)
+            .by(CallKey::new(config, &upstream.split_key()))
+            .named(upstream.name().to_owned())
+            .observe(move |event| watching.saw(Event::Split(event)))
     };
     let upstreams = config.upstreams.iter().map(|upstream| {
         let service = match whole.get(upstream.name()) {
@@ -96,11 +104,14 @@ fn mirrored<B: Upload>(
     config: &Config,
     upstream: &Upstream,
     timeouts: &[Timeout],
+    watch: &Watch,
 ) -> impl Forwarding<B> + use<B> {
     let mirror = upstream.mirror().map(|mirror| {
         let target =
             config.upstream(mirror.upstream.get_ref()).expect("checked when the configuration was read");
-        let layer = MirrorLayer::new(balanced(config, target, timeouts)).sample(mirror.share());
+        let layer = MirrorLayer::new(balanced(config, target, timeouts, watch)).sample(mirror.share());
+        let watching = watch.upstream(upstream.name());
+        let layer = layer.observe(move |event| watching.saw(Event::Mirror(event)));
         let layer = layer.named(upstream.name().to_owned()).by(CallKey::new(config, &mirror.key()));
         if mirror.safe_only { layer.safe_only() } else { layer }
     });
@@ -110,7 +121,7 @@ fn mirrored<B: Upload>(
             service_fn(|_: Request<MirroredBody>| ready(Ok::<_, Infallible>(Response::new(String::new()))));
         MirrorLayer::new(nowhere).sample(0.0).by(CallKey::None)
     });
-    mirror.layer(balanced::<TeeBody<B>>(config, upstream, timeouts))
+    mirror.layer(balanced::<TeeBody<B>>(config, upstream, timeouts, watch))
 }
 
 /// An upstream with addresses of its own: which of its endpoints gets a call.
@@ -118,33 +129,41 @@ fn balanced<B: Upload>(
     config: &Config,
     upstream: &Upstream,
     timeouts: &[Timeout],
+    watch: &Watch,
 ) -> impl Forwarding<B> + use<B> {
+    let watching = watch.upstream(upstream.name());
     let endpoints = Endpoints::new(upstream.list()).expect("checked when the configuration was read");
     let name = upstream.name().to_owned();
     let outliers = upstream.outlier().map(|outlier| {
-        let outliers = outlier.detection().named(name.clone()).observe(health).follow(&endpoints);
+        let outliers = outlier.detection().named(name.clone());
+        let watching = watching.clone();
+        let outliers = outliers.observe(move |event| watching.saw(Event::Health(event))).follow(&endpoints);
         tokio::spawn(outliers.run());
         outliers
     });
     let checks = upstream.health().map(|check| {
         let ejected = outliers.as_ref().map(Outliers::handle);
+        let watching = watching.clone();
         let check = check.check_of().named(name.clone()).observe(move |event| {
             if let (Some(ejected), HealthEvent::Probed { endpoint, finding: Finding::Pass, .. }) =
                 (&ejected, event)
             {
                 ejected.check_passed(endpoint.name());
             }
-            health(event);
+            watching.saw(Event::Health(event));
         });
         check.run(&endpoints).expect("checked when the configuration was read").spawn()
     });
-    let sticky = upstream
-        .sticky()
-        .map(|sticky| sticky.layer(&name, &endpoints).expect("checked when the configuration was read"));
+    let sticky = upstream.sticky().map(|sticky| {
+        let layer = sticky.layer(&name, &endpoints).expect("checked when the configuration was read");
+        let watching = watching.clone();
+        layer.observe(move |event| watching.saw(Event::Sticky(event)))
+    });
     let addresses: HashMap<String, proxy::Address> =
         upstream.endpoints().iter().map(|one| (one.address().to_string(), one.address().clone())).collect();
     let (behind, timeouts): (Vec<_>, _) = (config.trusted_proxies().collect(), timeouts.to_vec());
-    let breaker = breaker(upstream);
+    let at_endpoints = watching.clone();
+    let breaker = breaker(upstream, watching.clone());
     let make = move |endpoint: &Endpoint| {
         // They go on as long as services may be made.
         let _ = &checks;
@@ -155,12 +174,12 @@ fn balanced<B: Upload>(
             .x_forwarded_behind(behind.iter().copied());
         let breaker = breaker.as_ref().map(|breaker| breaker(endpoint));
         let gate = gate(breaker.as_ref());
-        (stack(&timeouts, breaker, outliers.as_ref(), endpoint, proxy), gate)
+        (stack(&timeouts, breaker, outliers.as_ref(), endpoint, proxy, &at_endpoints), gate)
     };
     let balance = upstream.balance();
     let balancer = Balancer::new(Members::gated(endpoints, make))
         .policy(balance.policy())
-        .settings(balance.settings(name).observe(balancing(upstream)))
+        .settings(balance.settings(name).observe(move |event| watching.saw(Event::Balance(event))))
         .classify(classify::status())
         .by(CallKey::new(config, &balance.key()))
         // A call is in flight until the last byte of its answer.
@@ -169,14 +188,19 @@ fn balanced<B: Upload>(
 }
 
 /// Makes the breaker of an endpoint, where the configuration asks for one.
-fn breaker(upstream: &Upstream) -> Option<impl Fn(&Endpoint) -> Breaker + Send + Sync + use<>> {
+fn breaker(
+    upstream: &Upstream,
+    watching: Watching,
+) -> Option<impl Fn(&Endpoint) -> Breaker + Send + Sync + use<>> {
     let settings = upstream.circuit_breaker()?.settings();
     let (name, has_one) = (upstream.name().to_owned(), upstream.endpoints().len() == 1);
     Some(move |endpoint: &Endpoint| {
         let breaker = CircuitBreakerLayer::try_new(settings.clone());
         let breaker = breaker.expect("checked when the configuration was read");
         let name = if has_one { name.clone() } else { format!("{name} {}", endpoint.name()) };
-        breaker.named(name).classify(classify::status()).observe(transitions)
+        let watching = watching.clone();
+        let breaker = breaker.named(name).classify(classify::status());
+        breaker.observe(move |event| watching.saw(Event::CircuitBreaker(event)))
     })
 }
 
@@ -193,6 +217,7 @@ fn stack<B: Upload>(
     outliers: Option<&Outliers>,
     endpoint: &Endpoint,
     proxy: Proxy<UploadBody<B>>,
+    watching: &Watching,
 ) -> impl Forwarding<B> + use<B> {
     let timed = |timeout: &Timeout| {
         ServiceBuilder::new()
@@ -200,7 +225,11 @@ fn stack<B: Upload>(
                 TimeoutLayer::head(timeout.head())
                     // The head time begins when the request has been sent; until then it must keep moving.
                     .and_upload(timeout.idle())
-                    .and_idle(timeout.idle()),
+                    .and_idle(timeout.idle())
+                    .observe({
+                        let watching = watching.clone();
+                        move |event| watching.saw(Event::Timeout(event))
+                    }),
             )
             // The upstream's body cannot be made from bytes; what the layers answer with can.
             .lift_bodies()
