@@ -15,6 +15,7 @@ mod options;
 mod policy;
 mod pool;
 mod received;
+mod scheme;
 #[cfg(feature = "server")]
 pub mod server;
 mod service;
@@ -29,4 +30,5 @@ pub use fields::XForwarded;
 pub use future::ResponseFuture;
 pub use policy::{HopByHop, remove_hop_by_hop};
 pub use pool::Connections;
+pub use scheme::Scheme;
 pub use service::Proxy;
