@@ -40,7 +40,8 @@ use super::{SameSite, Sticky, StickyError, StickyEvent, StickyHandle};
 /// The value is a MAC of the endpoint's name: a client can neither read the name nor make the value of another endpoint. It
 /// is the same for all clients of an endpoint, and says nothing of them. With [`former_key`](StickyKeys::former_key) a cookie that
 /// was signed by the key before still holds, and is signed anew. A value that stands for no endpoint counts as absent; it is
-/// never an error. Values are made when the list of endpoints changes, and looked up when a request comes.
+/// never an error. Values are made when the list of endpoints changes, and looked up when a request comes. Of several good ones, as
+/// a browser sends where the path or the domain was changed, the first counts whose endpoint can serve.
 ///
 /// | setting | default | why |
 /// |---|---|---|

@@ -5,7 +5,7 @@ use http::header::{CACHE_CONTROL, SET_COOKIE};
 use http::{HeaderValue, Request, Response};
 
 use super::event::StickyEvent;
-use super::table::{Known, Signing, Tables};
+use super::table::{Known, Signing, Table, Tables};
 use super::value::Value;
 use super::{StickyError, cookies};
 
@@ -73,7 +73,10 @@ impl State {
             return None;
         }
         let table = self.tables.load();
-        let known = values.filter_map(Value::sent).find_map(|value| table.find(&value)).cloned();
+        let all = values.filter_map(Value::sent).filter_map(|value| table.find(&value));
+        // A browser keeps one for each domain and path that the cookie ever had, and sends the oldest first: that one may stand
+        // for an endpoint that was left long ago.
+        let known = all.min_by_key(|known| (self.standing(&table, known), !known.is_current)).cloned();
         drop(table);
         if known.is_some() {
             self.count(Count::Known);
@@ -82,6 +85,18 @@ impl State {
             self.tell(|policy| StickyEvent::Unknown { policy });
         }
         known
+    }
+
+    /// How good it is to be bound to an endpoint: the least is best.
+    fn standing(&self, table: &Table, known: &Known) -> u8 {
+        let condition = known.endpoint.condition();
+        let drains = condition.is_draining() && !self.setup.signing.survive_drain;
+        match table.set(known.endpoint.id()) {
+            _ if drains || condition.is_in_maintenance() || !condition.is_well() => 2,
+            // It has left the list.
+            None => 1,
+            Some(_) => 0,
+        }
     }
 
     /// Whether the balancer is asked for the endpoint of a cookie.

@@ -51,6 +51,55 @@ fn when_its_endpoint_cannot_serve_it_is_bound_to_the_one_that_does() {
 }
 
 #[test]
+fn of_two_cookies_the_one_counts_whose_endpoint_can_serve() {
+    let changes: [fn(&Endpoint) -> bool; 4] = [
+        |endpoint| endpoint.drain(NOW),
+        |endpoint| endpoint.maintain(NOW),
+        |endpoint| endpoint.set_health(Health::Unhealthy, NOW),
+        |endpoint| endpoint.eject(NOW),
+    ];
+    for change in changes {
+        let site = Site::new(&["a", "b", "c"], |layer| layer);
+        let old = site.visit(&[]).value().to_owned();
+        assert!(["a", "b"].iter().all(|name| site.endpoint(name).maintain(NOW)));
+        let new = site.visit(&[]).value().to_owned();
+        assert!(["a", "b"].iter().all(|name| site.endpoint(name).resume(NOW)));
+        let both = [&*format!("SERVERID={old}; SERVERID={new}")];
+        assert_eq!(site.visit(&both), Visit { at: "a".into(), set: Vec::new() }, "the first, as both serve");
+
+        assert!(change(&site.endpoint("a")));
+
+        assert_eq!(site.visit(&both), Visit { at: "c".into(), set: Vec::new() });
+        assert_eq!(site.visit(&[&*format!("SERVERID={new}; SERVERID={old}")]).at, "c");
+        // With none that serves the first is left for another, as ever.
+        site.endpoint("c").maintain(NOW);
+        assert_eq!(site.visit(&both).at, "b");
+    }
+}
+
+#[test]
+fn of_two_cookies_one_of_a_former_list_or_key_comes_last() {
+    let endpoints = endpoints(&["a", "b"]);
+    let former = Site::over(&endpoints, &StickyLayer::cookie("SERVERID").key(FORMER).over(&endpoints));
+    let site = Site::over(&endpoints, &layer_of(&endpoints).survive_drain());
+    let a = former.visit(&[]).value().to_owned();
+    endpoints.get("a").unwrap().maintain(NOW);
+    let b = site.visit(&[]).value().to_owned();
+    endpoints.get("a").unwrap().resume(NOW);
+    let both = [&*format!("SERVERID={a}; SERVERID={b}")];
+
+    assert_eq!(site.visit(&both), Visit { at: "b".into(), set: Vec::new() }, "of the present key");
+    let now_a = site.again(&a).value().to_owned();
+    endpoints.remove("a", NOW);
+    let both = [&*format!("SERVERID={now_a}; SERVERID={b}")];
+    assert_eq!(site.visit(&both), Visit { at: "b".into(), set: Vec::new() }, "of the present list");
+}
+
+fn layer_of(endpoints: &Endpoints) -> StickyLayer {
+    StickyLayer::cookie("SERVERID").key(SECRET).former_key(FORMER).over(endpoints)
+}
+
+#[test]
 fn an_endpoint_that_leaves_takes_its_cookies_with_it_and_has_them_back_when_it_returns() {
     let site = Site::new(&["a", "b"], |layer| layer);
     let first = site.visit(&[]);
