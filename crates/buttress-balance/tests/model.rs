@@ -3,6 +3,8 @@
 //! under `--cfg buttress_loom` alone.
 #![cfg(buttress_loom)]
 
+use std::time::Duration;
+
 use buttress_balance::{
     BoundedLoad, ConsistentHash, Diverted, HashRing, Loads, Node, ReplicaPolicy, ReplicaRules, Route,
 };
@@ -114,6 +116,28 @@ fn while_another_primary_takes_over_no_read_goes_to_a_replica() {
         thread.join().unwrap();
 
         assert!(matches!(route, Route::Primary(_)), "{route:?}");
+    });
+}
+
+#[test]
+fn of_what_is_told_while_another_primary_takes_over_nothing_of_the_former_one_stays() {
+    loom::model(|| {
+        let now = Timestamp::ZERO;
+        let rules = ReplicaRules::default().recent(1).trusting();
+        let policy = Arc::new(ReplicaPolicy::new(1, rules).unwrap());
+        let (epoch, other) = (policy.epoch(), policy.clone());
+        let thread = thread::spawn(move || {
+            other.wrote_in(epoch, Some(1), Some(9), now);
+            other.report_position_in(epoch, 0, 9);
+        });
+        policy.fail_over(now);
+        let read = |now: Timestamp| policy.read(Some(1), None, now, |usable| usable(0).then_some(0));
+        assert_eq!(read(now), Route::Primary(Diverted::Recent));
+        thread.join().unwrap();
+
+        assert_eq!(policy.position(0), None);
+        assert_eq!(read(now), Route::Primary(Diverted::Recent));
+        assert_eq!(read(now + Duration::from_secs(3)), Route::Replica(0), "no token holds it");
     });
 }
 

@@ -41,20 +41,23 @@ pub(crate) struct Write<K, A, T, J> {
     shared: Arc<Shared>,
     rules: Arc<Rules<K, A, T, J>>,
     key: Option<u64>,
+    /// That in which it was begun, before it was made.
+    epoch: u64,
     /// The position that its answer gave.
     token: Option<u64>,
 }
 
 impl<K, A, T, J> Write<K, A, T, J> {
     pub(crate) fn new(shared: &Arc<Shared>, rules: &Arc<Rules<K, A, T, J>>, key: Option<u64>) -> Self {
-        Self { shared: Arc::clone(shared), rules: Arc::clone(rules), key, token: None }
+        let epoch = shared.policy.epoch();
+        Self { shared: Arc::clone(shared), rules: Arc::clone(rules), key, epoch, token: None }
     }
 }
 
 impl<K, A, T, J> Drop for Write<K, A, T, J> {
     fn drop(&mut self) {
         // Not before: reads while it is under way may come before it or after it.
-        self.shared.policy.wrote(self.key, self.token, self.shared.clock.now());
+        self.shared.policy.wrote_in(self.epoch, self.key, self.token, self.shared.clock.now());
     }
 }
 

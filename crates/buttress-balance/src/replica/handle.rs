@@ -90,6 +90,9 @@ impl ReplicaSplitHandle {
     /// Takes the position that a replica has reached: it has every write with a token up to it. The last report counts, also
     /// where it is lower than one before.
     ///
+    /// Where primaries fail over and to ask a replica takes time, say by
+    /// [`report_position_in`](Self::report_position_in) of whose history it is.
+    ///
     /// # Panics
     ///
     /// When there is no such replica.
@@ -97,8 +100,37 @@ impl ReplicaSplitHandle {
         self.shared.policy.report_position(replica, position);
     }
 
+    /// Takes a position that was asked for in this [`epoch`](Self::epoch). It counts for nothing once another primary has taken over.
+    ///
+    /// ```
+    /// # use buttress_balance::ReplicaSplitHandle;
+    /// # use std::io;
+    /// async fn report(handle: ReplicaSplitHandle, ask: impl AsyncFn() -> io::Result<u64>) -> io::Result<()> {
+    ///     let epoch = handle.epoch();
+    ///     handle.report_position_in(epoch, 0, ask().await?);
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When there is no such replica.
+    pub fn report_position_in(&self, epoch: u64, replica: usize, position: u64) {
+        self.shared.policy.report_position_in(epoch, replica, position);
+    }
+
+    /// How often another primary has taken over.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.shared.policy.epoch()
+    }
+
     /// Forgets all tokens and positions, and holds all reads at the primary for one window: when another primary takes over, whose positions
-    /// are not those of the former one.
+    /// are not those of the former one. A write that is under way, and so may still have been done by the former one, holds its key for a
+    /// window when it is over, whatever token it gives.
+    ///
+    /// Tokens that callers [carry](crate::ReplicaSplit::carried_tokens) are not known here: where they do not tell of which history they
+    /// are, those of the former one may hold their callers at the primary until it is as far.
     pub fn fail_over(&self) {
         self.shared.policy.fail_over(self.shared.clock.now());
     }

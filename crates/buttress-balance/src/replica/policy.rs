@@ -148,6 +148,8 @@ pub struct ReplicaPolicy {
     recent: Box<[Recent]>,
     /// Of writes without a key, which hold all reads.
     keyless: Recent,
+    /// How often another primary has taken over.
+    epoch: AtomicU64,
 }
 
 /// What a replica has said of itself.
@@ -193,6 +195,7 @@ impl ReplicaPolicy {
             replicas: (0..replicas).map(replica).collect(),
             recent: (0..rules.recent).map(|_| Recent::new()).collect(),
             keyless: Recent::new(),
+            epoch: AtomicU64::new(0),
         })
     }
 
@@ -210,15 +213,29 @@ impl ReplicaPolicy {
 
     /// Remembers a write that is over, whatever came of it. `key` is the hash of its key, or `None` for one that may have changed any
     /// key; `token` the position that the primary had reached with it, or `None` where that is not known.
+    ///
+    /// The token is one of the present [`epoch`](Self::epoch): see [`wrote_in`](Self::wrote_in).
     pub fn wrote(&self, key: Option<u64>, token: Option<u64>, now: Timestamp) {
+        self.wrote_in(self.epoch(), key, token, now);
+    }
+
+    /// Remembers a write as [`wrote`](Self::wrote) does, that was begun in this [`epoch`](Self::epoch). Where that is over, the token is
+    /// none: it is of a history that is no longer that of the primary.
+    pub fn wrote_in(&self, epoch: u64, key: Option<u64>, token: Option<u64>, now: Timestamp) {
         let recent = key.map_or(&self.keyless, |hash| self.place(hash));
-        match token {
-            Some(token) => recent.token.fetch_max(token.saturating_add(1), Ordering::AcqRel),
-            None => {
-                let until = now + self.rules.lag_bound + self.rules.margin;
-                recent.until.fetch_max(until.as_nanos(), Ordering::AcqRel)
+        if let Some(token) = token.filter(|_| epoch == self.epoch()) {
+            let token = token.saturating_add(1);
+            recent.token.fetch_max(token, Ordering::AcqRel);
+            // Who writes it after it was wiped has seen, by that, that the epoch is over.
+            if epoch == self.epoch() {
+                return;
             }
-        };
+            // A token of the new history that was lower is lost with it: the window stands for both.
+            recent.hold(now, &self.rules);
+            let _ = recent.token.compare_exchange(token, 0, Ordering::AcqRel, Ordering::Relaxed);
+        } else {
+            recent.hold(now, &self.rules);
+        }
     }
 
     /// Chooses where a read goes. `asked` is a token that came with it; `pick` gives one of the replicas that are usable, or `None` where
@@ -278,13 +295,40 @@ impl ReplicaPolicy {
     /// Takes the position that the replica has reached: it has every write with a token up to it. The last report counts, also where it is
     /// lower than one before, as of a replica that was built anew.
     ///
+    /// The position is one of the present [`epoch`](Self::epoch): see [`report_position_in`](Self::report_position_in).
+    ///
     /// # Panics
     ///
     /// When there is no such replica.
     pub fn report_position(&self, replica: usize, position: u64) {
+        self.report_position_in(self.epoch(), replica, position);
+    }
+
+    /// Takes a position as [`report_position`](Self::report_position) does, that was asked for in this [`epoch`](Self::epoch). Where that is
+    /// over it counts for nothing: it may be one of the former history, in which the same number says something else.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such replica.
+    pub fn report_position_in(&self, epoch: u64, replica: usize, position: u64) {
         // The two highest tokens are never reached, so that no position is taken for one above it.
         let position = position.min(u64::MAX - 2) + 1;
-        self.replicas[replica].position.store(position, Ordering::Release);
+        let at = &self.replicas[replica].position;
+        if epoch != self.epoch() {
+            return;
+        }
+        // Who writes it after it was wiped has seen, by that, that the epoch is over.
+        at.swap(position, Ordering::AcqRel);
+        if epoch != self.epoch() {
+            let _ = at.compare_exchange(position, 0, Ordering::AcqRel, Ordering::Relaxed);
+        }
+    }
+
+    /// How often another primary has taken over: what tokens and positions belong to. Ask for it before the position that you
+    /// report, and before the write whose token you tell.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
     }
 
     /// Whether the replica is within the bound.
@@ -319,10 +363,12 @@ impl ReplicaPolicy {
     }
 
     /// Forgets all tokens, and holds all reads at the primary for one window: when another primary takes over, whose positions
-    /// are not those of the former one.
+    /// are not those of the former one. It begins another [`epoch`](Self::epoch).
     pub fn fail_over(&self, now: Timestamp) {
-        // The window first, so that there is no moment without either.
-        self.wrote(None, None, now);
+        // Before tokens and positions are wiped, so that none of the former ones is written after that and stays.
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        // The window before the wiping too, so that there is no moment without either.
+        self.keyless.hold(now, &self.rules);
         for replica in &self.replicas {
             replica.position.store(0, Ordering::Release);
         }
@@ -347,6 +393,12 @@ impl Replica {
 impl Recent {
     fn new() -> Self {
         Self { until: AtomicU64::new(0), token: AtomicU64::new(0) }
+    }
+
+    /// Holds its keys at the primary for one window.
+    fn hold(&self, now: Timestamp, rules: &ReplicaRules) {
+        let until = now + rules.lag_bound + rules.margin;
+        self.until.fetch_max(until.as_nanos(), Ordering::AcqRel);
     }
 
     /// The token that its keys ask for, and then until when they are read at the primary.

@@ -138,6 +138,39 @@ fn with_tokens_over_http_a_user_reads_at_the_first_replica_that_has_the_position
     assert_eq!(handle.replica(1).position, Some(101));
 }
 
+#[test]
+fn what_was_under_way_while_another_primary_took_over_brings_nothing_of_the_former_one_back() {
+    let time = ManualClock::new();
+    let (primary, steer) = StrictService::<&'static str, u64>::new(|_| 1000);
+    let (replica, _) = StrictService::<&'static str, u64>::new(|_| 0);
+    let store =
+        Clock::with_default(time.clock(), || ReplicaSplit::new(primary, [replica], ReplicaRules::default()));
+    let store = store.unwrap().access(access).by(key).tokens(|position: &u64| Some(*position));
+    let handle = store.handle();
+    steer.hold();
+    let mut write = Task::new(store.clone().call("SET a"));
+    assert!(write.poll().is_pending());
+    let asked = handle.epoch();
+
+    handle.fail_over();
+    steer.release();
+    assert!(write.run().is_ready());
+    handle.report_position_in(asked, 0, 2000);
+
+    assert_eq!(handle.replica(0).position, None, "it is of the former history");
+    handle.report_position(0, 5);
+    handle.report_lag(0, Duration::ZERO);
+    assert_eq!(now(&store, "GET a").unwrap(), 1000, "the write is held by the window");
+    time.advance(Duration::from_millis(2500));
+    handle.report_lag(0, Duration::ZERO);
+    assert_eq!(now(&store, "GET a").unwrap(), 0, "and by no token");
+    // The next write is of the new history.
+    assert_eq!(now(&store, "SET a").unwrap(), 1000);
+    assert_eq!(now(&store, "GET a").unwrap(), 1000);
+    handle.report_position_in(handle.epoch(), 0, 1000);
+    assert_eq!(now(&store, "GET a").unwrap(), 0);
+}
+
 type Boxed = tower::util::BoxCloneSyncService<Request<()>, Response<u64>, BoxError>;
 
 fn service_replica(name: u64) -> Boxed {
