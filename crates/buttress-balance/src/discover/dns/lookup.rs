@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buttress_core::Name;
-use futures_util::future;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
@@ -94,26 +93,23 @@ impl Lookups {
         self.resolver.clear_cache();
     }
 
-    /// The addresses of `host`, of each family that is looked for.
-    pub(super) async fn addresses(&self, host: &str) -> Vec<(RecordType, Found<IpAddr>)> {
-        let v4 = async {
-            let record =
-                |data: &RData| if let RData::A(address) = data { Some(address.0.into()) } else { None };
-            (RecordType::A, self.records(host, RecordType::A, record).await)
-        };
-        let v6 = async {
-            let record =
-                |data: &RData| if let RData::AAAA(address) = data { Some(address.0.into()) } else { None };
-            (RecordType::AAAA, self.records(host, RecordType::AAAA, record).await)
-        };
+    /// The records of the families that are looked for.
+    pub(super) const fn families(&self) -> &'static [RecordType] {
         match self.families {
-            Families::V4 => vec![v4.await],
-            Families::V6 => vec![v6.await],
-            Families::Both => {
-                let (v4, v6) = future::join(v4, v6).await;
-                vec![v4, v6]
-            }
+            Families::Both => &[RecordType::A, RecordType::AAAA],
+            Families::V4 => &[RecordType::A],
+            Families::V6 => &[RecordType::AAAA],
         }
+    }
+
+    /// The addresses of `host`, of one family.
+    pub(super) async fn addresses(&self, host: &str, family: RecordType) -> Found<IpAddr> {
+        let address = |data: &RData| match data {
+            RData::A(address) => Some(address.0.into()),
+            RData::AAAA(address) => Some(address.0.into()),
+            _ => None,
+        };
+        self.records(host, family, address).await
     }
 
     /// The targets of the service `name`, the first ones first.

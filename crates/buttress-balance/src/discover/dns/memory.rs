@@ -51,6 +51,19 @@ impl Memory {
         self.targets.clone()
     }
 
+    /// Takes an answer before the rest of its round is there.
+    pub(super) fn learn(&mut self, host: &str, family: RecordType, found: &Found<IpAddr>) -> bool {
+        let Found::Some { records, .. } = found else { return false };
+        self.addresses.insert((host.to_owned(), family), records.clone());
+        true
+    }
+
+    /// The addresses of `host` that are remembered, of these families.
+    pub(super) fn known(&self, host: &str, families: &[RecordType]) -> Vec<IpAddr> {
+        let of = |&family| self.addresses.get(&(host.to_owned(), family)).into_iter().flatten().copied();
+        families.iter().flat_map(of).collect()
+    }
+
     /// The addresses of `host` as they are known now. That it has none of one family is believed where it has some of the other.
     pub(super) fn addresses(
         &mut self,

@@ -5,24 +5,30 @@ mod lookup;
 mod memory;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
-use buttress_core::{Clock, Endpoint, Endpoints, Name, draw};
+use buttress_core::{Clock, Endpoint, Endpoints, Name, Sleep, draw};
 use futures_util::{StreamExt, stream};
+use hickory_resolver::proto::rr::RecordType;
 
 pub use error::DnsError;
 
-use self::lookup::{Families, Lookups, Target};
+use self::lookup::{Families, Found, Lookups, Target};
 use self::memory::{Memory, Round};
 use super::DiscoverEvent;
 use super::feed::{Feed, backoff};
 
 /// The first wait after a failure, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// How many targets of SRV records are looked up at once.
-const AT_ONCE: usize = 16;
+/// How many addresses of SRV records' targets are looked up at once.
+const AT_ONCE: usize = 32;
+/// What comes so long after another answer makes a list of its own.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Endpoints that DNS knows: the addresses of a name (A and AAAA), or the targets of a service (SRV, RFC 2782).
 ///
@@ -42,7 +48,11 @@ const AT_ONCE: usize = 16;
 /// Each answer that was good stays in use until there is a better one: where the server answers for A and not for AAAA, or for one
 /// target of a service and not for another, only what it did not answer stays as it was. A name that does not exist and an answer without
 /// records are failures too, since that is what a broken zone looks like; [`accept_empty`](Self::accept_empty) believes them. After a failure it
-/// asks again in 1 s, then in twice that, up to 30 s. Where DNS cannot be reached at the start, the list is empty until it can.
+/// asks again in 1 s, then in twice that, up to 30 s, or when the first of its good answers ends. Where DNS cannot be reached at the start, the list is empty until it can.
+///
+/// No answer waits for one that does not come: the first good ones make a list 200 ms later, as soon as some address is known of each host (or
+/// of any, while there is no list), and the rest joins them. Some servers are silent for AAAA; where there is no IPv6, [`ipv4_only`](Self::ipv4_only) saves
+/// the questions. The settings of the system are read again after a failure.
 ///
 /// # SRV records
 ///
@@ -197,17 +207,21 @@ impl Dns {
                 lookups.forget();
                 let list = self.ask(lookups, &mut memory, &mut round).await;
                 // What could not be had empties nothing: only an answer does, where that is believed.
-                let is_answered = !list.is_empty() || round.problems.is_empty();
-                if let Some(Err(error)) = is_answered.then(|| self.feed.put(list)) {
-                    self.feed.failed(&error, None);
+                if !list.is_empty() || round.problems.is_empty() {
+                    self.put(list);
                 }
             }
+            let lasts = |ttl: Duration| ttl.clamp(self.ttl.0, self.ttl.1);
             let wait = if round.problems.is_empty() {
                 failures = 0;
-                round.ttl.unwrap_or(self.ttl.1).clamp(self.ttl.0, self.ttl.1)
+                lasts(round.ttl.unwrap_or(self.ttl.1))
             } else {
                 failures = failures.saturating_add(1);
-                backoff(RETRY.0, RETRY.1, failures)
+                if self.servers.is_empty() {
+                    // The system may name others by now.
+                    lookups = None;
+                }
+                backoff(RETRY.0, RETRY.1, failures).min(round.ttl.map_or(Duration::MAX, lasts))
             };
             let wait = later_by_chance(wait);
             round.problems.iter().for_each(|problem| self.feed.failed(problem, Some(wait)));
@@ -223,15 +237,72 @@ impl Dns {
             What::Services => memory.targets(lookups.targets(name).await, round),
         };
         let hosts: BTreeSet<&str> = targets.iter().map(|target| target.host.as_str()).collect();
-        let asked: Vec<_> = hosts.iter().map(|host| lookups.addresses(host)).collect();
-        let found: Vec<_> = stream::iter(asked).buffered(AT_ONCE).collect().await;
+        let families = lookups.families();
+        let each = hosts.iter().flat_map(|&host| families.iter().map(move |&family| (host, family)));
+        let asked: Vec<_> = each.map(|(host, family)| answer(lookups, host, family)).collect();
+        let mut asked = stream::iter(asked).buffer_unordered(AT_ONCE);
 
-        let answers = hosts.into_iter().zip(found);
-        let addresses: BTreeMap<&str, Vec<IpAddr>> =
-            answers.map(|(host, found)| (host, memory.addresses(host, found, round))).collect();
+        let mut found: BTreeMap<&str, Vec<(RecordType, Found<IpAddr>)>> = BTreeMap::new();
+        let mut patience = pin!(None);
+        loop {
+            let next = poll_fn(|cx| match asked.poll_next_unpin(cx) {
+                Poll::Pending => patience
+                    .as_mut()
+                    .as_pin_mut()
+                    .map_or(Poll::Pending, |time_up: Pin<&mut Sleep>| time_up.poll(cx).map(|()| Next::Late)),
+                Poll::Ready(next) => Poll::Ready(next.map_or(Next::End, Next::Answer)),
+            });
+            match next.await {
+                Next::Answer((host, family, answer)) => {
+                    if memory.learn(host, family, &answer) && patience.is_none() {
+                        patience.set(Some(self.feed.clock.sleep(PATIENCE)));
+                    }
+                    found.entry(host).or_default().push((family, answer));
+                }
+                Next::Late => {
+                    patience.set(None);
+                    let of_each = hosts.iter().map(|host| memory.known(host, families));
+                    let known: BTreeMap<&str, Vec<IpAddr>> = hosts.iter().copied().zip(of_each).collect();
+                    // In the place of a list comes none that lacks a host for want of an answer.
+                    if known.values().all(|known| !known.is_empty()) || self.feed.endpoints.list().is_empty()
+                    {
+                        self.put(endpoints(&targets, &known));
+                    }
+                }
+                Next::End => break,
+            }
+        }
+
+        let mut addresses = BTreeMap::new();
+        for (host, mut found) in found {
+            found.sort_by_key(|(family, _)| *family != RecordType::A);
+            addresses.insert(host, memory.addresses(host, found, round));
+        }
         memory.retain(|host| addresses.contains_key(host));
         endpoints(&targets, &addresses)
     }
+
+    fn put(&self, list: Vec<Endpoint>) {
+        if let Err(error) = self.feed.put(list) {
+            self.feed.failed(&error, None);
+        }
+    }
+}
+
+/// What comes next in a round.
+enum Next<T> {
+    Answer(T),
+    /// Some answers are there, and others are not.
+    Late,
+    End,
+}
+
+async fn answer<'a>(
+    lookups: &Lookups,
+    host: &'a str,
+    family: RecordType,
+) -> (&'a str, RecordType, Found<IpAddr>) {
+    (host, family, lookups.addresses(host, family).await)
 }
 
 fn endpoints(targets: &[Target], addresses: &BTreeMap<&str, Vec<IpAddr>>) -> Vec<Endpoint> {

@@ -261,6 +261,43 @@ async fn a_family_that_is_not_answered_keeps_its_last_and_the_other_goes_on() {
 }
 
 #[tokio::test]
+async fn a_family_that_is_never_answered_does_not_keep_the_other_from_being_asked_in_time() {
+    let server = Server::start().await;
+    server.a(WEB, 5, &["192.0.2.1"]);
+    server.set(WEB, AAAA, Reply::ServFail);
+    let mut dns = run(&server, web());
+    assert_eq!(dns.events.next().await, Told::Changed(1));
+
+    for wait in [1, 2, 4, 5, 5] {
+        assert_eq!(dns.fails(SECOND * wait).await.0, 1);
+        dns.retry();
+    }
+}
+
+/// Lets answers come, and the time pass that other answers are waited for, until something is told.
+async fn is_told_before_silence_ends(dns: &mut Running) -> Told {
+    for _ in 0..50 {
+        if !dns.events.is_empty() {
+            return dns.events.next().await;
+        }
+        dns.server.settle().await;
+        dns.time.advance(Duration::from_millis(200));
+    }
+    panic!("what was answered waits for what is not");
+}
+
+#[tokio::test]
+async fn what_is_answered_waits_for_no_family_that_is_not() {
+    let server = Server::start().await;
+    server.a(WEB, 10, &["192.0.2.1"]);
+    server.set(WEB, AAAA, Reply::Silence);
+    let mut dns = run(&server, web().timeout(SECOND * 600));
+
+    assert_eq!(is_told_before_silence_ends(&mut dns).await, Told::Changed(1));
+    assert_eq!(dns.names(), ["192.0.2.1:80"]);
+}
+
+#[tokio::test]
 async fn it_stops_asking_once_it_is_dropped() {
     let server = Server::start().await;
     server.a(WEB, 1, &["192.0.2.1"]);

@@ -1,10 +1,12 @@
 //! Services.
 
+use std::time::Duration;
+
 use buttress_balance::discover::Dns;
 use hickory_proto::rr::RecordType::{A, SRV};
 
 use super::server::{Reply, Server};
-use super::{BRIEF, Running, SECOND, run};
+use super::{BRIEF, Running, SECOND, is_told_before_silence_ends, run};
 use crate::Told;
 
 const API: &str = "_http._tcp.api.test.";
@@ -157,4 +159,35 @@ async fn that_there_is_no_such_service_is_believed_where_that_is_asked_for() {
 fn root() -> Reply {
     let record = hickory_proto::rr::rdata::SRV::new(0, 0, 0, hickory_proto::rr::Name::root());
     Reply::Records(60, vec![hickory_proto::rr::RData::SRV(record)])
+}
+
+#[tokio::test]
+async fn a_list_is_replaced_by_none_that_lacks_a_target_for_want_of_an_answer() {
+    let server = Server::start().await;
+    server.srv(API, 10, &[(0, 1, 80, "one.test."), (0, 1, 80, "two.test.")]);
+    server.a("one.test.", 10, &["192.0.2.1"]);
+    server.set("two.test.", A, Reply::Silence);
+    let mut dns = run(&server, api().ipv4_only().timeout(SECOND * 600));
+    assert_eq!(is_told_before_silence_ends(&mut dns).await, Told::Changed(1), "one is better than none");
+    assert_eq!(dns.names(), ["192.0.2.1:80"]);
+
+    // Another round, with all targets renamed, of which one is silent.
+    let server = Server::start().await;
+    server.srv(API, 10, &[(0, 1, 80, "one.test.")]);
+    server.a("one.test.", 10, &["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+    let mut dns = run(&server, api().ipv4_only().timeout(BRIEF));
+    assert_eq!(dns.events.next().await, Told::Changed(3));
+    server.srv(API, 10, &[(0, 1, 80, "three.test."), (0, 1, 80, "four.test.")]);
+    server.a("three.test.", 10, &["192.0.2.4"]);
+    server.set("four.test.", A, Reply::Silence);
+    dns.time.advance(SECOND * 11);
+    while server.asked("four.test.", A) == 0 {
+        tokio::task::yield_now().await;
+    }
+    server.settle().await;
+    dns.time.advance(Duration::from_millis(200));
+    server.settle().await;
+    assert!(dns.events.is_empty(), "the three are better than one");
+    assert_eq!(dns.events.next().await, Told::Changed(1), "that was all there is");
+    assert_eq!(dns.fails(SECOND).await.0, 1);
 }
