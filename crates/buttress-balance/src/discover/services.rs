@@ -59,7 +59,8 @@ where
     D::Error: Into<BoxError>,
     N: Fn(&D::Key) -> Endpoint,
 {
-    /// The endpoints of `discover`, each of which `name` makes of its key. Keys whose endpoints have one name are one endpoint.
+    /// The endpoints of `discover`, each of which `name` makes of its key. Keys whose endpoints have one name are one endpoint: the
+    /// one that came last serves, and when it goes, the one before it. So an endpoint may move from one key to another in any order.
     pub fn new(discover: D, name: N) -> Self {
         Self { feed: Feed::empty(Name::from_static("discover")), discover, name, services: Services::new() }
     }
@@ -113,6 +114,7 @@ where
         let Self { feed, discover, name, services } = self;
         let mut discover = pin!(discover);
         let (mut list, mut instance, mut failures) = (Vec::new(), 0_u64, 0_u32);
+        let mut held: HashMap<EndpointId, Vec<Held<D::Key, D::Service>>> = HashMap::new();
         loop {
             let mut changes = Vec::new();
             let paused = poll_fn(|cx| {
@@ -133,21 +135,35 @@ where
                 failures = 0;
                 let mut gone = Vec::new();
                 for change in changes {
-                    let (endpoint, service) = match change {
-                        Change::Insert(key, service) => (name(&key), Some(service)),
-                        Change::Remove(key) => (name(&key), None),
+                    let (key, service) = match change {
+                        Change::Insert(key, service) => (key, Some(Arc::new(service))),
+                        Change::Remove(key) => (key, None),
                     };
-                    let id = endpoint.id();
-                    if services.lock().contains_key(&id) {
-                        list.retain(|present: &Endpoint| present.id() != id);
-                    }
+                    let id = name(&key).id();
+                    let keys = held.entry(id).or_default();
+                    let before = keys.last().map(|held| held.instance);
+                    keys.retain(|held| held.key != key);
                     if let Some(service) = service {
                         instance += 1;
-                        list.push(endpoint.with_metadata("instance", instance.to_string()));
+                        keys.push(Held { key, instance, service });
+                    }
+                    // What another key has taken over is still there when this one goes.
+                    if keys.last().map(|held| held.instance) == before {
+                        if before.is_none() {
+                            held.remove(&id);
+                        }
+                        continue;
+                    }
+                    if before.is_some() {
+                        list.retain(|present: &Endpoint| present.id() != id);
+                    }
+                    if let Some(Held { key, instance, service }) = keys.last() {
+                        list.push(name(key).with_metadata("instance", instance.to_string()));
                         gone.retain(|&other| other != id);
                         // Before those who follow the list ask for it.
-                        services.insert(id, service);
+                        services.insert(id, Arc::clone(service));
                     } else {
+                        held.remove(&id);
                         gone.push(id);
                     }
                 }
@@ -170,6 +186,13 @@ where
             }
         }
     }
+}
+
+/// A key that is there. Of those of one endpoint the last that came is in use.
+struct Held<K, S> {
+    key: K,
+    instance: u64,
+    service: Arc<S>,
 }
 
 /// Why a discovery yields no more changes.
@@ -206,8 +229,8 @@ impl<S> Services<S> {
         service.map(|service| S::clone(&service))
     }
 
-    fn insert(&self, endpoint: EndpointId, service: S) {
-        let before = self.lock().insert(endpoint, Arc::new(service));
+    fn insert(&self, endpoint: EndpointId, service: Arc<S>) {
+        let before = self.lock().insert(endpoint, service);
         drop(before);
     }
 

@@ -75,6 +75,34 @@ async fn endpoints_come_and_go_with_their_services_and_without_traffic() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_endpoint_stays_as_long_as_one_of_its_keys_is_there() {
+    let (send, receive) = mpsc::unbounded_channel();
+    let source = Discovered::new(Sent(receive), |key: &u32| Endpoint::new((key % 10).to_string()));
+    let (mut events, observer) = Events::new();
+    let (endpoints, services) = (source.endpoints(), source.services());
+    tokio::spawn(source.clock(Clock::tokio()).observe(observer).run());
+    let mut shows = async |expected: &[(&str, Option<&'static str>)]| {
+        events.next().await;
+        let served = served(&endpoints, &services);
+        assert_eq!(served.iter().map(|(name, service)| (&**name, *service)).collect::<Vec<_>>(), expected);
+    };
+
+    insert(&send, 1, "old");
+    shows(&[("1", Some("old"))]).await;
+    insert(&send, 11, "new");
+    shows(&[("1", Some("new"))]).await;
+    remove(&send, 1);
+    insert(&send, 2, "two");
+    shows(&[("1", Some("new")), ("2", Some("two"))]).await;
+    insert(&send, 21, "newest");
+    shows(&[("2", Some("two")), ("1", Some("newest"))]).await;
+    remove(&send, 21);
+    shows(&[("2", Some("two")), ("1", Some("new"))]).await;
+    remove(&send, 11);
+    shows(&[("2", Some("two"))]).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_service_that_takes_the_place_of_another_is_seen_and_the_condition_stays() {
     let (send, source) = source();
     let (mut events, observer) = Events::new();
