@@ -17,7 +17,9 @@ mod peer;
 mod problem;
 mod ratelimit;
 pub mod reject;
+mod scheme;
 
 pub use lift::{LiftBodies, LiftBodiesFuture, LiftBodiesLayer};
 pub use peer::Peer;
 pub use problem::Problem;
+pub use scheme::Scheme;

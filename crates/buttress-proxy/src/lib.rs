@@ -4,12 +4,14 @@
 mod address;
 mod age;
 mod body;
+mod certificate;
 mod connect;
 mod connection;
 mod draining;
 mod error;
 mod fields;
 mod future;
+mod identity;
 mod io;
 mod options;
 mod policy;
@@ -24,10 +26,12 @@ mod tunnel;
 
 pub use address::{Address, AddressError};
 pub use body::Body;
+pub use certificate::ClientCertificate;
 pub use draining::{Drain, Draining};
 pub use error::{Error, ErrorKind};
 pub use fields::XForwarded;
 pub use future::ResponseFuture;
+pub use identity::{ClientCert, Identity, IdentityLayer};
 pub use policy::{HopByHop, remove_hop_by_hop};
 pub use pool::Connections;
 pub use scheme::Scheme;
