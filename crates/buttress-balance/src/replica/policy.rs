@@ -370,10 +370,10 @@ impl ReplicaPolicy {
         // The window before the wiping too, so that there is no moment without either.
         self.keyless.hold(now, &self.rules);
         for replica in &self.replicas {
-            replica.position.store(0, Ordering::Release);
+            replica.position.swap(0, Ordering::AcqRel);
         }
         for recent in self.recent.iter().chain([&self.keyless]) {
-            recent.token.store(0, Ordering::Release);
+            recent.token.swap(0, Ordering::AcqRel);
         }
     }
 
