@@ -51,7 +51,8 @@ use crate::{Hashing, NoKey};
 ///   order twice: give it one of its own, or take [`safe_only`](Self::safe_only).
 /// - Where a copy cannot be made, the request goes on without one, and that is counted by its reason
 ///   ([`NotMirrored`](crate::NotMirrored)). Requests that ask for a tunnel (CONNECT, `Upgrade`) have none, and attempts after the
-///   first neither, by the [`Facts`](buttress_core::Facts) of a retry layer above: stand above it, or be mirrored once all the same.
+///   first neither, by the [`Facts`](buttress_core::Facts) of a retry layer above. So a call is mirrored once at most, and not at all where
+///   its first attempt ended before its body was read: above the retry layer it has its copy in any case.
 ///
 /// | setting | default | why |
 /// |---|---|---|
@@ -67,7 +68,8 @@ use crate::{Hashing, NoKey};
 /// # What it costs
 ///
 /// A request that is not mirrored allocates nothing. One that is clones its head, and makes a task; its body is not copied
-/// where it comes as [`Bytes`](bytes::Bytes), and its buffers live on until the mirror has read them. The tasks run on the
+/// where it comes as [`Bytes`](bytes::Bytes) of 1 KiB or more, whose buffers live on until the mirror has read them; shorter ones are, since
+/// each might hold a buffer that is much longer. The tasks run on the
 /// threads of the runtime: a mirror that blocks one of them, as no asynchronous service may, blocks calls as well.
 ///
 /// # When something else is better
@@ -142,7 +144,9 @@ impl<K> MirrorLayer<K> {
         self.restart(|rules| rules.seed = Some(seed))
     }
 
-    /// Mirrors so many at a time: from the beginning of the request to the end of the mirror's answer.
+    /// Mirrors so many at a time: from the beginning of the request to the end of the mirror's answer. The `timeout` begins with the last
+    /// byte of the request, so a request whose body stays open has its place for as long, up to `body_limit`: where many do, as
+    /// streams of gRPC in both directions, do not mirror these.
     ///
     /// # Panics
     ///

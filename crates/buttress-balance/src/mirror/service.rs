@@ -51,7 +51,7 @@ impl<S, K> Mirror<S, K> {
         K: Key<Request<B>>,
     {
         let Self { state, key, .. } = self;
-        // What is tried again has its copy already.
+        // What is tried again has had its chance.
         let is_first = req.facts().is_none_or(|facts| facts.attempt <= 1);
         let is_meant = !state.rules.safe_only || req.method().is_safe();
         is_first

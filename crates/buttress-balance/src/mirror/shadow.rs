@@ -15,8 +15,8 @@ use super::state::{Place, State};
 
 /// Carries copies to a mirror of whatever type.
 pub(crate) trait Launch: Send + Sync {
-    /// Sends one on its way. `false` when there is no runtime to carry it.
-    fn launch(&self, request: Request<MirroredBody>, place: Place) -> bool;
+    /// Sends one on its way.
+    fn launch(&self, runtime: &Handle, request: Request<MirroredBody>, place: Place);
 }
 
 /// A mirror that each copy gets a clone of.
@@ -28,8 +28,7 @@ where
     M::Error: Send,
     R: Body + Send + 'static,
 {
-    fn launch(&self, request: Request<MirroredBody>, place: Place) -> bool {
-        let Ok(runtime) = Handle::try_current() else { return false };
+    fn launch(&self, runtime: &Handle, request: Request<MirroredBody>, place: Place) {
         let mirror = Arc::clone(&self.0);
         runtime.spawn(async move {
             let end = within_time(place.state(), exchange(&*mirror, request)).await;
@@ -37,7 +36,6 @@ where
             drop(place);
             state.ended(end);
         });
-        true
     }
 }
 

@@ -58,12 +58,35 @@ async fn trailers_are_copied_with_and_without_a_known_length() {
 #[tokio::test(start_paused = true)]
 async fn the_buffers_are_shared_and_not_copied() {
     let (shadow, seen) = recorder();
-    let text = Bytes::from(vec![b'x'; 1000]);
+    let text = Bytes::from(vec![b'x'; 1024]);
 
     send(mirror(shadow).layer(echo()), post(ScriptedBody::new().data(text.clone()))).await.unwrap();
     settle().await;
 
     assert_eq!(seen.all()[0].body().0.as_ptr(), text.as_ptr());
+}
+
+#[tokio::test(start_paused = true)]
+async fn short_frames_hold_no_long_buffers() {
+    let held = Arc::new(Mutex::new(Vec::new()));
+    let holds = Arc::clone(&held);
+    let shadow = service_fn(move |request: Request<MirroredBody>| {
+        holds.lock().unwrap().push(request.into_body());
+        std::future::pending::<Result<Response<ScriptedBody>, BoxError>>()
+    });
+    let text = Bytes::from(vec![b'x'; 8192]);
+    let short = |body: ScriptedBody, _| body.data(text.slice(..7));
+    let body = (0..3).fold(ScriptedBody::new(), short).data(vec![b'y'; 2000]);
+    let body = (0..2000).fold(body, short);
+
+    send(mirror(BoxCloneSyncService::new(shadow)).layer(echo()), post(body)).await.unwrap();
+    settle().await;
+
+    let body = held.lock().unwrap().remove(0);
+    assert!(text.is_unique(), "nothing else holds it");
+    let copy = body.collect().await.unwrap().to_bytes();
+    let expected = [vec![b'x'; 21], vec![b'y'; 2000], vec![b'x'; 14_000]].concat();
+    assert_eq!(copy, expected, "many or few, in their order");
 }
 
 #[tokio::test(start_paused = true)]
