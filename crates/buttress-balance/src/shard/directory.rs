@@ -238,15 +238,12 @@ where
             let desk = Arc::clone(&landing.desk);
             let asked = async move {
                 let mut lookup = desk.lookup.clone();
-                poll_fn(|cx| lookup.poll_ready(cx)).await?;
-                lookup.call(key).await.map(Into::into)
+                poll_fn(|cx| lookup.poll_ready(cx)).await.map_err(Into::into)?;
+                lookup.call(key).await.map(Into::into).map_err(Into::<BoxError>::into)
             };
             match AssertUnwindSafe(asked).catch_unwind().await {
                 Ok(Ok(located)) => landing.land(located),
-                Ok(Err(error)) => {
-                    let error: BoxError = error.into();
-                    landing.fail(Some(&*error))
-                }
+                Ok(Err(error)) => landing.fail(Some(&*error)),
                 // The panic has been printed. To pass it on to one caller would leave the others without an answer.
                 Err(_) => landing.fail(None),
             }

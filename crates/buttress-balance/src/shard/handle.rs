@@ -108,6 +108,9 @@ impl<B, M> Mover<B, M> {
 
     /// Begins to move all keys that `next` has elsewhere. Ends when all calls that were routed before are over: then copy.
     ///
+    /// `next` has to have a shard for each key that the present map has one for, as those of [`Ranges::moved`](crate::Ranges::moved) do: a key
+    /// that it leaves out is served where it is until the move is [finished](Self::finish), and refused after that.
+    ///
     /// # Errors
     ///
     /// When keys are moving, `next` gives keys to a shard that is not there, or has another hashing.

@@ -346,7 +346,8 @@ impl<S, L, J: Clone> Shards<S, L, Still, J> {
     /// Lets keys move while calls go on, and reads fall back to their former place where `not_found` says of an answer that
     /// there is no such key.
     ///
-    /// Requests are cloned while their keys move. Which of them read goes by the method of HTTP requests; for others say it by
+    /// Clones that were made before this share the map and do not move: they refuse keys that do. Requests are cloned while their keys
+    /// move. Which of them read goes by the method of HTTP requests; for others say it by
     /// [`movable_by`](Self::movable_by).
     ///
     /// ```

@@ -252,6 +252,36 @@ fn a_panic_wakes_all_who_wait_and_is_not_remembered() {
     assert_eq!(result(&mut next).unwrap(), 7);
 }
 
+/// An error that cannot be told.
+struct Ill;
+
+impl From<Ill> for BoxError {
+    fn from(_: Ill) -> Self {
+        std::panic::resume_unwind(Box::new("as scripted"))
+    }
+}
+
+#[test]
+fn an_error_whose_conversion_panics_refuses_all_who_wait() {
+    let gate = Arc::new(Mutex::new(None));
+    let waits = Arc::clone(&gate);
+    let lookup = service_fn(move |_: &'static str| {
+        let (open, opened) = oneshot::channel::<()>();
+        *waits.lock().unwrap() = Some(open);
+        async move {
+            let _ = opened.await;
+            Err::<Located, Ill>(Ill)
+        }
+    });
+    let shards = Shards::by_directory(stores(), Directory::new(key as Key, lookup)).unwrap();
+    let mut calls: Vec<_> = (0..3).map(|n| Task::new(shards.clone().call(("acme", n)))).collect();
+    assert!(calls.iter_mut().all(|call| call.poll().is_pending()));
+
+    drop(gate.lock().unwrap().take());
+
+    assert!(calls.iter_mut().all(|call| kind(&result(call).unwrap_err()) == RejectionKind::NoEndpoint));
+}
+
 #[test]
 fn an_answer_that_comes_after_an_invalidation_is_not_remembered() {
     for all in [false, true] {
