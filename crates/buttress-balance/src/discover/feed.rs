@@ -33,15 +33,13 @@ impl Feed {
         self.observer = Some(Arc::new(observer));
     }
 
-    /// Puts `list` in the place of the present one. Returns whether it was another.
+    /// Puts `list` in the place of the present one. Returns whether it was another, and not the same in another order.
     pub(super) fn put(&self, list: Vec<Endpoint>) -> Result<bool, EndpointsError> {
-        let present = self.endpoints.list();
-        let is_same = present.len() == list.len()
-            && present.iter().zip(&list).all(|(present, next)| present.is_configured_as(next));
-        if is_same {
+        let (before, _) = self.endpoints.numbered();
+        self.endpoints.replace(list, self.clock.now())?;
+        if self.endpoints.numbered().0 == before {
             return Ok(false);
         }
-        self.endpoints.replace(list, self.clock.now())?;
         self.changed();
         Ok(true)
     }

@@ -22,8 +22,8 @@
 //! - What cannot be had, or is wrong, changes nothing: the last good list stays in use. The observer is told what was wrong, and when
 //!   the source looks again. No call ever sees an error of discovery.
 //! - A list takes the place of the one before as a whole, and endpoints that stay keep their condition.
-//! - At the start the list is empty until the source has its first one, and calls wait for it as long as their balancer lets
-//!   them.
+//! - At the start the list is empty until the source has its first one (a channel has one), and calls wait for it as long as their
+//!   balancer lets them.
 
 #[cfg(feature = "dns")]
 #[cfg_attr(docsrs, doc(cfg(feature = "dns")))]

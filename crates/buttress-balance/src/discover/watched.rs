@@ -6,6 +6,9 @@ use super::feed::Feed;
 
 /// Endpoints that come through a [`watch`] channel: each value is the whole list.
 ///
+/// It begins with what the channel has. An empty list is taken for what its sender says, unlike that of a file or a name server, which
+/// may be a mistake.
+///
 /// ```
 /// use buttress_balance::discover::Watched;
 /// use buttress_core::Endpoint;

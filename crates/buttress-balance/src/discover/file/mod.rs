@@ -186,6 +186,10 @@ impl File {
             }
             Ok(Ok(list)) => self.take(list, marks),
             Ok(Err(error)) => self.feed.failed(&error, Some(self.every)),
+            Err(error) if error.is_panic() => {
+                let error = FileError::Unreadable { path, source: Arc::new(error.into()) };
+                self.feed.failed(&error, Some(self.every));
+            }
             // The runtime is being shut down.
             Err(_) => {}
         }
