@@ -28,6 +28,9 @@ mod split;
 mod sticky;
 mod sync;
 
+#[cfg(feature = "http")]
+#[cfg_attr(docsrs, doc(cfg(feature = "http")))]
+pub use balancer::MarkEndpoint;
 pub use balancer::{BalanceFuture, BalanceLayer, Balancer, Flight, Handle, Members, Settings, View};
 pub use consistent_hash::{ConsistentHash, MaglevRules, RendezvousRules, RingRules};
 pub use error::PolicyError;

@@ -6,6 +6,8 @@ use tower_layer::Layer;
 #[cfg(feature = "http")]
 use buttress_http::body::AtEnd;
 
+#[cfg(feature = "http")]
+use super::MarkEndpoint;
 use super::members::Members;
 use super::settings::Settings;
 use super::shared::Made;
@@ -101,13 +103,13 @@ impl<P, K, J, C, F> BalanceLayer<P, K, J, C, F> {
         BalanceLayer { policy, key, reject, classify, finish, settings }
     }
 
-    /// Counts a call as in flight until the body of its response has ended, see [`Balancer::at_end`].
+    /// Writes into each answer which endpoint gave it, see [`Balancer::mark_endpoint`].
     #[cfg(feature = "http")]
     #[cfg_attr(docsrs, doc(cfg(feature = "http")))]
     #[must_use]
-    pub fn at_end(self) -> BalanceLayer<P, K, J, C, AtEnd> {
-        let Self { policy, key, reject, classify, settings, .. } = self;
-        BalanceLayer { policy, key, reject, classify, finish: AtEnd, settings }
+    pub fn mark_endpoint(self) -> BalanceLayer<P, K, J, C, MarkEndpoint<F>> {
+        let Self { policy, key, reject, classify, finish, settings } = self;
+        BalanceLayer { policy, key, reject, classify, finish: MarkEndpoint::new(finish), settings }
     }
 
     /// Does what is beside the policy by these settings.
@@ -115,6 +117,17 @@ impl<P, K, J, C, F> BalanceLayer<P, K, J, C, F> {
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
         self
+    }
+}
+
+#[cfg(feature = "http")]
+impl<P, K, J, C> BalanceLayer<P, K, J, C> {
+    /// Counts a call as in flight until the body of its response has ended, see [`Balancer::at_end`].
+    #[cfg_attr(docsrs, doc(cfg(feature = "http")))]
+    #[must_use]
+    pub fn at_end(self) -> BalanceLayer<P, K, J, C, AtEnd> {
+        let Self { policy, key, reject, classify, settings, .. } = self;
+        BalanceLayer { policy, key, reject, classify, finish: AtEnd, settings }
     }
 }
 

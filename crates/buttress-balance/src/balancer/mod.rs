@@ -4,6 +4,8 @@ mod choose;
 mod future;
 mod handle;
 mod layer;
+#[cfg(feature = "http")]
+mod mark;
 mod members;
 mod service;
 mod settings;
@@ -18,6 +20,8 @@ use crate::Policy;
 pub use future::BalanceFuture;
 pub use handle::{Handle, View};
 pub use layer::BalanceLayer;
+#[cfg(feature = "http")]
+pub use mark::MarkEndpoint;
 pub use members::Members;
 pub use service::Balancer;
 pub use settings::Settings;

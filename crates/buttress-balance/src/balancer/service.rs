@@ -8,6 +8,8 @@ use tower_service::Service;
 #[cfg(feature = "http")]
 use buttress_http::body::AtEnd;
 
+#[cfg(feature = "http")]
+use super::MarkEndpoint;
 use super::future::BalanceFuture;
 use super::handle::Handle;
 use super::members::Members;
@@ -202,14 +204,15 @@ where
         Balancer { members, shared, key, reject, finish }
     }
 
-    /// Counts a call as in flight until the body of its response has ended. The response's body becomes
-    /// [`Tracked`](buttress_http::body::Tracked).
+    /// Writes into each answer which endpoint gave it, as an [`EndpointId`](buttress_core::EndpointId) in its extensions: for a layer
+    /// above that has several calls under way for one, as a [`StickyLayer`](crate::StickyLayer) above a hedge. It costs each answer
+    /// an allocation or two.
     #[cfg(feature = "http")]
     #[cfg_attr(docsrs, doc(cfg(feature = "http")))]
     #[must_use]
-    pub fn at_end(self) -> Balancer<S, P, K, J, C, AtEnd> {
-        let Self { members, shared, key, reject, .. } = self;
-        Balancer { members, shared, key, reject, finish: AtEnd }
+    pub fn mark_endpoint(self) -> Balancer<S, P, K, J, C, MarkEndpoint<F>> {
+        let Self { members, shared, key, reject, finish } = self;
+        Balancer { members, shared, key, reject, finish: MarkEndpoint::new(finish) }
     }
 
     /// The endpoints, for health checks, discovery and operators: what is changed there, this balancer follows.
@@ -222,6 +225,18 @@ where
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle::new(Arc::clone(&self.shared))
+    }
+}
+
+#[cfg(feature = "http")]
+impl<S, P: Policy, K, J, C> Balancer<S, P, K, J, C> {
+    /// Counts a call as in flight until the body of its response has ended. The response's body becomes
+    /// [`Tracked`](buttress_http::body::Tracked).
+    #[cfg_attr(docsrs, doc(cfg(feature = "http")))]
+    #[must_use]
+    pub fn at_end(self) -> Balancer<S, P, K, J, C, AtEnd> {
+        let Self { members, shared, key, reject, .. } = self;
+        Balancer { members, shared, key, reject, finish: AtEnd }
     }
 }
 

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock, Weak};
 
 use buttress_core::{
-    ByCause, Classify, End, Endpoint, Guard, LoadReport, Outcome, OutcomeKind, Timestamp, Verdict,
+    ByCause, Classify, End, Endpoint, EndpointId, Guard, LoadReport, Outcome, OutcomeKind, Timestamp, Verdict,
 };
 use tokio::sync::Notify;
 
@@ -160,6 +160,12 @@ impl<P: Policy, C> Flight<P, C> {
     #[inline]
     pub(crate) fn new(station: Arc<Station<P, C>>) -> Self {
         Self { station, started: Timestamp::ZERO, judge: None, is_told: false }
+    }
+
+    /// The endpoint that has the call.
+    #[cfg(feature = "http")]
+    pub(crate) fn endpoint(&self) -> EndpointId {
+        self.station.endpoint.load().id()
     }
 
     /// It is made now.

@@ -71,7 +71,8 @@ use super::{SameSite, Sticky, StickyError, StickyEvent, StickyHandle};
 ///
 /// Below retries and hedges: each attempt then has a trail of its own, and the answer sets the cookie of the endpoint that
 /// gave it. An attempt that has been at the bound endpoint before goes elsewhere, since the balancer heeds
-/// [`Facts::tried`](buttress_core::Facts).
+/// [`Facts::tried`](buttress_core::Facts). Above a hedge it binds the client to the endpoint that was tried last, unless the balancer
+/// [marks](crate::Balancer::mark_endpoint) the answers with theirs.
 ///
 /// # When something else is better
 ///
@@ -247,7 +248,8 @@ impl StickyLayer {
     }
 
     /// Keeps clients at an endpoint that drains, or that has left the list and is still drained by the balancer, until it is gone: for
-    /// sessions that would be lost with it. Without it they go elsewhere from the next request on. New clients are never
+    /// sessions that would be lost with it. A balancer lets go of one that left with its last call, so drain an endpoint first and
+    /// remove it later. Without it they go elsewhere from the next request on. New clients are never
     /// bound to one that drains. Of endpoints that left, the last 1024 are remembered.
     pub fn survive_drain(self) -> Self {
         self.restart(|setup| setup.signing.survive_drain = true)

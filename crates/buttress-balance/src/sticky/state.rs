@@ -128,10 +128,16 @@ impl Call {
     /// Binds the client to the endpoint that served it, unless its cookie says that already.
     pub(crate) fn end<B>(self, res: &mut Response<B>) {
         let Self { state, known, trail } = self;
-        // The answer knows best, of several attempts below. An answer without an endpoint is a refusal on the way.
-        let Some(served) = res.extensions().get::<EndpointId>().copied().or_else(|| trail.last()) else {
-            return;
+        let table = state.tables.load();
+        // The answer knows best, of several attempts below. An answer without an endpoint is a refusal on the way; with one that
+        // is not ours, it comes from a balancer below ours.
+        let said = res.extensions().get::<EndpointId>().copied();
+        let is_ours = |id: &EndpointId| {
+            known.as_ref().is_some_and(|known| known.endpoint.id() == *id) || table.set(*id).is_some()
         };
+        let noted =
+            || trail.last().filter(is_ours).or_else(|| trail.endpoints().into_iter().rev().find(is_ours));
+        let Some(served) = said.filter(is_ours).or_else(noted) else { return };
         let same = known.as_ref().filter(|known| known.endpoint.id() == served);
         if let Some(same) = same {
             state.count(Count::Kept);
@@ -139,7 +145,6 @@ impl Call {
                 return;
             }
         }
-        let table = state.tables.load();
         let Some(set) = table.set(served) else { return };
         if same.is_none() && set.endpoint.condition().is_draining() {
             // It is leaving: the next call finds a better place to be bound to.

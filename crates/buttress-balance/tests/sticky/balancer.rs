@@ -2,7 +2,7 @@
 
 use std::future::pending;
 
-use buttress_balance::{Balancer, Members};
+use buttress_balance::{Balancer, Members, Static};
 use buttress_core::{BoxError, Health};
 use tower::util::BoxCloneSyncService;
 use tower::{ServiceBuilder, service_fn};
@@ -96,4 +96,36 @@ fn a_session_survives_the_removal_of_its_endpoint_while_the_balancer_drains_it_b
         let (third, _) = visit(&site, cookie.as_deref());
         assert_ne!(third, first, "it is gone");
     }
+}
+
+#[test]
+fn above_a_hedge_the_endpoint_of_the_answer_counts_where_the_balancer_marks_it() {
+    let endpoints = endpoints(&["a", "b"]);
+    let members = Members::new(endpoints.clone(), |endpoint| {
+        let name = endpoint.name().to_string();
+        service_fn(move |_: Request<()>| ready(Ok::<_, BoxError>(Response::new(name.clone()))))
+    });
+    let balancer = Balancer::new(members).policy(Static::round_robin()).mark_endpoint();
+    let balancer: Service = BoxCloneSyncService::new(balancer);
+    // It asks two endpoints, and gives the answer of the first.
+    let hedge = service_fn(move |request: Request<()>| {
+        let second = balancer.clone().oneshot(request.clone());
+        let first = balancer.clone().oneshot(request);
+        async move {
+            let (first, second) = (first.await?, second.await?);
+            assert_ne!(first.body(), second.body());
+            Ok(first)
+        }
+    });
+    let site: Service = BoxCloneSyncService::new(layer(&endpoints).layer(hedge));
+
+    for _ in 0..4 {
+        let (first, cookie) = visit(&site, None);
+        let alone = site_of(&endpoints);
+        assert_eq!(visit(&alone, cookie.as_deref()), (first, None), "its cookie is that of who has answered");
+    }
+}
+
+fn site_of(endpoints: &Endpoints) -> Service {
+    site(endpoints, &layer(endpoints))
 }

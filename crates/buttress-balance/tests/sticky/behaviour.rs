@@ -192,6 +192,35 @@ fn what_the_answer_says_of_its_endpoint_goes_before_the_trail() {
 }
 
 #[test]
+fn with_another_balancer_below_the_endpoint_of_its_own_counts() {
+    let endpoints = endpoints(&["a", "b"]);
+    let inner = Endpoint::new("inner").id();
+    for answer_tells in [false, true] {
+        let layer = layer(&endpoints);
+        let a = endpoints.list()[0].id();
+        let service = layer.layer(service_fn(move |req: Request<()>| {
+            let facts = req.facts().unwrap();
+            facts.chose(a);
+            facts.chose(inner);
+            let mut response = Response::new(String::new());
+            if answer_tells {
+                response.extensions_mut().insert(inner);
+            }
+            ready(Ok::<_, Infallible>(response))
+        }));
+        let site = Site::over(&endpoints, &super::layer(&endpoints));
+
+        let response = now(service.clone().oneshot(Request::new(())));
+
+        let set = response.headers()["set-cookie"].to_str().unwrap().to_owned();
+        assert_eq!(set, site.visit(&[]).set[0], "that of `a`");
+        let cookie = set.split(';').next().unwrap().to_owned();
+        let again = Request::get("/").header("cookie", cookie).body(()).unwrap();
+        assert_eq!(now(service.oneshot(again)).headers().get("set-cookie"), None, "it stays there");
+    }
+}
+
+#[test]
 fn attempts_side_by_side_are_each_bound_to_their_own_endpoint() {
     let endpoints = endpoints(&["a", "b"]);
     let answers = Arc::new(AtomicBool::new(false));
