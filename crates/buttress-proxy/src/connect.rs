@@ -9,14 +9,17 @@ use std::task::Poll;
 use buttress_core::{BoxError, Rejection, RejectionKind};
 use http::Request;
 use hyper::client::conn::http1;
-use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use hyper_util::rt::TokioIo;
+#[cfg(unix)]
+use tokio::net::UnixStream;
+use tokio::net::{TcpSocket, lookup_host};
 
 use crate::address::Place;
 use crate::age::watch_age;
 use crate::body::RequestBody;
 use crate::connection::{Checkout, Permit, connection};
-use crate::io::{Io, Link};
-use crate::options::Options;
+use crate::io::{Io, Socket};
+use crate::options::{Options, Protocol};
 use crate::pool::Pool;
 use crate::{Address, Error, ErrorKind};
 
@@ -35,42 +38,62 @@ where
         return Err(Error::unsent(ErrorKind::Rejected, full).at(pool.address()));
     };
     Ok(Box::pin(async move {
-        let stream = dial(&pool).await.map_err(|error| error.at(pool.address()))?;
-        let mut connection = open(&pool, stream, permit).await.map_err(|error| error.at(pool.address()))?;
+        let opened = async {
+            let (io, _) = in_time(pool.options(), dial(&pool, Protocol::Http1)).await?;
+            open(&pool, io, permit).await
+        };
+        let mut connection = opened.await.map_err(|error| error.at(pool.address()))?;
         connection.as_mut().begin(request);
         Ok(connection)
     }))
 }
 
-async fn dial<B>(pool: &Pool<B>) -> Result<TcpStream, Error> {
+/// A connection over which HTTP can be spoken; whether it is to be HTTP/2.
+async fn dial<B>(pool: &Pool<B>, protocol: Protocol) -> Result<(Io, bool), Error> {
     let options = pool.options();
+    let socket =
+        socket(pool.address(), options).await.map_err(|error| Error::unsent(ErrorKind::Connect, error))?;
+    #[cfg(feature = "tls")]
+    if let Some(tls) = &options.tls {
+        let config = pool.tls(tls).await?;
+        return crate::tls::connect(socket, tls, config, pool.address(), protocol).await;
+    }
+    Ok((Io::Plain(socket), protocol != Protocol::Http1))
+}
+
+/// Gives `work` the time that connecting may take.
+async fn in_time<T>(options: &Options, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let mut alarm = pin!(options.clock.sleep(options.connect_timeout));
-    let mut stream = pin!(stream(pool.address(), options));
-    let stream = poll_fn(|cx| match stream.as_mut().poll(cx) {
-        Poll::Ready(stream) => Poll::Ready(stream.map_err(|error| Error::unsent(ErrorKind::Connect, error))),
+    let mut work = pin!(work);
+    poll_fn(|cx| match work.as_mut().poll(cx) {
         Poll::Pending => alarm.as_mut().poll(cx).map(|()| {
             Err(Error::unsent(ErrorKind::ConnectTimeout, io::Error::from(io::ErrorKind::TimedOut)))
         }),
-    });
-    stream.await
+        done => done,
+    })
+    .await
 }
 
-async fn stream(address: &Address, options: &Options) -> io::Result<TcpStream> {
+async fn socket(address: &Address, options: &Options) -> io::Result<Socket> {
     let (host, port) = match address.place() {
-        Place::Socket(address) => return socket(*address, options).await,
+        Place::Socket(address) => return tcp(*address, options).await,
         Place::Name(host, port) => (&**host, *port),
+        #[cfg(unix)]
+        Place::Unix(path) => return Ok(Socket::unix(UnixStream::connect(path).await?)),
+        #[cfg(not(unix))]
+        Place::Unix(_) => return Err(io::ErrorKind::Unsupported.into()),
     };
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in lookup_host((host, port)).await? {
-        match socket(address, options).await {
-            Ok(stream) => return Ok(stream),
+        match tcp(address, options).await {
+            Ok(socket) => return Ok(socket),
             Err(error) => failure = error,
         }
     }
     Err(failure)
 }
 
-async fn socket(address: SocketAddr, options: &Options) -> io::Result<TcpStream> {
+async fn tcp(address: SocketAddr, options: &Options) -> io::Result<Socket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // A request must not wait for the acknowledgement of the one before.
     socket.set_nodelay(true)?;
@@ -78,19 +101,19 @@ async fn socket(address: SocketAddr, options: &Options) -> io::Result<TcpStream>
         // Before the connection is made: the window that is offered depends on it.
         socket.set_recv_buffer_size(bytes)?;
     }
-    socket.connect(address).await
+    Ok(Socket::tcp(socket.connect(address).await?))
 }
 
-async fn open<B>(pool: &Arc<Pool<B>>, stream: TcpStream, permit: Permit) -> Result<Checkout<B>, Error>
+async fn open<B>(pool: &Arc<Pool<B>>, io: Io, permit: Permit) -> Result<Checkout<B>, Error>
 where
     B: http_body::Body + Send + 'static,
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    let link = Arc::new(Link::default());
+    let link = io.link().clone();
     let (sender, driver) = http1::Builder::new()
         .max_buf_size(pool.options().max_buffer)
-        .handshake(Io::new(stream, link.clone()))
+        .handshake(TokioIo::new(io))
         .await
         .map_err(|error| Error::unsent(ErrorKind::Connect, error))?;
     // What goes wrong in the driver is told to the request or the body that it serves.

@@ -29,6 +29,9 @@ pub enum ErrorKind {
     Connect,
     /// No connection was made in time.
     ConnectTimeout,
+    /// TLS could not be spoken: the upstream's certificate is unknown, expired or another host's, or it does not take
+    /// ours. What `rustls` says is the source.
+    Tls,
     /// The upstream closed the connection before it answered.
     Closed,
     /// The upstream reset the connection, or reading or writing failed in another way.
@@ -53,6 +56,7 @@ impl ErrorKind {
         match self {
             Self::Connect => "cannot connect to the upstream",
             Self::ConnectTimeout => "connecting to the upstream took too long",
+            Self::Tls => "no TLS connection to the upstream could be made",
             Self::Closed => "the upstream closed the connection before it answered",
             Self::Reset => "the connection to the upstream failed",
             Self::Incomplete => "the upstream's answer broke off",
@@ -82,7 +86,14 @@ impl Error {
 
     /// What hyper says of a call, or of the body of its answer.
     pub(crate) fn from_hyper(error: hyper::Error, sent: bool) -> Self {
-        let kind = kind_of(&error);
+        let kind = match kind_of(&error) {
+            // There was no head yet: TLS ends so where the upstream does not say that it closes.
+            ErrorKind::Incomplete => ErrorKind::Closed,
+            // In TLS 1.3 our certificate is looked at when we may already have written. What came of the request was
+            // thrown away with the handshake.
+            ErrorKind::Tls => return Self::unsent(ErrorKind::Tls, error),
+            other => other,
+        };
         if sent { Self::new(kind, error) } else { Self::unsent(kind, error) }
     }
 
@@ -140,7 +151,14 @@ fn kind_of(error: &hyper::Error) -> ErrorKind {
     if error.is_body_write_aborted() || find::<RequestBodyError>(error).is_some() {
         return ErrorKind::RequestBody;
     }
-    match find::<io::Error>(error).map(io::Error::kind) {
+    let io = find::<io::Error>(error);
+    #[cfg(feature = "tls")]
+    match io.and_then(|error| error.get_ref()?.downcast_ref()) {
+        Some(error) if crate::tls::handshake_refused(error) => return ErrorKind::Tls,
+        Some(_) => return ErrorKind::Reset,
+        None => {}
+    }
+    match io.map(io::Error::kind) {
         // Hyper's decoders of bodies speak in these.
         Some(io::ErrorKind::UnexpectedEof) => ErrorKind::Incomplete,
         Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => ErrorKind::BadResponse,

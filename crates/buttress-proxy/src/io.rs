@@ -5,14 +5,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use buttress_core::Timestamp;
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+#[cfg(unix)]
+use tokio::net::UnixStream;
+#[cfg(feature = "tls")]
+use tokio_rustls::client::TlsStream;
 
 /// What the socket and the request's body tell the call they serve.
 #[derive(Debug)]
 pub(crate) struct Link {
-    wrote: AtomicBool,
+    /// How often the socket took and gave bytes. The task that drives it alone counts.
+    writes: AtomicU64,
+    reads: AtomicU64,
+    /// What `writes` was when the present request began.
+    begun: AtomicU64,
     request_done: AtomicBool,
     /// In nanoseconds; [`IN_USE`] while a request is under way.
     idle_since: AtomicU64,
@@ -23,7 +30,9 @@ const IN_USE: u64 = u64::MAX;
 impl Default for Link {
     fn default() -> Self {
         Self {
-            wrote: AtomicBool::new(false),
+            writes: AtomicU64::new(0),
+            reads: AtomicU64::new(0),
+            begun: AtomicU64::new(0),
             request_done: AtomicBool::new(false),
             idle_since: AtomicU64::new(IN_USE),
         }
@@ -32,8 +41,12 @@ impl Default for Link {
 
 impl Link {
     pub(crate) fn begin(&self) {
-        self.wrote.store(false, Ordering::Release);
+        self.begun.store(self.writes(), Ordering::Relaxed);
         self.request_done.store(false, Ordering::Release);
+        self.set_in_use();
+    }
+
+    pub(crate) fn set_in_use(&self) {
         self.idle_since.store(IN_USE, Ordering::Relaxed);
     }
 
@@ -47,9 +60,18 @@ impl Link {
         (since != IN_USE).then(|| Timestamp::from_nanos(since))
     }
 
-    /// Whether a byte of the present request was handed to the socket.
+    pub(crate) fn writes(&self) -> u64 {
+        self.writes.load(Ordering::Acquire)
+    }
+
+    #[cfg(feature = "http2")]
+    pub(crate) fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Acquire)
+    }
+
+    /// Whether a byte was handed to the socket since the present request began.
     pub(crate) fn wrote(&self) -> bool {
-        self.wrote.load(Ordering::Acquire)
+        self.writes() != self.begun.load(Ordering::Relaxed)
     }
 
     /// Whether hyper has let go of the request's body: it has been read to its end, or the connection is gone.
@@ -62,40 +84,76 @@ impl Link {
     }
 }
 
-/// A socket that notes whether anything was written to it.
+/// Adds one, where nobody else writes.
+fn count(counter: &AtomicU64) {
+    counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Release);
+}
+
 #[derive(Debug)]
-pub(crate) struct Io {
-    stream: TokioIo<TcpStream>,
+enum Stream {
+    Tcp(TcpStream),
+    #[cfg(unix)]
+    Unix(UnixStream),
+}
+
+/// A socket that notes whether bytes go through it. TLS lies above, so what it has not yet encrypted was not written.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    stream: Stream,
     link: Arc<Link>,
 }
 
-impl Io {
-    pub(crate) fn new(stream: TcpStream, link: Arc<Link>) -> Self {
-        Self { stream: TokioIo::new(stream), link }
+impl Socket {
+    pub(crate) fn tcp(stream: TcpStream) -> Self {
+        Self { stream: Stream::Tcp(stream), link: Arc::default() }
     }
 
-    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    #[cfg(unix)]
+    pub(crate) fn unix(stream: UnixStream) -> Self {
+        Self { stream: Stream::Unix(stream), link: Arc::default() }
+    }
+
+    pub(crate) const fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    fn note_write(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(1..)) = written {
-            self.link.wrote.store(true, Ordering::Release);
+            count(&self.link.writes);
         }
         written
     }
 }
 
-impl Read for Io {
+macro_rules! stream {
+    ($self:expr, $stream:ident => $call:expr) => {
+        match &mut $self.stream {
+            Stream::Tcp($stream) => $call,
+            #[cfg(unix)]
+            Stream::Unix($stream) => $call,
+        }
+    };
+}
+
+impl AsyncRead for Socket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
+        buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = stream!(self, stream => Pin::new(stream).poll_read(cx, buf));
+        if buf.filled().len() > before {
+            count(&self.link.reads);
+        }
+        read
     }
 }
 
-impl Write for Io {
+impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.note(written)
+        let written = stream!(self, stream => Pin::new(stream).poll_write(cx, bytes));
+        self.note_write(written)
     }
 
     fn poll_write_vectored(
@@ -103,19 +161,84 @@ impl Write for Io {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
-        self.note(written)
+        let written = stream!(self, stream => Pin::new(stream).poll_write_vectored(cx, parts));
+        self.note_write(written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        true
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        stream!(self, stream => Pin::new(stream).poll_flush(cx))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        stream!(self, stream => Pin::new(stream).poll_shutdown(cx))
+    }
+}
+
+/// A connection to an upstream, as HTTP is spoken over it.
+#[derive(Debug)]
+pub(crate) enum Io {
+    Plain(Socket),
+    // It is large, and would make every plain connection as large.
+    #[cfg(feature = "tls")]
+    Tls(Box<TlsStream<Socket>>),
+}
+
+impl Io {
+    pub(crate) fn link(&self) -> &Arc<Link> {
+        match self {
+            Self::Plain(socket) => socket.link(),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.get_ref().0.link(),
+        }
+    }
+}
+
+macro_rules! io {
+    ($self:expr, $stream:ident => $call:expr) => {
+        match $self.get_mut() {
+            Io::Plain($stream) => $call,
+            #[cfg(feature = "tls")]
+            Io::Tls($stream) => $call,
+        }
+    };
+}
+
+impl AsyncRead for Io {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        io!(self, stream => Pin::new(stream).poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        io!(self, stream => Pin::new(stream).poll_write(cx, bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        io!(self, stream => Pin::new(stream).poll_write_vectored(cx, parts))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(socket) => socket.is_write_vectored(),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        io!(self, stream => Pin::new(stream).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        io!(self, stream => Pin::new(stream).poll_shutdown(cx))
     }
 }

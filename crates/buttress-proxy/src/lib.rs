@@ -21,6 +21,8 @@ mod scheme;
 #[cfg(feature = "server")]
 pub mod server;
 mod service;
+#[cfg(feature = "tls")]
+mod tls;
 #[cfg_attr(not(test), expect(dead_code, reason = "upgrades, CONNECT and TCP forwarding come next"))]
 mod tunnel;
 
@@ -36,3 +38,5 @@ pub use policy::{HopByHop, remove_hop_by_hop};
 pub use pool::Connections;
 pub use scheme::Scheme;
 pub use service::Proxy;
+#[cfg(feature = "tls")]
+pub use tls::{ClientTls, TlsError, TlsErrorKind};

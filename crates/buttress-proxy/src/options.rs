@@ -3,6 +3,8 @@ use std::time::Duration;
 use buttress_core::Clock;
 
 use crate::fields::Fields;
+#[cfg(feature = "tls")]
+use crate::tls::ClientTls;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
@@ -13,7 +15,32 @@ pub(crate) struct Options {
     pub(crate) max_connections: usize,
     pub(crate) max_buffer: usize,
     pub(crate) receive_buffer: Option<u32>,
+    /// `None` is HTTP/1.1, and over TLS what both sides prefer.
+    pub(crate) protocol: Option<Protocol>,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<ClientTls>,
     pub(crate) fields: Fields,
+}
+
+/// Which version of HTTP the upstream is spoken to in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http1,
+    #[cfg(feature = "http2")]
+    Http2,
+    /// What TLS agrees on.
+    #[cfg(all(feature = "http2", feature = "tls"))]
+    Either,
+}
+
+impl Options {
+    pub(crate) fn protocol(&self) -> Protocol {
+        #[cfg(all(feature = "http2", feature = "tls"))]
+        if self.protocol.is_none() && self.tls.is_some() {
+            return Protocol::Either;
+        }
+        self.protocol.unwrap_or(Protocol::Http1)
+    }
 }
 
 impl Default for Options {
@@ -26,6 +53,9 @@ impl Default for Options {
             max_connections: 10_000,
             max_buffer: 64 * 1024,
             receive_buffer: Some(128 * 1024),
+            protocol: None,
+            #[cfg(feature = "tls")]
+            tls: None,
             fields: Fields::default(),
         }
     }

@@ -4,10 +4,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use buttress_core::Timestamp;
 use http::HeaderValue;
+#[cfg(feature = "tls")]
+use rustls::ClientConfig;
+#[cfg(feature = "tls")]
+use tokio::sync::OnceCell;
 
 use crate::Address;
 use crate::connection::{Checkout, Permit};
 use crate::options::Options;
+#[cfg(feature = "tls")]
+use crate::{ClientTls, Error};
 
 /// The connections to one upstream.
 ///
@@ -19,6 +25,8 @@ pub(crate) struct Pool<B> {
     options: Options,
     idle: Mutex<VecDeque<Idle<B>>>,
     open: Arc<AtomicUsize>,
+    #[cfg(feature = "tls")]
+    tls: OnceCell<Arc<ClientConfig>>,
 }
 
 struct Idle<B> {
@@ -38,8 +46,16 @@ pub struct Connections {
 
 impl<B> Pool<B> {
     pub(crate) fn new(address: Address, options: Options) -> Self {
-        let host = HeaderValue::try_from(address.to_string()).expect("an address is visible ASCII");
-        Self { address, host, options, idle: Mutex::default(), open: Arc::default() }
+        let host = HeaderValue::try_from(address.host()).expect("an address is visible ASCII");
+        Self {
+            address,
+            host,
+            options,
+            idle: Mutex::default(),
+            open: Arc::default(),
+            #[cfg(feature = "tls")]
+            tls: OnceCell::new(),
+        }
     }
 
     pub(crate) const fn address(&self) -> &Address {
@@ -52,6 +68,13 @@ impl<B> Pool<B> {
 
     pub(crate) const fn options(&self) -> &Options {
         &self.options
+    }
+
+    /// What the TLS connections have in common.
+    #[cfg(feature = "tls")]
+    pub(crate) async fn tls(&self, tls: &ClientTls) -> Result<Arc<ClientConfig>, Error> {
+        let config = || crate::tls::config(tls, &self.options.clock);
+        self.tls.get_or_try_init(config).await.cloned()
     }
 
     pub(crate) fn connections(&self) -> Connections {

@@ -8,6 +8,8 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use tower_service::Service;
 
+#[cfg(feature = "tls")]
+use crate::ClientTls;
 use crate::body::RequestBody;
 use crate::connect::connect;
 use crate::future::State;
@@ -52,17 +54,38 @@ impl<B> Proxy<B> {
     ///
     /// # Errors
     ///
-    /// When `address` is none: without a port or with port 0, with a path, with a scheme other than `http`.
+    /// When `address` is none: without a port or with port 0, with a path, with a scheme that is not known.
     pub fn to<A>(address: A) -> Result<Self, AddressError>
     where
         A: TryInto<Address>,
         AddressError: From<A::Error>,
     {
         let address = address.try_into()?.checked()?;
-        Ok(Self { pool: Arc::new(Pool::new(address, Options::default())) })
+        let options = Options {
+            #[cfg(feature = "tls")]
+            tls: address.tls().then(ClientTls::new),
+            ..Options::default()
+        };
+        Ok(Self { pool: Arc::new(Pool::new(address, options)) })
     }
 
-    /// Gives up opening a connection after `timeout`, the look-up of a name included. Default: 1 s.
+    /// Speaks TLS to the upstream, and as `tls` says. An address of `https` does so by itself, by the roots of the
+    /// system.
+    ///
+    /// HTTP/2 is spoken where the upstream agrees to it, else HTTP/1.1.
+    ///
+    /// # Panics
+    ///
+    /// When the upstream is a UNIX socket and `tls` names no server: nobody knows whose certificate to expect.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    #[must_use]
+    pub fn tls(self, tls: ClientTls) -> Self {
+        assert!(tls.knows_name_of(self.upstream()), "tls to a UNIX socket needs ClientTls::server_name");
+        self.with(|options| options.tls = Some(tls))
+    }
+
+    /// Gives up opening a connection after `timeout`, the look-up of a name and TLS included. Default: 1 s.
     ///
     /// How long the answer may take is not its business: that is what `buttress-timeout` is for.
     ///

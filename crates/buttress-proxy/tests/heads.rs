@@ -284,7 +284,8 @@ fn an_address_that_cannot_be_says_which_rule_it_breaks() {
         ("127.0.0.1:0", "a port from 1 to 65535"),
         ("users:99999", "a port from 1 to 65535"),
         ("http://users:/", "a port from 1 to 65535"),
-        ("https://users", "the scheme must be `http`"),
+        ("ftp://users", "the scheme must be `http`"),
+        ("https://users:0", "a port from 1 to 65535"),
         ("http://users/v1", "must not have a path"),
         ("http://users?a", "must not have a path"),
         ("http://me:secret@users", "must not hold a user name"),
@@ -304,6 +305,9 @@ fn an_address_that_cannot_be_says_which_rule_it_breaks() {
         ("http://[::1]", "[::1]:80"),
         ("users.internal:9000", "users.internal:9000"),
         ("http://users.internal/", "users.internal:80"),
+        ("unix:/run/users.sock", "unix:/run/users.sock"),
+        #[cfg(feature = "tls")]
+        ("https://users.internal", "https://users.internal:443"),
     ] {
         assert_eq!(text.parse::<Address>().unwrap().to_string(), address);
     }
