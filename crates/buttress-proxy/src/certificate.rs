@@ -32,9 +32,10 @@ impl ClientCertificate {
         let der = certificates.next()?;
         let der = der.as_ref();
         let others: Vec<String> = certificates.map(|other| item(other.as_ref())).collect();
-        let value = |text: String| HeaderValue::try_from(text).expect("base64 is visible ASCII");
-        let chain = (!others.is_empty()).then(|| value(others.join(", ")));
-        Some(Self(Arc::new(Presented { der: der.into(), leaf: value(item(der)), chain })))
+        // Base64 is visible ASCII, so neither is refused.
+        let leaf = HeaderValue::try_from(item(der)).ok()?;
+        let chain = HeaderValue::try_from(others.join(", ")).ok().filter(|chain| !chain.is_empty());
+        Some(Self(Arc::new(Presented { der: der.into(), leaf, chain })))
     }
 
     /// The client's own certificate in DER.

@@ -42,9 +42,11 @@ pub enum ErrorKind {
     BadResponse,
     /// The client's own body failed or ended short; the upstream is not to blame.
     RequestBody,
-    /// The request cannot be sent on: `CONNECT`, more than one `Host`, a `Transfer-Encoding` other than `chunked`,
-    /// `Max-Forwards: 0`.
+    /// The request cannot be sent on: `CONNECT`, more than one `Host`, a `Transfer-Encoding` other than `chunked`, a
+    /// `Content-Length` beside it or another that differs, `Max-Forwards: 0`.
     BadRequest,
+    /// The request has passed here more often than [allowed](crate::Proxy::max_passes): its route leads back.
+    Loop,
     /// A refusal of ours: the proxy's own limit of connections, or one that a layer put in.
     Rejected,
 }
@@ -63,6 +65,7 @@ impl ErrorKind {
             Self::BadResponse => "the upstream's answer is not valid HTTP",
             Self::RequestBody => "the body of the request broke off",
             Self::BadRequest => "the request cannot be sent on",
+            Self::Loop => "the request goes round in a loop",
             Self::Rejected => "refused",
         }
     }
@@ -121,8 +124,8 @@ impl Error {
         Cause::nothing_sent(self)
     }
 
-    /// What a client may be told: 400 where its own request is to blame, 504 where connecting took too long, else
-    /// 502, each with the kind in words. `None` for a refusal, which is answered as every other refusal is.
+    /// What a client may be told: 400 where its own request is to blame, 504 where connecting took too long, 508 where
+    /// the request goes round in a loop, else 502, each with the kind in words. `None` for a refusal, which is answered as every other refusal is.
     ///
     /// It is made for `answer_errors` at the top of the stack:
     ///
@@ -137,6 +140,7 @@ impl Error {
         let status = match self.kind() {
             ErrorKind::Rejected => return None,
             ErrorKind::BadRequest | ErrorKind::RequestBody => StatusCode::BAD_REQUEST,
+            ErrorKind::Loop => StatusCode::LOOP_DETECTED,
             ErrorKind::ConnectTimeout => StatusCode::GATEWAY_TIMEOUT,
             _ => StatusCode::BAD_GATEWAY,
         };
@@ -178,6 +182,14 @@ pub(crate) fn of_body(error: hyper::Error) -> Error {
 
 fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
     std::iter::successors(error.source(), |&error| error.source()).find_map(|error| error.downcast_ref())
+}
+
+impl Unusable {
+    /// The error of a request that is not sent on.
+    pub(crate) fn request(self) -> Error {
+        let kind = if self == Self::Loop { ErrorKind::Loop } else { ErrorKind::BadRequest };
+        Error::unsent(kind, self)
+    }
 }
 
 impl fmt::Debug for Error {
@@ -240,10 +252,18 @@ pub(crate) enum Unusable {
     Coding,
     #[error("Max-Forwards is used up")]
     MaxForwards,
+    #[error("Via names this proxy as often as it may")]
+    Loop,
     #[error("more than one Host field")]
     Hosts,
     #[error("the authority of the request target is no valid Host")]
     Authority,
+    #[error("Content-Length beside Transfer-Encoding")]
+    LengthAndCoding,
+    #[error("Content-Length that is no number, or two that differ")]
+    Lengths,
+    #[error("204 with a body")]
+    NoContent,
     #[error("101 Switching Protocols without a request for an upgrade")]
     Upgrade,
 }

@@ -119,7 +119,7 @@ where
         mut response: Response<Received>,
         connection: Checkout<B>,
     ) -> Result<Response<Body>, Error> {
-        match forward_response(&mut response, &self.pool.options().fields) {
+        match forward_response(&mut response, &self.pool.options().fields, self.pool.host()) {
             Ok(reusable) => Ok(response.map(|incoming| Body::new(incoming, connection, reusable))),
             Err(unusable) => Err(Error::new(ErrorKind::BadResponse, unusable).at(self.pool.address())),
         }

@@ -4,12 +4,13 @@ use std::task::{Context, Poll};
 
 use buttress_http::Peer;
 use buttress_http::key::Net;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
 use http::{Extensions, Request};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::ClientCertificate;
+use crate::policy::{is_essential, split};
 
 const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain");
@@ -26,6 +27,9 @@ const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain
 /// `Client-Cert` and `Client-Cert-Chain` (RFC 9440) are always among them. Where the server has verified a client
 /// certificate, which it says by the extension [`ClientCertificate`], `Client-Cert` is set from it; see
 /// [`client_cert`](Self::client_cert).
+///
+/// What `Connection` names is removed here already, and is not named any more. Otherwise a client could name in it what
+/// a layer below sets, and the proxy, which obeys `Connection`, would leave that out.
 ///
 /// Trailers are not looked at: no server merges them into the fields of a request (RFC 9110 §6.5.1).
 ///
@@ -159,6 +163,7 @@ impl Rules {
     }
 
     fn remove(&self, fields: &mut HeaderMap) {
+        settle_connection(fields);
         // Nothing is collected for the usual request, which has none of them.
         while let Some(name) = fields.keys().find(|name| self.concerns(name.as_str())).cloned() {
             fields.remove(name);
@@ -189,6 +194,27 @@ impl Rules {
 fn certificate(extensions: &Extensions) -> Option<(HeaderValue, Option<HeaderValue>)> {
     let certificate = extensions.get::<ClientCertificate>()?;
     Some((certificate.leaf().clone(), certificate.chain().cloned()))
+}
+
+/// Removes what `Connection` names, but for the options that the rest of the stack asks for.
+fn settle_connection(fields: &mut HeaderMap) {
+    let known = |token: &[u8]| {
+        [&b"close"[..], b"keep-alive", b"te", b"upgrade"]
+            .iter()
+            .any(|known| token.eq_ignore_ascii_case(known))
+    };
+    if fields.get_all(CONNECTION).into_iter().flat_map(split).all(known) {
+        return;
+    }
+    let lines: Vec<HeaderValue> = fields.get_all(CONNECTION).iter().cloned().collect();
+    fields.remove(CONNECTION);
+    for token in lines.iter().flat_map(split) {
+        if !known(token) && !is_essential(token) {
+            let _ = std::str::from_utf8(token).map(|name| fields.remove(name));
+        } else if let Ok(token) = HeaderValue::from_bytes(token) {
+            fields.append(CONNECTION, token);
+        }
+    }
 }
 
 /// Whether a name, in lower case as all are, is the listed one in one of its spellings.

@@ -31,7 +31,7 @@ pub use body::Body;
 pub use certificate::ClientCertificate;
 pub use draining::{Drain, Draining};
 pub use error::{Error, ErrorKind};
-pub use fields::XForwarded;
+pub use fields::{ForwardedFields, XForwarded};
 pub use future::ResponseFuture;
 pub use identity::{ClientCert, Identity, IdentityLayer};
 pub use policy::{HopByHop, remove_hop_by_hop};

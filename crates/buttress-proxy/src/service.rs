@@ -16,7 +16,7 @@ use crate::future::State;
 use crate::options::Options;
 use crate::policy::forward_request;
 use crate::pool::Pool;
-use crate::{Address, AddressError, Body, Connections, Error, ErrorKind, ResponseFuture};
+use crate::{Address, AddressError, Body, Connections, Error, ResponseFuture};
 
 /// Sends requests on to one upstream and hands its answers back.
 ///
@@ -39,6 +39,7 @@ use crate::{Address, AddressError, Body, Connections, Error, ErrorKind, Response
 /// | [`preserve_host`](Self::preserve_host) | yes | an upstream makes links and picks sites by the name the client used |
 /// | [`x_forwarded`](Self::x_forwarded) | [`Keep`](crate::XForwarded::Keep) | whom to trust is the operator's to say |
 /// | [`via`](Self::via) | `buttress` | RFC 9110 §7.6.3 demands a `Via` |
+/// | [`max_passes`](Self::max_passes) | 8 | gateways one behind the other are no loop, and a loop ends |
 ///
 /// # Cancel safety
 ///
@@ -101,7 +102,7 @@ impl<B> Proxy<B> {
     /// Closes a connection that has been idle for `timeout`. Default: 4 s; with zero none is used again.
     ///
     /// Make it shorter than the upstream's own: a connection that the upstream closes in the moment a request is
-    /// written fails that request with [`ErrorKind::Closed`].
+    /// written fails that request with [`ErrorKind::Closed`](crate::ErrorKind::Closed).
     #[must_use]
     pub fn idle_timeout(self, timeout: Duration) -> Self {
         self.with(|options| options.idle_timeout = timeout)
@@ -130,7 +131,7 @@ impl<B> Proxy<B> {
     /// Reads and writes through buffers of at most `bytes` for each connection. Default: 64 KiB.
     ///
     /// The head of an answer must fit as well: one that is still not whole when so much has been read is
-    /// [`ErrorKind::BadResponse`]; so is one of more than 100 fields. A body is never held as a
+    /// [`ErrorKind::BadResponse`](crate::ErrorKind::BadResponse); so is one of more than 100 fields. A body is never held as a
     /// whole; besides this buffer the kernel keeps its own for each socket, which do not count as memory of the
     /// process.
     ///
@@ -202,8 +203,8 @@ where
     fn call(&mut self, mut request: Request<B>) -> ResponseFuture<B> {
         let pool = self.pool.clone();
         let state = match forward_request(&mut request, &pool.options().fields, pool.host()) {
-            Ok(()) => begin(&pool, request.map(RequestBody::new)),
-            Err(unusable) => State::Failed(Error::unsent(ErrorKind::BadRequest, unusable).at(pool.address())),
+            Ok(_) => begin(&pool, request.map(RequestBody::new)),
+            Err(unusable) => State::Failed(unusable.request().at(pool.address())),
         };
         ResponseFuture::new(state, pool)
     }

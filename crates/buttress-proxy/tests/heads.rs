@@ -5,8 +5,8 @@ mod support;
 use std::net::SocketAddr;
 
 use buttress_core::Cause;
-use buttress_http::Peer;
-use buttress_proxy::{Address, ErrorKind, Proxy, XForwarded};
+use buttress_http::{Peer, Scheme};
+use buttress_proxy::{Address, ErrorKind, ForwardedFields, Proxy, XForwarded};
 use http::header::{CONNECTION, HOST, TE};
 use http::{Method, Request, Version};
 use support::{TestBody, Upstream, body, get, post, text};
@@ -141,6 +141,143 @@ async fn a_via_that_came_is_kept_before_ours() {
     assert!(head.contains("via: 1.1 before\r\nvia: 1.1 buttress\r\n"), "{head}");
 }
 
+#[tokio::test]
+async fn a_request_that_has_passed_here_as_often_as_it_may_is_in_a_loop() {
+    let upstream = Upstream::echoing_heads().await;
+    let passed = |times: usize| {
+        let mut request = get("/");
+        request.headers_mut().append("via", "1.1 other, 2 another (with, 1.1 buttress)".parse().unwrap());
+        for _ in 0..times {
+            request.headers_mut().append("via", "1.1 Buttress".parse().unwrap());
+        }
+        request
+    };
+
+    let chain = upstream.proxy().oneshot(passed(7)).await.unwrap();
+    assert_eq!(chain.status(), 200);
+    for (proxy, times) in [(upstream.proxy(), 8), (upstream.proxy().max_passes(1), 1)] {
+        let error = proxy.oneshot(passed(times)).await.unwrap_err();
+
+        assert_eq!(error.kind(), ErrorKind::Loop);
+        assert_eq!(error.problem().unwrap().status(), 508);
+        assert!(error.nothing_sent());
+    }
+    let by_another_name = upstream.proxy().max_passes(1).via("edge").oneshot(passed(9)).await.unwrap();
+    assert_eq!(by_another_name.status(), 200);
+    let unnamed = upstream.proxy().without_via().oneshot(passed(9)).await.unwrap();
+    assert_eq!(unnamed.status(), 200);
+    assert_eq!(upstream.accepted(), 3);
+}
+
+#[tokio::test]
+async fn the_upstream_gets_the_host_of_the_client_its_own_or_a_fixed_one() {
+    let fixed = seen(|proxy| proxy.fixed_host("users.internal:8080").without_via(), get("/")).await;
+    assert_eq!(fixed, "GET / HTTP/1.1\r\nhost: users.internal:8080\r\n\r\n");
+
+    let last = seen(|proxy| proxy.fixed_host("users.internal").preserve_host(true), get("http://b/")).await;
+    assert!(last.contains("host: b\r\n"), "{last}");
+}
+
+#[test]
+#[should_panic(expected = "fixed_host: `me@users` is not a host")]
+fn a_host_that_is_none_is_refused_when_it_is_set() {
+    let _ = Proxy::<TestBody>::to("127.0.0.1:1").unwrap().fixed_host("me@users");
+}
+
+#[tokio::test]
+async fn forwarded_is_written_by_option_with_quotes_where_they_must_be() {
+    let standard = |proxy: Proxy<_>| {
+        proxy
+            .x_forwarded(XForwarded::Replace)
+            .forwarded_fields(ForwardedFields::Forwarded)
+            .preserve_host(false)
+    };
+    let from = |peer: Option<&str>, host: &'static str| {
+        let mut request = with_forwarded(peer);
+        request.headers_mut().insert(HOST, host.parse().unwrap());
+        request.headers_mut().insert("forwarded", "for=192.0.2.66".parse().unwrap());
+        request
+    };
+
+    let ipv6 = seen(standard, from(Some("[2001:db8::7]:5000"), "shop.example:80")).await;
+    let line = "\r\nforwarded: for=\"[2001:db8::7]\";host=\"shop.example:80\";proto=http\r\n";
+    assert!(ipv6.contains(line), "{ipv6}");
+    assert!(!ipv6.contains("192.0.2") && !ipv6.contains("x-forwarded"), "{ipv6}");
+
+    let hidden = |proxy| standard(proxy).forwarded_by("_edge");
+    let unknown = seen(hidden, from(None, "shop.example")).await;
+    assert!(
+        unknown.contains("forwarded: for=unknown;by=_edge;host=shop.example;proto=http\r\n"),
+        "{unknown}"
+    );
+
+    let both =
+        |proxy: Proxy<_>| proxy.x_forwarded(XForwarded::Append).forwarded_fields(ForwardedFields::Both);
+    let both = seen(|proxy| both(proxy).forwarded_by("[::1]:443"), from(Some("198.51.100.7:1"), "a")).await;
+    let line = "forwarded: for=192.0.2.66, for=198.51.100.7;by=\"[::1]:443\";host=a;proto=http\r\n";
+    assert!(both.contains(line), "{both}");
+    assert!(both.contains("x-forwarded-for: 192.0.2.1, 192.0.2.2, 198.51.100.7\r\n"), "{both}");
+
+    let appended =
+        |proxy: Proxy<_>| proxy.x_forwarded(XForwarded::Append).forwarded_fields(ForwardedFields::Forwarded);
+    let appended = seen(appended, from(Some("198.51.100.7:1"), "a")).await;
+    assert!(appended.contains("x-forwarded-for: 192.0.2.2\r\n"), "what the one in front wrote: {appended}");
+}
+
+#[test]
+#[should_panic(expected = "forwarded_by: `edge` is no address")]
+fn a_name_in_forwarded_begins_with_an_underscore() {
+    let _ = Proxy::<TestBody>::to("127.0.0.1:1").unwrap().forwarded_by("edge");
+}
+
+#[tokio::test]
+async fn the_scheme_is_the_one_that_the_server_tells_of_and_not_what_the_client_says() {
+    for (scheme, told) in [(Some(Scheme::Https), "https"), (Some(Scheme::Http), "http"), (None, "http")] {
+        let mut request = Request::get("https://shop.example/").body(body("")).unwrap();
+        request.extensions_mut().extend(scheme.into_iter().fold(
+            http::Extensions::new(),
+            |mut all, scheme| {
+                all.insert(scheme);
+                all
+            },
+        ));
+        let both =
+            |proxy: Proxy<_>| proxy.x_forwarded(XForwarded::Replace).forwarded_fields(ForwardedFields::Both);
+
+        let head = seen(both, request).await;
+
+        assert!(head.contains(&format!("x-forwarded-proto: {told}\r\n")), "{head}");
+        assert!(head.contains(&format!(";proto={told}\r\n")), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn answers_tell_nothing_of_the_upstream_where_that_is_asked_for() {
+    let upstream = Upstream::start(|_, mut wire| async move {
+        let head = wire.head().await.unwrap();
+        let host = head.lines().find_map(|line| line.strip_prefix("host: ")).unwrap().to_owned();
+        wire.send(format!(
+            "HTTP/1.1 302 Found\r\nServer: a/1.2\r\nX-Powered-By: b\r\nX-Backend: c\r\nVia: 1.1 inner.example\r\n\
+             Alt-Svc: h3=\":443\"\r\nLocation: http://{host}/next?a\r\nETag: d\r\nContent-Length: 0\r\n\r\n"
+        ))
+        .await;
+    })
+    .await;
+    let proxy = upstream.proxy().preserve_host(false).hide(["X-Backend"]);
+
+    let response = proxy.clone().hide_upstream().oneshot(get("/")).await.unwrap();
+    let mut names: Vec<_> = response.headers().keys().map(|name| name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["content-length", "etag", "location", "via"]);
+    assert_eq!(response.headers()["location"], "/next?a");
+    assert_eq!(response.headers().get_all("via").iter().collect::<Vec<_>>(), ["1.1 buttress"]);
+
+    let response = proxy.oneshot(get("/")).await.unwrap();
+    assert!(!response.headers().contains_key("x-backend"));
+    assert_eq!(response.headers()["server"], "a/1.2");
+    assert_ne!(response.headers()["location"], "/next?a");
+}
+
 fn with_forwarded(peer: Option<&str>) -> Request<TestBody> {
     let mut request = get("/");
     request.headers_mut().append("x-forwarded-for", "192.0.2.1".parse().unwrap());
@@ -232,8 +369,14 @@ async fn what_cannot_be_sent_on_is_refused_before_anything_is_sent() {
     let mut coded = get("/");
     coded.headers_mut().append("transfer-encoding", "gzip, chunked".parse().unwrap());
     let connect = Request::connect("other.example:443").body(body("")).unwrap();
+    let mut two_lengths = post("hello");
+    two_lengths.headers_mut().append("content-length", "5".parse().unwrap());
+    two_lengths.headers_mut().append("content-length", "6".parse().unwrap());
+    let mut both = post("hello");
+    both.headers_mut().append("content-length", "5".parse().unwrap());
+    both.headers_mut().append("transfer-encoding", "chunked".parse().unwrap());
 
-    for request in [two_hosts, coded, connect] {
+    for request in [two_hosts, coded, connect, two_lengths, both] {
         let error = upstream.proxy().oneshot(request).await.unwrap_err();
 
         assert_eq!(error.kind(), ErrorKind::BadRequest);

@@ -102,6 +102,27 @@ async fn a_gateway_in_front_is_believed_and_nobody_else() {
     }
 }
 
+#[tokio::test]
+async fn a_client_cannot_name_in_connection_what_a_layer_below_sets() {
+    let sent = request(&[
+        ("connection", "keep-alive, X-User-Id, x-own"),
+        ("connection", "TE, host, Upgrade"),
+        ("x-own", "1"),
+        ("host", "shop.example"),
+        ("te", "trailers"),
+    ]);
+
+    let mut seen = below(IdentityLayer::new().field("x-user-id"), sent).await;
+
+    assert_eq!(names(&seen), ["connection", "host", "te"]);
+    let named: Vec<_> = seen.get_all("connection").iter().collect();
+    assert_eq!(named, ["keep-alive", "TE", "host", "Upgrade"]);
+    // What authentication sets is still there when the proxy has done its part.
+    seen.insert("x-user-id", HeaderValue::from_static("7"));
+    buttress_proxy::remove_hop_by_hop(&mut seen);
+    assert_eq!(names(&seen), ["host", "x-user-id"]);
+}
+
 #[test]
 fn no_certificate_at_all_is_none() {
     assert!(ClientCertificate::new([b""; 0]).is_none());

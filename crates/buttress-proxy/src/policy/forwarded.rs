@@ -1,46 +1,64 @@
+use std::fmt::Write;
 use std::net::IpAddr;
 
+use buttress_http::Scheme;
 use http::header::{FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue};
 
-use crate::XForwarded;
+use crate::fields::{ForwardedFields, XForwarded};
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
-/// Says on behalf of whom the request is sent on. `Host` must still be the one that the client asked for.
-///
-/// A peer that is not known is `unknown`: were it left out, a recipient that trusts this proxy would take the last
-/// entry that the client wrote itself for the peer.
-pub(crate) fn set_x_forwarded(mode: XForwarded, fields: &mut HeaderMap, peer: Option<IpAddr>) {
+/// On whose behalf a request is sent on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hop<'a> {
+    /// A peer that is not known is `unknown`: were it left out, a recipient that trusts this proxy would take the last
+    /// entry that the client wrote itself for the peer.
+    pub(crate) peer: Option<IpAddr>,
+    pub(crate) scheme: Scheme,
+    /// The interface that the request came in by, in the words of RFC 7239, quoted where it must be.
+    pub(crate) by: Option<&'a str>,
+}
+
+/// Says so. `Host` must still be the one that the client asked for.
+pub(crate) fn set_forwarded(
+    mode: XForwarded,
+    written: ForwardedFields,
+    hop: Hop<'_>,
+    fields: &mut HeaderMap,
+) {
     if mode == XForwarded::Keep {
         return;
     }
     let keep = mode == XForwarded::Append;
     if !keep {
         // They say the same in other words, and an upstream may read them first.
-        fields.remove(FORWARDED);
-        fields.remove(REAL_IP);
-    }
-    let peer = match peer {
-        Some(peer) => {
-            HeaderValue::try_from(peer.to_canonical().to_string()).expect("an address is visible ASCII")
+        for name in [FORWARDED, REAL_IP, FOR, PROTO, FORWARDED_HOST] {
+            fields.remove(name);
         }
-        None => HeaderValue::from_static("unknown"),
-    };
-    put(fields, FOR, peer, keep);
-    put(fields, PROTO, HeaderValue::from_static("http"), keep);
-    match fields.get(HOST).cloned() {
-        Some(host) => put(fields, FORWARDED_HOST, host, keep),
-        None if !keep => drop(fields.remove(FORWARDED_HOST)),
-        None => {}
+    }
+    let host = fields.get(HOST).cloned();
+    if written != ForwardedFields::Forwarded {
+        let peer = match hop.peer {
+            Some(peer) => value(peer.to_canonical().to_string()),
+            None => HeaderValue::from_static("unknown"),
+        };
+        put(fields, FOR, peer);
+        put(fields, PROTO, HeaderValue::from_static(hop.scheme.as_str()));
+        if let Some(host) = host.clone() {
+            put(fields, FORWARDED_HOST, host);
+        }
+    }
+    if written != ForwardedFields::XForwarded {
+        put(fields, FORWARDED, value(element(hop, host.as_ref())));
     }
 }
 
-/// All entries end up on one line: many recipients read the first line alone.
-fn put(fields: &mut HeaderMap, name: HeaderName, value: HeaderValue, keep: bool) {
-    let value = if keep && fields.contains_key(&name) {
+/// What comes is added to what is there. All entries end up on one line: many recipients read the first line alone.
+fn put(fields: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
+    let value = if fields.contains_key(&name) {
         let mut list = Vec::with_capacity(64);
         for line in fields.get_all(&name) {
             list.extend_from_slice(line.as_bytes());
@@ -52,4 +70,111 @@ fn put(fields: &mut HeaderMap, name: HeaderName, value: HeaderValue, keep: bool)
         value
     };
     fields.insert(name, value);
+}
+
+fn value(text: String) -> HeaderValue {
+    HeaderValue::try_from(text).expect("only visible ASCII was written")
+}
+
+/// One `forwarded-element` (RFC 7239 §4).
+fn element(hop: Hop<'_>, host: Option<&HeaderValue>) -> String {
+    let mut text = String::with_capacity(96);
+    // To a string nothing fails to be written.
+    let _ = match hop.peer.map(|peer| peer.to_canonical()) {
+        Some(IpAddr::V4(peer)) => write!(text, "for={peer}"),
+        // The brackets and colons are none of a token (§6).
+        Some(IpAddr::V6(peer)) => write!(text, "for=\"[{peer}]\""),
+        None => write!(text, "for=unknown"),
+    };
+    if let Some(by) = hop.by {
+        text.push_str(";by=");
+        text.push_str(by);
+    }
+    // What is no text cannot be quoted, and is no host.
+    if let Some(host) = host.and_then(|host| host.to_str().ok()).filter(|host| !host.is_empty()) {
+        text.push_str(";host=");
+        quote_into(&mut text, host);
+    }
+    text.push_str(";proto=");
+    text.push_str(hop.scheme.as_str());
+    text
+}
+
+/// Writes a value as a token where it is one, else as a quoted string (RFC 9110 §5.6.4).
+pub(crate) fn quote_into(text: &mut String, value: &str) {
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if value.bytes().all(token) {
+        text.push_str(value);
+        return;
+    }
+    text.push('"');
+    for letter in value.chars() {
+        if matches!(letter, '"' | '\\') {
+            text.push('\\');
+        }
+        text.push(letter);
+    }
+    text.push('"');
+}
+
+/// Whether `text` is a node of RFC 7239 §6: an address with or without a port, `unknown`, or a name that begins with
+/// `_` and tells nobody else anything.
+pub(crate) fn is_node(text: &str) -> bool {
+    let obfuscated = |text: &str| {
+        text.strip_prefix('_').is_some_and(|rest| {
+            !rest.is_empty()
+                && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+        })
+    };
+    let name =
+        |text: &str| text == "unknown" || obfuscated(text) || text.parse::<std::net::Ipv4Addr>().is_ok();
+    let port = |text: &str| obfuscated(text) || text.parse::<u16>().is_ok();
+    if let Some((address, rest)) = text.strip_prefix('[').and_then(|text| text.split_once(']')) {
+        return address.parse::<std::net::Ipv6Addr>().is_ok()
+            && (rest.is_empty() || rest.strip_prefix(':').is_some_and(port));
+    }
+    match text.split_once(':') {
+        Some((node, after)) => name(node) && port(after),
+        None => name(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_token_is_quoted_and_quotes_in_it_are_escaped() {
+        for (value, written) in [
+            ("shop.example", "shop.example"),
+            ("_edge", "_edge"),
+            ("shop.example:80", r#""shop.example:80""#),
+            ("[::1]", r#""[::1]""#),
+            (r#"a";for="b\"#, r#""a\";for=\"b\\""#),
+        ] {
+            let mut text = String::new();
+            quote_into(&mut text, value);
+            assert_eq!(text, written);
+        }
+    }
+
+    #[test]
+    fn nodes_are_addresses_unknown_and_names_that_begin_with_an_underscore() {
+        for node in [
+            "192.0.2.1",
+            "192.0.2.1:80",
+            "[2001:db8::1]",
+            "[2001:db8::1]:_p",
+            "unknown",
+            "_edge-1.a",
+            "_a:_b",
+        ] {
+            assert!(is_node(node), "{node}");
+        }
+        for other in
+            ["", "edge", "_", "_a b", "2001:db8::1", "[2001:db8::1", "192.0.2.1:", "192.0.2.1:99999", "[_a]"]
+        {
+            assert!(!is_node(other), "{other}");
+        }
+    }
 }

@@ -1,20 +1,18 @@
 use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
 use http::header::{PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE};
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
+use super::names::Names;
 
 /// The fields that concern one connection only, whether or not `Connection` names them.
-const ALWAYS: [HeaderName; 8] = [
-    KEEP_ALIVE,
-    PROXY_CONNECTION,
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHENTICATION_INFO,
-    PROXY_AUTHORIZATION,
-    TE,
-    TRANSFER_ENCODING,
-    UPGRADE,
+const ALWAYS: [(Names, HeaderName); 8] = [
+    (Names::KEEP_ALIVE, HeaderName::from_static("keep-alive")),
+    (Names::PROXY_CONNECTION, HeaderName::from_static("proxy-connection")),
+    (Names::PROXY_AUTHENTICATE, PROXY_AUTHENTICATE),
+    (Names::PROXY_AUTHENTICATION_INFO, HeaderName::from_static("proxy-authentication-info")),
+    (Names::PROXY_AUTHORIZATION, PROXY_AUTHORIZATION),
+    (Names::TE, TE),
+    (Names::TRANSFER_ENCODING, TRANSFER_ENCODING),
+    (Names::UPGRADE, UPGRADE),
 ];
 
 /// What the fields that [`remove_hop_by_hop`] took out had to say.
@@ -29,6 +27,8 @@ pub struct HopByHop {
     pub other_coding: bool,
     /// `TE` held `trailers`: the sender reads trailers.
     pub te_trailers: bool,
+    /// `Connection` held `upgrade`, and there was an `Upgrade`: the sender would go on in another protocol.
+    pub upgrade: bool,
 }
 
 /// Removes the fields of a message that concern one connection only, and must not be sent on (RFC 9110 §7.6.1).
@@ -51,70 +51,64 @@ pub struct HopByHop {
 /// # Ok::<(), http::header::InvalidHeaderValue>(())
 /// ```
 pub fn remove_hop_by_hop(fields: &mut HeaderMap) -> HopByHop {
+    let names = Names::of(fields);
+    remove(fields, names)
+}
+
+/// The same, where the names have been looked at before.
+pub(super) fn remove(fields: &mut HeaderMap, names: Names) -> HopByHop {
     let mut said = HopByHop::default();
-    // One pass over the names, since most messages have one of these fields or none.
-    let seen = fields.keys().fold(0, |seen, name| seen | bit(name));
-    if seen == 0 {
+    if !names.any(Names::HOP_BY_HOP) {
         return said;
     }
-    if seen & bit(&TE) != 0 {
+    if names.any(Names::TE) {
         said.te_trailers = tokens(fields, &TE).any(|token| token.eq_ignore_ascii_case(b"trailers"));
     }
-    if seen & bit(&TRANSFER_ENCODING) != 0 {
+    if names.any(Names::TRANSFER_ENCODING) {
         said.transfer_encoding = true;
         let mut codings = tokens(fields, &TRANSFER_ENCODING);
         said.other_coding = codings.next().is_none_or(|coding| !coding.eq_ignore_ascii_case(b"chunked"))
             || codings.next().is_some();
     }
-    if seen & bit(&CONNECTION) != 0 {
-        said.close = remove_named(fields);
+    if names.any(Names::CONNECTION) {
+        remove_named(fields, &mut said);
+        said.upgrade &= names.any(Names::UPGRADE);
     }
-    for name in ALWAYS {
-        if seen & bit(&name) != 0 {
+    for (bit, name) in ALWAYS {
+        if names.any(bit) {
             fields.remove(name);
         }
     }
     said
 }
 
-/// Removes `Connection` and what it names; whether it held `close`.
-fn remove_named(fields: &mut HeaderMap) -> bool {
-    let mut close = false;
+/// Removes `Connection` and what it names.
+fn remove_named(fields: &mut HeaderMap, said: &mut HopByHop) {
     // More than one line is rare, so the usual message costs no allocation.
     let more: Vec<HeaderValue> = fields.get_all(CONNECTION).iter().skip(1).cloned().collect();
     let first = fields.remove(CONNECTION);
     for value in first.iter().chain(&more) {
         for token in split(value) {
-            close |= token.eq_ignore_ascii_case(b"close");
-            let essential =
-                token.eq_ignore_ascii_case(b"host") || token.eq_ignore_ascii_case(b"content-length");
-            if let (false, Ok(name)) = (essential, std::str::from_utf8(token)) {
+            said.close |= token.eq_ignore_ascii_case(b"close");
+            said.upgrade |= token.eq_ignore_ascii_case(b"upgrade");
+            // `Keep-Alive` goes in any case, and is what most messages name.
+            let stays = token.eq_ignore_ascii_case(b"keep-alive") || is_essential(token);
+            if let (false, Ok(name)) = (stays, std::str::from_utf8(token)) {
                 fields.remove(name);
             }
         }
     }
-    close
 }
 
-fn bit(name: &HeaderName) -> u16 {
-    match name.as_str() {
-        "connection" => 1,
-        "keep-alive" => 1 << 1,
-        "proxy-connection" => 1 << 2,
-        "proxy-authenticate" => 1 << 3,
-        "proxy-authentication-info" => 1 << 4,
-        "proxy-authorization" => 1 << 5,
-        "te" => 1 << 6,
-        "transfer-encoding" => 1 << 7,
-        "upgrade" => 1 << 8,
-        _ => 0,
-    }
+/// Whether a message without the field would be another message.
+pub(crate) fn is_essential(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"host") || name.eq_ignore_ascii_case(b"content-length")
 }
 
 fn tokens<'a>(fields: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     fields.get_all(name).into_iter().flat_map(split)
 }
 
-fn split(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn split(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
 }

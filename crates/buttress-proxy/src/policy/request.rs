@@ -1,57 +1,70 @@
-use buttress_http::Peer;
+use buttress_http::{Peer, Scheme};
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, MAX_FORWARDS, TE, TRANSFER_ENCODING};
 use http::header::{HeaderMap, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Uri, Version};
 use http_body::Body;
 
-use super::forwarded::set_x_forwarded;
-use super::hop_by_hop::remove_hop_by_hop;
+use super::forwarded::{Hop, set_forwarded};
+use super::hop_by_hop::remove;
 use super::length::settle_content_length;
+use super::names::Names;
 use crate::XForwarded;
 use crate::error::Unusable;
-use crate::fields::{Fields, Forwarding};
+use crate::fields::{Fields, Forwarding, Host};
 
-/// Makes of a request as it was received the request as an HTTP/1.1 upstream gets it.
+/// Makes of a request as it was received the request as an HTTP/1.1 upstream gets it; whether its client asks for
+/// another protocol.
 pub(crate) fn forward_request<B: Body>(
     request: &mut Request<B>,
     options: &Fields,
     upstream_host: &HeaderValue,
-) -> Result<(), Unusable> {
+) -> Result<bool, Unusable> {
     if request.method() == Method::CONNECT {
         return Err(Unusable::Connect);
     }
     let received = std::mem::replace(request.version_mut(), Version::HTTP_11);
-    if request.headers().get_all(HOST).iter().nth(1).is_some() {
+    let names = Names::of(request.headers());
+    if names.any(Names::HOST) && request.headers().get_all(HOST).iter().nth(1).is_some() {
         return Err(Unusable::Hosts);
+    }
+    if names.any(Names::VIA)
+        && let Some(via) = &options.via
+        && via.passes(request.headers()) >= options.max_passes.get()
+    {
+        return Err(Unusable::Loop);
     }
     if matches!(*request.method(), Method::OPTIONS | Method::TRACE) {
         count_forward(request.headers_mut())?;
     }
-    if request.uri().scheme().is_some() || request.uri().authority().is_some() {
-        take_authority(request)?;
-    }
+    let has_host = if request.uri().scheme().is_some() || request.uri().authority().is_some() {
+        take_authority(request)? || names.any(Names::HOST)
+    } else {
+        names.any(Names::HOST)
+    };
 
-    let said = remove_hop_by_hop(request.headers_mut());
+    let said = remove(request.headers_mut(), names);
     if said.other_coding {
         return Err(Unusable::Coding);
     }
-    settle_content_length(request.headers_mut(), said.transfer_encoding);
+    if names.any(Names::CONTENT_LENGTH) {
+        settle_content_length(request.headers_mut(), said.transfer_encoding)?;
+    }
     frame(request);
-    let peer = match options.x_forwarded {
-        Forwarding::Same(XForwarded::Keep) => None,
-        _ => Peer::of(request).map(|peer| peer.0.ip()),
-    };
+    forwarded(request, options);
 
     let fields = request.headers_mut();
-    // The expectation is met by this hop: the client is asked for its body when the upstream is there to take it.
-    fields.remove(EXPECT);
-    if received == Version::HTTP_2 {
+    if names.any(Names::EXPECT) {
+        // The expectation is met by this hop: the client is asked for its body when the upstream is there to take it.
+        fields.remove(EXPECT);
+    }
+    if received == Version::HTTP_2 && names.any(Names::COOKIE) {
         join_cookies(fields);
     }
-    set_x_forwarded(options.x_forwarded.of(peer), fields, peer);
-    if !options.preserve_host || !fields.contains_key(HOST) {
-        fields.insert(HOST, upstream_host.clone());
+    match &options.host {
+        Host::Clients if has_host => {}
+        Host::Clients | Host::Upstreams => drop(fields.insert(HOST, upstream_host.clone())),
+        Host::Fixed(host) => drop(fields.insert(HOST, host.clone())),
     }
     if said.te_trailers {
         fields.insert(TE, HeaderValue::from_static("trailers"));
@@ -60,14 +73,25 @@ pub(crate) fn forward_request<B: Body>(
     if let Some(via) = &options.via {
         via.append(fields, received);
     }
-    Ok(())
+    Ok(said.upgrade && received == Version::HTTP_11)
+}
+
+/// Says on whose behalf the request comes, where that is asked for.
+fn forwarded<B>(request: &mut Request<B>, options: &Fields) {
+    if matches!(options.x_forwarded, Forwarding::Same(XForwarded::Keep)) {
+        return;
+    }
+    let peer = Peer::of(request).map(|peer| peer.0.ip());
+    let hop = Hop { peer, scheme: Scheme::of(request), by: options.forwarded_by.as_deref() };
+    set_forwarded(options.x_forwarded.of(peer), options.forwarded_fields, hop, request.headers_mut());
 }
 
 /// The authority of an absolute-form target, and of every HTTP/2 request, is the host whatever `Host` says
-/// (RFC 9112 §3.2.2); what is sent on is the origin-form.
-fn take_authority<B>(request: &mut Request<B>) -> Result<(), Unusable> {
+/// (RFC 9112 §3.2.2); what is sent on is the origin-form. Whether there was one.
+fn take_authority<B>(request: &mut Request<B>) -> Result<bool, Unusable> {
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
-    if let Some(authority) = parts.authority.take() {
+    let authority = parts.authority.take();
+    if let Some(authority) = &authority {
         let host = authority.as_str().rsplit('@').next().unwrap_or_default();
         if request.headers().get(HOST).is_none_or(|given| given.as_bytes() != host.as_bytes()) {
             let host = HeaderValue::from_str(host).map_err(|_| Unusable::Authority)?;
@@ -76,7 +100,7 @@ fn take_authority<B>(request: &mut Request<B>) -> Result<(), Unusable> {
     }
     let path = parts.path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
     *request.uri_mut() = Uri::from(path);
-    Ok(())
+    Ok(authority.is_some())
 }
 
 /// Takes one from `Max-Forwards`, which counts for OPTIONS and TRACE alone (RFC 9110 §7.6.2).

@@ -1,9 +1,11 @@
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, HeaderValue};
 use http::{Response, StatusCode, Version};
 use http_body::Body;
 
-use super::hop_by_hop::remove_hop_by_hop;
+use super::hide::hide_upstream;
+use super::hop_by_hop::remove;
 use super::length::settle_content_length;
+use super::names::Names;
 use crate::error::Unusable;
 use crate::fields::Fields;
 
@@ -11,23 +13,49 @@ use crate::fields::Fields;
 pub(crate) fn forward_response<B: Body>(
     response: &mut Response<B>,
     options: &Fields,
+    upstream_host: &HeaderValue,
 ) -> Result<bool, Unusable> {
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+    let status = response.status();
+    if status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Unusable::Upgrade);
     }
     let received = std::mem::replace(response.version_mut(), Version::HTTP_11);
     let ended = response.body().is_end_stream();
 
     let fields = response.headers_mut();
-    let said = remove_hop_by_hop(fields);
+    let names = Names::of(fields);
+    let said = remove(fields, names);
     if said.other_coding {
         return Err(Unusable::Coding);
     }
-    settle_content_length(fields, said.transfer_encoding);
-    let to_the_close = !ended && !said.transfer_encoding && !fields.contains_key(CONTENT_LENGTH);
+    let mut length = names.any(Names::CONTENT_LENGTH);
+    if length {
+        settle_content_length(fields, said.transfer_encoding)?;
+    }
+    if status == StatusCode::NO_CONTENT {
+        if said.transfer_encoding
+            || (length && fields.get(CONTENT_LENGTH).is_some_and(|length| length != "0"))
+        {
+            return Err(Unusable::NoContent);
+        }
+        if length {
+            fields.remove(CONTENT_LENGTH);
+            length = false;
+        }
+    }
+    for name in &*options.hidden {
+        fields.remove(name);
+    }
+    if options.hide_upstream {
+        hide_upstream(fields, upstream_host);
+    }
     if let Some(via) = &options.via {
         via.append(fields, received);
     }
     // An upstream of HTTP/1.0 cannot take a body whose length is not known, so it gets one request only.
-    Ok(received == Version::HTTP_11 && !said.close && !to_the_close)
+    Ok(match received {
+        Version::HTTP_2 => true,
+        Version::HTTP_11 => !said.close && (ended || said.transfer_encoding || length),
+        _ => false,
+    })
 }
