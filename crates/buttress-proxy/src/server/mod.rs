@@ -1,3 +1,36 @@
 //! The front door: what stands between clients and a service.
+//!
+//! hyper speaks HTTP; [`Server`] adds what hyper leaves to whoever faces the internet: bounds on connections, time limits
+//! on clients that are slow to send or to take, and an end in order.
 
+mod accept;
+mod body;
+mod builder;
+mod caps;
+mod connection;
+mod event;
+mod front;
+mod handler;
+mod head;
+#[cfg(feature = "http2")]
+mod http2;
+mod listener;
+mod options;
+mod rate;
+mod reply;
+mod shared;
+mod sniff;
+mod socket;
+mod stage;
+#[cfg(feature = "http2")]
+mod streams;
+mod timer;
 mod wire;
+mod workers;
+
+pub use body::{Body, BodyError};
+pub use builder::{Ended, Server};
+pub use event::{Event, Refusal};
+pub use handler::Handler;
+pub use listener::Listener;
+pub use workers::Workers;

@@ -1,0 +1,261 @@
+//! One connection, from its first byte to its last.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use buttress_core::{BoxError, Clock, Sleep};
+use buttress_http::Peer;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use pin_project::pin_project;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::front::Front;
+use super::options::Options;
+use super::shared::Shared;
+use super::sniff::Sniffed;
+use super::socket::Socket;
+use super::stage::{House, Stage};
+use super::timer::ClockTimer;
+use super::{Event, Handler};
+use crate::Scheme;
+
+/// What a client that connected before a drain, or has its connection idle, gets to ask once more: a request that is on
+/// its way when the drain begins is answered.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// What all connections of a server have in common.
+pub(super) struct Common {
+    pub(super) options: Arc<Options>,
+    pub(super) house: Arc<House>,
+    http1: http1::Builder,
+    #[cfg(feature = "http2")]
+    http2: hyper::server::conn::http2::Builder<super::streams::Streams>,
+}
+
+impl Common {
+    pub(super) fn new(options: Arc<Options>, house: Arc<House>) -> Self {
+        let mut http1 = http1::Builder::new();
+        // Without a timer hyper's head timeout never fires, and a slow head holds its connection for ever.
+        http1
+            .timer(ClockTimer::new(options.clock.clone()))
+            .header_read_timeout(options.keep_alive)
+            .max_headers(options.max_fields)
+            .max_header_size(options.max_head)
+            .max_buf_size(options.max_buffer);
+        Self {
+            #[cfg(feature = "http2")]
+            http2: super::http2::builder(&options),
+            options,
+            house,
+            http1,
+        }
+    }
+
+    /// Ends with the connection.
+    pub(super) async fn serve<S: Handler>(self: Arc<Self>, socket: Socket, peer: Peer, service: S) {
+        let served = self.plain(socket, peer, service).await;
+        if let Err(error) = served {
+            self.options.tell(&Event::Failed { peer: peer.0, error: &error });
+        }
+    }
+
+    async fn plain<S: Handler>(&self, socket: Socket, peer: Peer, service: S) -> Result<(), BoxError> {
+        let mut socket = Sniffed::new(socket);
+        let Some(is_http2) = self.protocol(&mut socket).await? else { return Ok(()) };
+        #[cfg(feature = "http2")]
+        if is_http2 {
+            return self.http2(socket, self.shared(peer, Scheme::Http, true), service).await;
+        }
+        // Where HTTP/2 is not built in, hyper's HTTP/1 refuses it.
+        let _ = is_http2;
+        self.http1(socket, self.shared(peer, Scheme::Http, false), service).await
+    }
+
+    /// A client that sends nothing never gets to a timeout of hyper's. `None`: it has nothing to say.
+    async fn protocol(&self, socket: &mut Sniffed<Socket>) -> Result<Option<bool>, BoxError> {
+        let clock = &self.options.clock;
+        let mut late = pin!(None::<Sleep>);
+        let mut last_word = pin!(None::<Sleep>);
+        poll_fn(|cx| {
+            if let Poll::Ready(known) = socket.poll_http2(cx) {
+                return Poll::Ready(known.map_err(Into::into));
+            }
+            if after(late.as_mut(), clock, self.options.head_timeout, cx).is_ready() {
+                return Poll::Ready(Err("no request within the time for its head".into()));
+            }
+            if self.house.stage() != Stage::Serving {
+                ready!(after(last_word.as_mut(), clock, LAST_WORD, cx));
+                return Poll::Ready(Ok(None));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    async fn http1<S, IO>(&self, io: IO, shared: Arc<Shared>, service: S) -> Result<(), BoxError>
+    where
+        S: Handler,
+        IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let front = Front::new(service, Arc::clone(&shared));
+        let conn = self.http1.serve_connection(TokioIo::new(io), front).with_upgrades();
+        Http1 { conn, shared, told: false, last_word: None }.await
+    }
+
+    #[cfg(feature = "http2")]
+    async fn http2<S, IO>(&self, io: IO, shared: Arc<Shared>, service: S) -> Result<(), BoxError>
+    where
+        S: Handler,
+        IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let front = Front::new(service, Arc::clone(&shared));
+        let conn = self.http2.serve_connection(TokioIo::new(io), front);
+        Http2 { conn, shared, told: false, tick: None, begun: 0, quiet: 0 }.await
+    }
+
+    fn shared(&self, peer: Peer, scheme: Scheme, is_http2: bool) -> Arc<Shared> {
+        let (options, house) = (Arc::clone(&self.options), Arc::clone(&self.house));
+        Arc::new(Shared::new(options, house, peer, scheme, is_http2))
+    }
+}
+
+/// Sleeps, from the first time it is asked.
+fn after(
+    mut sleep: Pin<&mut Option<Sleep>>,
+    clock: &Clock,
+    time: Duration,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    if sleep.is_none() {
+        sleep.set(Some(clock.sleep(time)));
+    }
+    sleep.as_pin_mut().expect("set above").poll(cx)
+}
+
+/// A connection of hyper's that can be told to end in order.
+trait Graceful: Future<Output = hyper::Result<()>> {
+    fn graceful(self: Pin<&mut Self>);
+}
+
+impl<S, IO> Graceful for http1::UpgradeableConnection<IO, Front<S>>
+where
+    S: Handler,
+    IO: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
+{
+    fn graceful(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// An HTTP/1 connection.
+///
+/// While the server drains, each answer says `Connection: close`. A connection whose client has not been told so yet,
+/// because it was idle or its answer had begun, is closed when nothing has come for [`LAST_WORD`] (RFC 9112 §9.6: a
+/// client must expect that of an idle connection).
+#[pin_project]
+struct Http1<C> {
+    #[pin]
+    conn: C,
+    shared: Arc<Shared>,
+    told: bool,
+    #[pin]
+    last_word: Option<Sleep>,
+}
+
+impl<C: Graceful> Future for Http1<C> {
+    type Output = Result<(), BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            if let Poll::Ready(ended) = this.conn.as_mut().poll(cx) {
+                return Poll::Ready(ended.map_err(Into::into));
+            }
+            match this.shared.stage() {
+                Stage::Serving => return Poll::Pending,
+                Stage::Cut => return Poll::Ready(Ok(())),
+                Stage::Draining if *this.told => return Poll::Pending,
+                Stage::Draining if this.shared.open() > 0 => {
+                    // Its end wakes this task: hyper drops the body here.
+                    this.last_word.set(None);
+                    return Poll::Pending;
+                }
+                Stage::Draining => {
+                    ready!(after(this.last_word.as_mut(), &this.shared.options.clock, LAST_WORD, cx));
+                    this.conn.as_mut().graceful();
+                    *this.told = true;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(feature = "http2")]
+impl<S, IO> Graceful for hyper::server::conn::http2::Connection<IO, Front<S>, super::streams::Streams>
+where
+    S: Handler,
+    IO: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
+{
+    fn graceful(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// An HTTP/2 connection.
+///
+/// A drain sends GOAWAY, which takes the requests that are on their way and no more (RFC 9113 §6.8). So does a
+/// connection without a stream for the keep-alive time: hyper has no such timeout, and a client that answers pings would
+/// keep it for ever. The time is looked at four times, so that a request costs nothing; it ends up to a quarter late.
+#[cfg(feature = "http2")]
+#[pin_project]
+struct Http2<C> {
+    #[pin]
+    conn: C,
+    shared: Arc<Shared>,
+    told: bool,
+    #[pin]
+    tick: Option<Sleep>,
+    /// How many requests had begun at the last tick, and how many ticks ago one was open.
+    begun: u32,
+    quiet: u8,
+}
+
+#[cfg(feature = "http2")]
+const TICKS: u8 = 4;
+
+#[cfg(feature = "http2")]
+impl<C: Graceful> Future for Http2<C> {
+    type Output = Result<(), BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            if let Poll::Ready(ended) = this.conn.as_mut().poll(cx) {
+                return Poll::Ready(ended.map_err(Into::into));
+            }
+            match this.shared.stage() {
+                Stage::Cut => return Poll::Ready(Ok(())),
+                _ if *this.told => return Poll::Pending,
+                Stage::Draining => {}
+                Stage::Serving => {
+                    let options = &this.shared.options;
+                    ready!(after(this.tick.as_mut(), &options.clock, options.keep_alive / TICKS.into(), cx));
+                    this.tick.set(None);
+                    let (begun, open) = (this.shared.begun(), this.shared.open());
+                    let busy = open > 0 || *this.begun != begun;
+                    *this.begun = begun;
+                    *this.quiet = if busy { 0 } else { *this.quiet + 1 };
+                    if *this.quiet < TICKS {
+                        continue;
+                    }
+                }
+            }
+            this.conn.as_mut().graceful();
+            *this.told = true;
+        }
+    }
+}
