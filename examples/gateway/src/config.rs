@@ -7,6 +7,7 @@ mod health;
 mod limit;
 mod problem;
 mod retry;
+mod route;
 mod traffic;
 mod value;
 
@@ -23,9 +24,10 @@ pub(crate) use health::{Health, Outlier};
 pub(crate) use limit::RateLimit;
 pub(crate) use problem::Problem;
 pub(crate) use retry::Retry;
+pub(crate) use route::{Route, Target};
 pub(crate) use traffic::{Mirror, Side, Sticky};
-use value::Text;
-pub(crate) use value::{BalanceKey, Key, Prefix, Rate};
+pub(crate) use value::{BalanceKey, Key, Rate};
+use value::{Text, Url};
 
 /// One whole configuration, checked: each route names an upstream that exists, no name comes twice.
 #[derive(Debug, Deserialize)]
@@ -40,15 +42,15 @@ pub(crate) struct Config {
     #[serde(default, rename = "upstream")]
     pub(crate) upstreams: Vec<Upstream>,
     #[serde(default, rename = "route")]
-    pub(crate) routes: Vec<Route>,
+    routes: Vec<Spanned<Route>>,
 }
 
 /// A service that answers, at one address or several; or several upstreams under one name.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Upstream {
     name: Spanned<String>,
-    url: Option<Text<Address>>,
+    url: Option<Text<Url>>,
     #[serde(default, rename = "endpoint")]
     endpoints: Vec<Spanned<EndpointOf>>,
     #[serde(default)]
@@ -63,27 +65,28 @@ pub(crate) struct Upstream {
 }
 
 /// One of the addresses of an upstream.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EndpointOf {
-    url: Text<Address>,
+    url: Text<Url>,
     weight: Option<u32>,
     zone: Option<String>,
     priority: Option<u32>,
 }
 
 impl EndpointOf {
-    fn at(url: Address) -> Self {
+    fn at(url: Url) -> Self {
         Self { url: Text(url), weight: None, zone: None, priority: None }
     }
 
     pub(crate) fn address(&self) -> &Address {
-        &self.url.0
+        &self.url.0.address
     }
 
-    /// As a balancer has it: its name is its address.
+    /// As a balancer has it: its name is its address, and its address is what stands in the file.
     fn endpoint(&self) -> Endpoint {
         let endpoint = Endpoint::new(self.address().to_string())
+            .with_address(self.url.0.text.clone())
             .with_weight(self.weight.unwrap_or(1))
             .with_priority(self.priority.unwrap_or(0));
         match &self.zone {
@@ -93,19 +96,8 @@ impl EndpointOf {
     }
 }
 
-/// What happens to the requests under one path prefix.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Route {
-    path: Spanned<Text<Prefix>>,
-    upstream: Spanned<String>,
-    timeout: Option<Spanned<Timeout>>,
-    retry: Option<Spanned<Retry>>,
-    rate_limit: Option<Spanned<RateLimit>>,
-}
-
 /// How long a call may take; see `gateway.toml` for what each one bounds.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Timeout {
     head: Option<Spanned<Text<Duration>>>,
@@ -124,7 +116,7 @@ impl Config {
     pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, Problem> {
         let config: Self = toml::from_str(text)
             .map_err(|error| Problem::at(path, text, error.span(), error.message().to_owned()))?;
-        check::check(&config).map_err(|(span, message)| Problem::at(path, text, span, message))?;
+        check::check(&config, text).map_err(|(span, message)| Problem::at(path, text, span, message))?;
         Ok(config)
     }
 
@@ -150,6 +142,11 @@ impl Config {
 
     pub(crate) fn trusted_proxies(&self) -> impl Iterator<Item = Net> + '_ {
         self.trusted_proxies.iter().map(|net| net.0)
+    }
+
+    /// The routes, in the order of the file.
+    pub(crate) fn routes(&self) -> impl Iterator<Item = &Route> + Clone {
+        self.routes.iter().map(Spanned::get_ref)
     }
 
     /// The upstream called `name`.
@@ -211,33 +208,19 @@ impl Upstream {
         self.circuit_breaker.as_ref().map(Spanned::get_ref)
     }
 
+    /// All that makes it what it is, its addresses apart: these may change while it stays.
+    pub(crate) fn settings(&self, config: &Config) -> impl PartialEq + use<> {
+        let copies = self.mirror().and_then(|mirror| config.upstream(mirror.upstream.get_ref())).cloned();
+        let has_one = self.endpoints().len() == 1;
+        let apart = Self { url: None, endpoints: Vec::new(), ..self.clone() };
+        (apart, has_one, copies, config.trusted_proxies().collect::<Vec<_>>())
+    }
+
     /// Puts these addresses in the place of those it has, in order.
-    pub(crate) fn set_addresses(&mut self, addresses: impl IntoIterator<Item = Address>) {
+    pub(crate) fn set_addresses(&mut self, addresses: impl IntoIterator<Item = SocketAddr>) {
         let places = self.url.iter_mut().map(|url| &mut url.0);
         let places = places.chain(self.endpoints.iter_mut().map(|endpoint| &mut endpoint.get_mut().url.0));
-        places.zip(addresses).for_each(|(place, address)| *place = address);
-    }
-}
-
-impl Route {
-    pub(crate) fn prefix(&self) -> &Prefix {
-        &self.path.get_ref().0
-    }
-
-    pub(crate) fn upstream(&self) -> &str {
-        self.upstream.get_ref()
-    }
-
-    pub(crate) fn timeout(&self) -> Timeout {
-        self.timeout.as_ref().map(|timeout| timeout.get_ref().clone()).unwrap_or_default()
-    }
-
-    pub(crate) fn retry(&self) -> Option<&Retry> {
-        self.retry.as_ref().map(Spanned::get_ref)
-    }
-
-    pub(crate) fn rate_limit(&self) -> Option<&RateLimit> {
-        self.rate_limit.as_ref().map(Spanned::get_ref)
+        places.zip(addresses).for_each(|(place, address)| *place = address.into());
     }
 }
 

@@ -49,7 +49,7 @@ impl Demo {
             let address = self.addresses.iter().find(|(name, _)| *name == upstream.name());
             let (_, addresses) =
                 address.ok_or_else(|| Error::other("gateway.toml has an upstream the demo lacks"))?;
-            upstream.set_addresses(addresses.iter().map(|&address| address.into()));
+            upstream.set_addresses(addresses.iter().copied());
         }
         Ok(config)
     }

@@ -7,10 +7,13 @@ mod args;
 mod config;
 mod demo;
 mod faults;
+mod inbound;
+mod kept;
 mod listen;
-mod path;
+mod live;
 mod print;
-mod routes;
+mod reload;
+mod routing;
 mod sending;
 mod server;
 mod signals;
@@ -24,8 +27,8 @@ use args::Command;
 use config::Config;
 use demo::Demo;
 use print::{complain, say};
-use signals::Signals;
-use tower::service_fn;
+use reload::Followed;
+use signals::{HangUps, Signals};
 use watch::Watch;
 
 fn main() -> ExitCode {
@@ -43,7 +46,8 @@ fn main() -> ExitCode {
 
 /// A configuration that cannot work ends the program before anything is started.
 fn start(path: Option<PathBuf>, listen: Option<SocketAddr>) -> ExitCode {
-    let config = match path.as_deref().map(Config::load).transpose() {
+    let file = path.map(Followed::new);
+    let config = match file.as_ref().map(|file| Config::load(file.path())).transpose() {
         Ok(config) => config,
         Err(problem) => {
             complain(problem);
@@ -57,7 +61,7 @@ fn start(path: Option<PathBuf>, listen: Option<SocketAddr>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let code = match runtime.block_on(run(config, listen)) {
+    let code = match runtime.block_on(run(file, config, listen)) {
         Ok(code) => code,
         Err(error) => {
             complain(error);
@@ -69,9 +73,14 @@ fn start(path: Option<PathBuf>, listen: Option<SocketAddr>) -> ExitCode {
     code
 }
 
-async fn run(config: Option<Config>, listen: Option<SocketAddr>) -> std::io::Result<ExitCode> {
+async fn run(
+    file: Option<Followed>,
+    config: Option<Config>,
+    listen: Option<SocketAddr>,
+) -> std::io::Result<ExitCode> {
     // From the first line it prints, the program drains when it is asked to stop.
     let mut signals = Signals::new()?;
+    let reloads = file.map(|file| HangUps::new().map(|hang_ups| (file, hang_ups))).transpose()?;
     let (config, demo) = match config {
         Some(config) => (config, None),
         None => {
@@ -86,8 +95,11 @@ async fn run(config: Option<Config>, listen: Option<SocketAddr>) -> std::io::Res
     };
     print::welcome(&taken, &config, demo.is_some());
     let watch = Watch::new();
-    let routes = routes::routes(&config, &watch);
-    let service = watch.around(service_fn(move |request| routes.clone().call(request)));
+    let (live, apply) = live::live(&config, watch.clone());
+    let service = watch.around(live);
+    if let Some((file, hang_ups)) = reloads {
+        tokio::spawn(reload::follow(file, hang_ups, apply));
+    }
     let code = server::serve(taken.listener, &config, service, &mut signals).await;
     // Until here the demo's services live, and the port behind "/legacy" stays free of others.
     drop(demo);

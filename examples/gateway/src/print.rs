@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    config::{Config, Upstream},
+    config::{Config, Target, Upstream},
     demo,
     listen::Listening,
 };
@@ -34,10 +34,18 @@ pub(crate) fn welcome(listening: &Listening, config: &Config, demo: bool) {
         text += &format!("{wanted} is taken by another program, so this is the next free port:\n");
     }
     let _ = writeln!(text, "gateway {} listening on http://{}", env!("CARGO_PKG_VERSION"), listening.address);
-    for route in &config.routes {
-        let upstream = route.upstream();
-        let addresses = config.upstream(upstream).map_or_else(Vec::new, addresses);
-        let _ = writeln!(text, "  {:<16} -> {upstream:<9} {}", route.prefix().as_str(), addresses.join(" "));
+    for route in config.routes() {
+        let to = match route.target() {
+            Some(Target::Upstream(name)) => {
+                let name = name.get_ref();
+                let addresses = config.upstream(name).map_or_else(Vec::new, addresses);
+                format!("{name:<9} {}", addresses.join(" "))
+            }
+            Some(Target::Redirect(redirect)) => redirect.summary(),
+            Some(Target::Respond(answer)) => answer.summary(),
+            None => String::new(),
+        };
+        let _ = writeln!(text, "  {:<16} -> {to}", route.name());
     }
     if demo {
         text += &demo::tour(listening.address);

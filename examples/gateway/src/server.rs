@@ -26,6 +26,7 @@ use tower::ServiceExt;
 
 use crate::{
     config::Config,
+    inbound::Inbound,
     print::note,
     sending::{Patience, Socket, Streams, Told},
     signals::Signals,
@@ -148,7 +149,7 @@ impl Connection {
                     asked.first.notify_one();
                 }
                 request.extensions_mut().insert(peer);
-                let answer = stack.clone().oneshot(request);
+                let answer = stack.clone().oneshot(request.map(Inbound::from));
                 async { answer.await.map(|answer| answer.map(Told::new)) }
             }
         });

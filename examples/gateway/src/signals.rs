@@ -41,3 +41,33 @@ impl Signals {
         }
     }
 }
+
+/// SIGHUP, which asks for the configuration to be read again.
+pub(crate) struct HangUps {
+    #[cfg(unix)]
+    hang_up: Signal,
+}
+
+#[cfg(unix)]
+impl HangUps {
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self { hang_up: signal(SignalKind::hangup())? })
+    }
+
+    /// Waits for the next one.
+    pub(crate) async fn next(&mut self) {
+        self.hang_up.recv().await;
+    }
+}
+
+#[cfg(not(unix))]
+impl HangUps {
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self {})
+    }
+
+    /// There is none.
+    pub(crate) async fn next(&mut self) {
+        std::future::pending::<()>().await;
+    }
+}

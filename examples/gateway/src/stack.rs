@@ -3,16 +3,21 @@
 use std::{convert::Infallible, time::Duration};
 
 use buttress::{
-    Key, KeySink, RateLimitLayer, RetryLayer, TimeoutLayer,
+    Budget, Key, KeySink, RateLimitLayer, RetryLayer, TimeoutLayer,
     answer::AnswerErrorsLayer,
     body::ReplyBody,
     key::{self, ClientIp, Header},
-    proxy, reject,
+    proxy,
+    rate_limit::{
+        Memory,
+        rules::{KeyCost, PlanBy, Rules},
+    },
+    reject::{self, Respond},
     retry::ReplayBody,
 };
 use bytes::Bytes;
 use http::{HeaderName, Request, Response};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use tower::{
     BoxError, Service, ServiceBuilder,
     util::{MapRequestLayer, option_layer},
@@ -20,13 +25,14 @@ use tower::{
 
 use crate::{
     config::{self, Config, RateLimit, Route},
-    upstream::{Forwarding, RouteNumber},
-    watch::{Event, Watch},
+    inbound::Inbound,
+    upstream::{Forwarding, RouteTimes},
+    watch::{Event, Watching},
 };
 
 /// What a route's service is. Nothing in it is boxed, and a clone of it is a few counters up.
 pub(crate) trait Stack:
-    Service<Request<Incoming>, Response = Response<Self::Body>, Error = Infallible, Future: Send>
+    Service<Request<Inbound>, Response = Response<Self::Body>, Error = Infallible, Future: Send>
     + Clone
     + Send
     + Sync
@@ -37,7 +43,7 @@ pub(crate) trait Stack:
 
 impl<S, B> Stack for S
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
+    S: Service<Request<Inbound>, Response = Response<B>, Error = Infallible, Future: Send>
         + Clone
         + Send
         + Sync
@@ -47,43 +53,51 @@ where
     type Body = B;
 }
 
-/// The layers of `route`, whose number is given, on top of `upstream`.
-pub(crate) fn stack<U: Forwarding<ReplayBody<Incoming>>>(
+/// The budgets of a route's callers, over all its connections. A clone is the same one.
+pub(crate) type Limit<P> = RateLimitLayer<BudgetKey, Respond, Memory, Rules<KeyCost, PlanBy<P>>>;
+
+/// Which plan a request is on.
+pub(crate) trait PlanOf: Fn(&Request<Inbound>) -> usize + Clone + Send + Sync + 'static {}
+
+impl<F: Fn(&Request<Inbound>) -> usize + Clone + Send + Sync + 'static> PlanOf for F {}
+
+/// The limit of `route`.
+pub(crate) fn limit(
     config: &Config,
-    number: usize,
     route: &Route,
+    limit: &RateLimit,
+    watching: &Watching,
+) -> Limit<impl PlanOf + use<>> {
+    let plans = limit.plans(route.path()).expect("checked when the configuration was read");
+    let (key, plan, watching) = (BudgetKey::new(config, limit), limit.clone(), watching.clone());
+    let field = key.field().filter(|_| plans.len() > 1);
+    RateLimitLayer::plans(plans)
+        .plan(move |req: &Request<Inbound>| {
+            let key = field.as_ref().and_then(|field| req.headers().get(field));
+            key.map_or(0, |key| plan.plan_of(key.as_bytes()))
+        })
+        .by(key)
+        .on_missing_key(limit.missing_key())
+        .on_reject(reject::respond())
+        .observe(move |event| watching.saw(Event::RateLimit(event)))
+}
+
+/// The layers of `route` on top of `upstream`, with its limit and the budget of its retries, if it has them.
+pub(crate) fn stack<U: Forwarding<ReplayBody<Inbound>>, P: PlanOf>(
+    route: &Route,
+    limit: Option<Limit<P>>,
+    budget: Option<Budget>,
     upstream: U,
-    watch: &Watch,
-) -> impl Stack + use<U> {
+    watching: &Watching,
+) -> impl Stack + use<U, P> {
     let timeout = route.timeout();
-    let watching = watch.route(route.prefix().as_str(), route.upstream());
-    // One value per route, made once: one budget over all connections.
-    let limit = route.rate_limit().map(|limit| {
-        let plans = limit.plans(route.prefix().as_str()).expect("checked when the configuration was read");
-        let (cost, key, plan) = (limit.cost(), BudgetKey::new(config, limit), limit.clone());
-        let field = key.field();
-        RateLimitLayer::plans(plans)
-            .plan(move |req: &Request<Incoming>| {
-                let key = field.as_ref().and_then(|field| req.headers().get(field));
-                key.map_or(0, |key| plan.plan_of(key.as_bytes()))
-            })
-            .by(key)
-            .cost(move |_: &Request<Incoming>| cost)
-            .on_missing_key(limit.missing_key())
-            .on_reject(reject::respond())
-            .observe({
-                let watching = watching.clone();
-                move |event| watching.saw(Event::RateLimit(event))
-            })
-    });
-    let retry = match route.retry() {
-        None => RetryLayer::default().attempts(1),
-        Some(retry) => {
+    let retry = match (route.retry(), budget) {
+        (Some(retry), Some(budget)) => {
             let layer = RetryLayer::default().attempts(retry.attempts()).elsewhere().observe({
                 let watching = watching.clone();
                 move |event| watching.saw(Event::Retry(event))
             });
-            let mut layer = layer.backoff(retry.backoff()).budget(retry.budget());
+            let mut layer = layer.backoff(retry.backoff()).budget(budget);
             if let Some(name) = retry.attempt_header() {
                 layer = layer.attempt_header(name);
             }
@@ -95,7 +109,9 @@ pub(crate) fn stack<U: Forwarding<ReplayBody<Incoming>>>(
                 None => layer,
             }
         }
+        _ => RetryLayer::default().attempts(1),
     };
+    let at_endpoints = RouteTimes::new(&timeout, watching);
     let stack = ServiceBuilder::new()
         // What the layers below and the proxy give up on leaves as an answer. It names no address: that is for the
         // operator, not for the client.
@@ -109,8 +125,8 @@ pub(crate) fn stack<U: Forwarding<ReplayBody<Incoming>>>(
             let watching = watching.clone();
             move |event| watching.saw(Event::Timeout(event))
         }))
-        .layer(MapRequestLayer::new(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(RouteNumber(number));
+        .layer(MapRequestLayer::new(move |mut request: Request<Inbound>| {
+            request.extensions_mut().insert(at_endpoints.clone());
             request
         }))
         // Around the balancer: each attempt goes to an endpoint that was not tried, and is counted there.
@@ -121,7 +137,13 @@ pub(crate) fn stack<U: Forwarding<ReplayBody<Incoming>>>(
 
 /// Whose budget a request is charged to. A request without the field shares one budget with its like.
 #[derive(Clone, Debug)]
-enum BudgetKey {
+pub(crate) struct BudgetKey {
+    whose: Whose,
+    cost: u32,
+}
+
+#[derive(Clone, Debug)]
+enum Whose {
     Ip(ClientIp),
     Header(HeaderName, Header),
     Route,
@@ -129,28 +151,33 @@ enum BudgetKey {
 
 impl BudgetKey {
     fn new(config: &Config, limit: &RateLimit) -> Self {
-        match limit.key() {
-            config::Key::Ip => Self::Ip(key::client_ip().x_forwarded_for(config.trusted_proxies())),
-            config::Key::Header(name) => Self::Header(name.clone(), key::header(name)),
-            config::Key::Route => Self::Route,
-        }
+        let whose = match limit.key() {
+            config::Key::Ip => Whose::Ip(key::client_ip().x_forwarded_for(config.trusted_proxies())),
+            config::Key::Header(name) => Whose::Header(name.clone(), key::header(name)),
+            config::Key::Route => Whose::Route,
+        };
+        Self { whose, cost: limit.cost() }
     }
 
     /// The field that it reads, if it reads one.
     fn field(&self) -> Option<HeaderName> {
-        match self {
-            Self::Header(name, _) => Some(name.clone()),
-            Self::Ip(_) | Self::Route => None,
+        match &self.whose {
+            Whose::Header(name, _) => Some(name.clone()),
+            Whose::Ip(_) | Whose::Route => None,
         }
     }
 }
 
 impl<B> Key<Request<B>> for BudgetKey {
     fn key<K: KeySink>(&self, request: &Request<B>, to: &mut K) -> bool {
-        match self {
-            Self::Ip(client) => client.key(request, to),
-            Self::Header(_, field) => field.key(request, to),
-            Self::Route => true,
+        match &self.whose {
+            Whose::Ip(client) => client.key(request, to),
+            Whose::Header(_, field) => field.key(request, to),
+            Whose::Route => true,
         }
+    }
+
+    fn cost(&self, _: &Request<B>) -> u32 {
+        self.cost
     }
 }

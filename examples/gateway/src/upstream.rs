@@ -4,20 +4,19 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     future::ready,
-    sync::Arc,
     task::{Context, Poll},
 };
 
 use buttress::{
-    Balancer, CircuitBreakerLayer, Endpoint, Endpoints, Fail, Global, Key, KeySink, OnCall, OnCallFuture,
-    Proxy, ServiceBuilderExt, TimeoutLayer,
+    Balancer, CircuitBreakerLayer, Endpoint, Endpoints, Fail, Global, Key, KeySink, Proxy, ServiceBuilderExt,
+    TimeoutLayer,
     balance::{Members, MirrorLayer, MirroredBody, Split, TeeBody},
     body::ReplyBody,
     classify::{self, Status},
     health::{Finding, HealthEvent, Outliers},
     key::{self, ClientIp, Header},
     proxy,
-    timeout::UploadBody,
+    timeout::{AfterUpload, AtEnd, UploadBody},
 };
 use bytes::Bytes;
 use http::{Request, Response, header};
@@ -28,7 +27,7 @@ use tower::{
 };
 
 use crate::{
-    config::{BalanceKey, Config, Route, Timeout, Upstream},
+    config::{BalanceKey, Config, Timeout, Upstream},
     watch::{Event, Watch, Watching},
 };
 
@@ -63,23 +62,28 @@ pub(crate) trait Upload: Body<Data = Bytes, Error: Into<BoxError> + Send> + Send
 
 impl<B: Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static> Upload for B {}
 
-/// The number of the route that a request took: it says which timeouts are its own.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RouteNumber(pub(crate) usize);
+/// The timeouts at the endpoints, which are the route's own: the request carries them there.
+#[derive(Clone, Debug)]
+pub(crate) struct RouteTimes(Times);
 
-/// The upstreams of this configuration by their names, each made once: all routes to it share its connections, its loads, and
-/// what is known of its endpoints.
-///
-/// Tasks look after the endpoints; they end with their upstreams.
-pub(crate) fn upstreams<B: Upload>(
+type Times = TimeoutLayer<Fail, AfterUpload<AtEnd>>;
+
+impl RouteTimes {
+    pub(crate) fn new(timeout: &Timeout, watching: &Watching) -> Self {
+        let watching = watching.clone();
+        // The head time begins when the request has been sent; until then it must keep moving.
+        let times = TimeoutLayer::head(timeout.head()).and_upload(timeout.idle()).and_idle(timeout.idle());
+        Self(times.observe(move |event| watching.saw(Event::Timeout(event))))
+    }
+}
+
+/// All upstreams of `config` by their names, the `whole` ones and those that split their traffic over these. An upstream is made
+/// once: all routes to it share its connections, its loads, and what is known of its endpoints.
+pub(crate) fn by_name<B: Upload, U: Forwarding<B>>(
     config: &Config,
+    whole: &HashMap<&str, U>,
     watch: &Watch,
-) -> HashMap<String, impl Forwarding<B> + use<B>> {
-    let timeouts: Vec<_> = config.routes.iter().map(Route::timeout).collect();
-    let with_addresses = config.upstreams.iter().filter(|upstream| upstream.split().is_empty());
-    let whole: HashMap<&str, _> = with_addresses
-        .map(|upstream| (upstream.name(), mirrored(config, upstream, &timeouts, watch)))
-        .collect();
+) -> HashMap<String, impl Forwarding<B> + use<B, U>> {
     let split = |upstream: &Upstream| {
         let sides = upstream.split().iter();
         let sides = sides.map(|side| (side.weight, whole[side.upstream.get_ref().as_str()].clone()));
@@ -99,17 +103,18 @@ pub(crate) fn upstreams<B: Upload>(
     upstreams.collect()
 }
 
-/// An upstream with addresses of its own, and with what gets a copy of its traffic.
-fn mirrored<B: Upload>(
+/// An upstream with addresses of its own, and with what gets a copy of its traffic; and the list of its endpoints.
+///
+/// Tasks look after the endpoints; they end with the upstream.
+pub(crate) fn mirrored<B: Upload>(
     config: &Config,
     upstream: &Upstream,
-    timeouts: &[Timeout],
     watch: &Watch,
-) -> impl Forwarding<B> + use<B> {
+) -> (impl Forwarding<B> + use<B>, Endpoints) {
     let mirror = upstream.mirror().map(|mirror| {
         let target =
             config.upstream(mirror.upstream.get_ref()).expect("checked when the configuration was read");
-        let layer = MirrorLayer::new(balanced(config, target, timeouts, watch)).sample(mirror.share());
+        let layer = MirrorLayer::new(balanced(config, target, watch).0).sample(mirror.share());
         let watching = watch.upstream(upstream.name());
         let layer = layer.observe(move |event| watching.saw(Event::Mirror(event)));
         let layer = layer.named(upstream.name().to_owned()).by(CallKey::new(config, &mirror.key()));
@@ -121,16 +126,16 @@ fn mirrored<B: Upload>(
             service_fn(|_: Request<MirroredBody>| ready(Ok::<_, Infallible>(Response::new(String::new()))));
         MirrorLayer::new(nowhere).sample(0.0).by(CallKey::None)
     });
-    mirror.layer(balanced::<TeeBody<B>>(config, upstream, timeouts, watch))
+    let (balanced, endpoints) = balanced::<TeeBody<B>>(config, upstream, watch);
+    (mirror.layer(balanced), endpoints)
 }
 
 /// An upstream with addresses of its own: which of its endpoints gets a call.
 fn balanced<B: Upload>(
     config: &Config,
     upstream: &Upstream,
-    timeouts: &[Timeout],
     watch: &Watch,
-) -> impl Forwarding<B> + use<B> {
+) -> (impl Forwarding<B> + use<B>, Endpoints) {
     let watching = watch.upstream(upstream.name());
     let endpoints = Endpoints::new(upstream.list()).expect("checked when the configuration was read");
     let name = upstream.name().to_owned();
@@ -159,32 +164,30 @@ fn balanced<B: Upload>(
         let watching = watching.clone();
         layer.observe(move |event| watching.saw(Event::Sticky(event)))
     });
-    let addresses: HashMap<String, proxy::Address> =
-        upstream.endpoints().iter().map(|one| (one.address().to_string(), one.address().clone())).collect();
-    let (behind, timeouts): (Vec<_>, _) = (config.trusted_proxies().collect(), timeouts.to_vec());
-    let at_endpoints = watching.clone();
+    let behind: Vec<_> = config.trusted_proxies().collect();
+    let times = RouteTimes::new(&Timeout::default(), &watching);
     let breaker = breaker(upstream, watching.clone());
     let make = move |endpoint: &Endpoint| {
         // They go on as long as services may be made.
         let _ = &checks;
-        let proxy = Proxy::to(addresses[endpoint.name().as_str()].clone());
+        let proxy = Proxy::to(endpoint.address().as_str());
         // The list of a proxy of ours is continued. For everyone else we begin it: what a client made up ends here.
         let proxy = proxy
             .expect("checked when the configuration was read")
             .x_forwarded_behind(behind.iter().copied());
         let breaker = breaker.as_ref().map(|breaker| breaker(endpoint));
         let gate = gate(breaker.as_ref());
-        (stack(&timeouts, breaker, outliers.as_ref(), endpoint, proxy, &at_endpoints), gate)
+        (stack(times.clone(), breaker, outliers.as_ref(), endpoint, proxy), gate)
     };
     let balance = upstream.balance();
-    let balancer = Balancer::new(Members::gated(endpoints, make))
+    let balancer = Balancer::new(Members::gated(endpoints.clone(), make))
         .policy(balance.policy())
         .settings(balance.settings(name).observe(move |event| watching.saw(Event::Balance(event))))
         .classify(classify::status())
         .by(CallKey::new(config, &balance.key()))
         // A call is in flight until the last byte of its answer.
         .at_end();
-    ServiceBuilder::new().layer(option_layer(sticky)).service(balancer)
+    (ServiceBuilder::new().layer(option_layer(sticky)).service(balancer), endpoints)
 }
 
 /// Makes the breaker of an endpoint, where the configuration asks for one.
@@ -212,60 +215,44 @@ fn gate(breaker: Option<&Breaker>) -> impl Fn() -> bool + Send + Sync + use<> {
 
 /// The layers of one endpoint on top of its proxy.
 fn stack<B: Upload>(
-    timeouts: &[Timeout],
+    times: RouteTimes,
     breaker: Option<Breaker>,
     outliers: Option<&Outliers>,
     endpoint: &Endpoint,
     proxy: Proxy<UploadBody<B>>,
-    watching: &Watching,
 ) -> impl Forwarding<B> + use<B> {
-    let timed = |timeout: &Timeout| {
-        ServiceBuilder::new()
-            .layer(
-                TimeoutLayer::head(timeout.head())
-                    // The head time begins when the request has been sent; until then it must keep moving.
-                    .and_upload(timeout.idle())
-                    .and_idle(timeout.idle())
-                    .observe({
-                        let watching = watching.clone();
-                        move |event| watching.saw(Event::Timeout(event))
-                    }),
-            )
-            // The upstream's body cannot be made from bytes; what the layers answer with can.
-            .lift_bodies()
-            .service(proxy.clone())
-    };
-    let timed: Arc<[_]> = timeouts.iter().map(timed).collect();
+    // The upstream's body cannot be made from bytes; what the layers answer with can.
+    let lifted = ServiceBuilder::new().lift_bodies().service(proxy);
     ServiceBuilder::new()
         .layer(option_layer(breaker))
         .layer(option_layer(outliers.map(|outliers| outliers.layer(endpoint).over_http())))
-        .service(ByRoute(timed))
+        .service(Timed { lifted, otherwise: times })
 }
 
-/// One service for each route; a request says which route it took.
-struct ByRoute<S>(Arc<[S]>);
+/// Gives each request the timeouts of its route.
+#[derive(Clone)]
+struct Timed<S> {
+    lifted: S,
+    otherwise: RouteTimes,
+}
 
-impl<S, B> Service<Request<B>> for ByRoute<S>
+impl<S, B> Service<Request<B>> for Timed<S>
 where
-    S: Service<Request<B>> + Clone,
+    S: Clone,
+    Times: Layer<S, Service: Service<Request<B>>>,
 {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = OnCallFuture<S, Request<B>>;
+    type Response = <<Times as Layer<S>>::Service as Service<Request<B>>>::Response;
+    type Error = <<Times as Layer<S>>::Service as Service<Request<B>>>::Error;
+    type Future = <<Times as Layer<S>>::Service as Service<Request<B>>>::Future;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let number = request.extensions().get().map_or(0, |&RouteNumber(number)| number);
-        OnCall::new(self.0[number].clone()).call(request)
-    }
-}
-
-impl<S> Clone for ByRoute<S> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+        let RouteTimes(times) = request.extensions().get().unwrap_or(&self.otherwise);
+        // A layer readies what it calls.
+        times.layer(self.lifted.clone()).call(request)
     }
 }
 

@@ -17,7 +17,7 @@ use super::{
 };
 
 /// Which endpoint gets a call; see `gateway.toml` for what each key of the file means.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Balance {
     policy: Option<Text<PolicyName>>,
@@ -31,9 +31,9 @@ pub(crate) struct Balance {
     zone: Option<String>,
 }
 
-/// A policy by its name.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PolicyName(Make);
+/// A policy by its name: which of [`POLICIES`].
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct PolicyName(usize);
 
 type Make = fn() -> AnyPolicy;
 
@@ -55,13 +55,14 @@ impl FromText for PolicyName {
                                     \"round_robin\", \"random\", \"ring\", \"nginx_ring\", \"maglev\" or \"rendezvous\"";
 
     fn from_text(text: &str) -> Option<Self> {
-        POLICIES.iter().find(|(name, _)| *name == text).map(|&(_, policy)| Self(policy))
+        POLICIES.iter().position(|(name, _)| *name == text).map(Self)
     }
 }
 
 impl Balance {
     pub(crate) fn policy(&self) -> AnyPolicy {
-        let PolicyName(policy) = self.policy.as_ref().map_or(PolicyName(POLICIES[0].1), |policy| policy.0);
+        let PolicyName(number) = self.policy.as_ref().map(|policy| policy.0).unwrap_or_default();
+        let (_, policy) = POLICIES[number];
         policy()
     }
 

@@ -12,7 +12,7 @@ use super::{
 };
 
 /// When to leave an upstream alone; see `gateway.toml` for what each key of the file means.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CircuitBreaker {
     failure_rate: Option<f64>,

@@ -7,9 +7,10 @@ use humantime::format_duration;
 use toml::Spanned;
 
 use super::{
-    CircuitBreaker, Config, Health, Mirror, Outlier, Rate, RateLimit, Retry, Route, Side, Sticky, Upstream,
-    value::Text,
+    CircuitBreaker, Config, Health, Mirror, Outlier, Problem, Rate, RateLimit, Retry, Route, Side, Sticky,
+    Target, Upstream, value::Text,
 };
+use crate::routing;
 
 /// What is wrong, and where if not everywhere.
 pub(super) type Finding = (Option<Range<usize>>, String);
@@ -19,7 +20,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 /// The longest time that a rate counts over: a year, leap or not.
 const LONGEST_RATE: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
-pub(super) fn check(config: &Config) -> Result<(), Finding> {
+pub(super) fn check(config: &Config, text: &str) -> Result<(), Finding> {
     upstreams(config)?;
     wait("header_timeout", config.header_timeout.as_ref())?;
     wait("send_timeout", config.send_timeout.as_ref())?;
@@ -28,20 +29,34 @@ pub(super) fn check(config: &Config) -> Result<(), Finding> {
         let message = "no [[route]]: every request would be a 404; write at least one with path and upstream";
         return Err((None, message.to_owned()));
     }
-    let mut seen = HashSet::new();
-    for route in &config.routes {
+    for spanned in &config.routes {
+        let (route, span) = (spanned.get_ref(), spanned.span());
+        route.check().map_err(|(at, message)| (at.or(Some(span)), message))?;
         known_upstream(config, route)?;
-        if !seen.insert(route.prefix().decoded()) {
-            let path = route.prefix().as_str();
-            let message =
-                format!("duplicate route {path:?}: one [[route]] per path; remove or rename this one");
-            return Err((Some(route.path.span()), message));
-        }
         timeout(route)?;
         within(&route.retry, Retry::check)?;
         within(&route.rate_limit, RateLimit::check)?;
     }
-    Ok(())
+    which_route(config, text)
+}
+
+/// Each request has one route at most.
+fn which_route(config: &Config, text: &str) -> Result<(), Finding> {
+    let Some((numbers, error)) = routing::mistake(config) else { return Ok(()) };
+    let place = |number: usize| config.routes[number].span();
+    match numbers[..] {
+        [first, second] => {
+            let (one, other) =
+                (config.routes[first].get_ref().name(), config.routes[second].get_ref().name());
+            let line = Problem::line(text, place(first).start);
+            let message = format!(
+                "route {other:?} and route {one:?} of line {line} take the same requests, and neither is the more specific \
+                 one; give one of them another path, host, method or condition"
+            );
+            Err((Some(place(second)), message))
+        }
+        _ => Err((numbers.first().map(|&number| place(number)), error.to_string())),
+    }
 }
 
 fn upstreams(config: &Config) -> Result<(), Finding> {
@@ -135,14 +150,15 @@ fn target(config: &Config, from: &Upstream, to: &Spanned<String>) -> Result<(), 
 }
 
 fn known_upstream(config: &Config, route: &Route) -> Result<(), Finding> {
-    if config.upstream(route.upstream()).is_some() {
+    let Some(Target::Upstream(upstream)) = route.target() else { return Ok(()) };
+    let name = upstream.get_ref();
+    if config.upstream(name).is_some() {
         return Ok(());
     }
     let known = config.upstreams.iter().map(Upstream::name).collect::<Vec<_>>().join(", ");
     let known = if known.is_empty() { "none".to_owned() } else { known };
-    let name = route.upstream();
     let message = format!("no [[upstream]] is called {name:?} (known: {known}); add one with name and url");
-    Err((Some(route.upstream.span()), message))
+    Err((Some(upstream.span()), message))
 }
 
 fn timeout(route: &Route) -> Result<(), Finding> {

@@ -12,7 +12,7 @@ use super::{
 };
 
 /// Asks each endpoint; see `gateway.toml` for what each key of the file means.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Health {
     path: Spanned<String>,
@@ -49,7 +49,7 @@ impl Health {
 }
 
 /// Watches the calls to each endpoint; see `gateway.toml` for what each key of the file means.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Outlier {
     consecutive_5xx: Option<Count>,

@@ -17,7 +17,7 @@ use super::{
 };
 
 /// How many requests a key may send; see `gateway.toml` for what each key of the file means.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RateLimit {
     rate: Spanned<Text<Rate>>,
@@ -38,7 +38,7 @@ pub(crate) struct RateLimit {
 }
 
 /// Other numbers for the keys that it names, in the same algorithm.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 struct Plan {
     name: Spanned<String>,
@@ -59,7 +59,7 @@ enum Algorithm {
     SlidingLog,
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
 #[serde(rename_all = "snake_case")]
 enum Missing {
     #[default]

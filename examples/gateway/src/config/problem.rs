@@ -17,10 +17,16 @@ impl Problem {
         Self { place: path.display().to_string(), message }
     }
 
+    /// The line of `text` that this byte is in.
+    pub(crate) fn line(text: &str, at: usize) -> usize {
+        text.bytes().take(at).filter(|&byte| byte == b'\n').count() + 1
+    }
+
     /// A problem at `span`, in bytes of `text`; without a span it concerns the whole file.
     pub(crate) fn at(path: &Path, text: &str, span: Option<Range<usize>>, message: String) -> Self {
-        let before = text.get(..span.map_or(0, |span| span.start)).unwrap_or(text);
-        let line = before.matches('\n').count() + 1;
+        let start = span.map_or(0, |span| span.start);
+        let before = text.get(..start).unwrap_or(text);
+        let line = Self::line(text, start);
         let column = before.chars().rev().take_while(|&c| c != '\n').count() + 1;
         Self { place: format!("{}:{line}:{column}", path.display()), message }
     }

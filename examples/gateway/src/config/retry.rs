@@ -13,7 +13,7 @@ use super::{
 };
 
 /// When a call is tried again; see `gateway.toml` for what each key of the file means.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Retry {
     attempts: Option<Count>,

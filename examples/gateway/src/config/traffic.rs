@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Keeps a client at its endpoint by a cookie; see `gateway.toml` for what each key of the file means.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Sticky {
     cookie: Option<String>,
@@ -53,7 +53,7 @@ impl Sticky {
 }
 
 /// One of the upstreams that traffic is split over.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Side {
     pub(crate) upstream: Spanned<String>,
@@ -61,7 +61,7 @@ pub(crate) struct Side {
 }
 
 /// What gets a copy of the traffic.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Mirror {
     pub(crate) upstream: Spanned<String>,

@@ -2,11 +2,9 @@
 
 use std::{fmt, marker::PhantomData, net::SocketAddr, time::Duration};
 
-use buttress::{key::Net, proxy::Address};
-use http::HeaderName;
+use buttress::{key::Net, proxy::Address, route};
+use http::{HeaderName, Method};
 use serde::{Deserialize, Deserializer, de};
-
-use crate::path;
 
 /// A value that is parsed from a TOML string, and says what would be right when it cannot be.
 pub(crate) trait FromText: Sized {
@@ -15,7 +13,7 @@ pub(crate) trait FromText: Sized {
 }
 
 /// `T` as it stands in the file.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Text<T>(pub(crate) T);
 
 impl<'de, T: FromText> Deserialize<'de> for Text<T> {
@@ -62,37 +60,35 @@ impl FromText for Duration {
     }
 }
 
-impl FromText for Address {
+/// Where an upstream listens.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Url {
+    /// As it stands in the file.
+    pub(crate) text: String,
+    pub(crate) address: Address,
+}
+
+impl FromText for Url {
     const EXPECTED: &'static str = "an origin such as \"http://127.0.0.1:9001\" (http, a host, a port unless it is 80, no path, no user)";
 
     fn from_text(text: &str) -> Option<Self> {
-        text.parse().ok()
+        Some(Self { text: text.to_owned(), address: text.parse().ok()? })
+    }
+}
+
+impl From<SocketAddr> for Url {
+    fn from(address: SocketAddr) -> Self {
+        Self { text: address.to_string(), address: address.into() }
     }
 }
 
 /// The path prefix a route answers for, in whole segments.
-#[derive(Clone, Debug)]
-pub(crate) struct Prefix {
-    text: String,
-    decoded: Box<[u8]>,
-}
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Prefix(String);
 
 impl Prefix {
-    /// Whether `path` is this prefix or lies below it, whichever way either is encoded.
-    pub(crate) fn matches(&self, path: &str) -> bool {
-        let mut path = path::decoded(path);
-        *self.decoded == *b"/"
-            || self.decoded.iter().all(|&byte| path.next() == Some(byte))
-                && path.next().is_none_or(|next| next == b'/')
-    }
-
     pub(crate) fn as_str(&self) -> &str {
-        &self.text
-    }
-
-    /// What two prefixes have in common that are one.
-    pub(crate) fn decoded(&self) -> &[u8] {
-        &self.decoded
+        &self.0
     }
 }
 
@@ -103,13 +99,51 @@ impl FromText for Prefix {
         let segments = text.strip_prefix('/')?;
         let whole = segments.is_empty() || !segments.ends_with('/');
         let plain = text.bytes().all(|b| b.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&b));
-        (whole && plain && path::ambiguity(text).is_none())
-            .then(|| Self { text: text.to_owned(), decoded: path::decoded(text).collect() })
+        (whole && plain && route::ambiguity(text).is_none()).then(|| Self(text.to_owned()))
+    }
+}
+
+impl FromText for Method {
+    const EXPECTED: &'static str = "a method such as \"GET\"";
+
+    fn from_text(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+/// What a route asks of a field, a query parameter or a cookie: this value, or that it is there.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Wanted {
+    Value(String),
+    Any,
+}
+
+impl<'de> Deserialize<'de> for Wanted {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl de::Visitor<'_> for Visitor {
+            type Value = Wanted;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value such as \"beta\", or true for any")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Wanted, E> {
+                Ok(Wanted::Value(text.to_owned()))
+            }
+
+            fn visit_bool<E: de::Error>(self, any: bool) -> Result<Wanted, E> {
+                if any { Ok(Wanted::Any) } else { Err(E::invalid_value(de::Unexpected::Bool(any), &self)) }
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
     }
 }
 
 /// So many per so long.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Rate {
     pub(crate) count: u64,
     pub(crate) per: Duration,
@@ -129,7 +163,7 @@ impl FromText for Rate {
 }
 
 /// Whose budget a request is charged to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Key {
     Ip,
     Header(HeaderName),
@@ -149,7 +183,7 @@ impl FromText for Key {
 }
 
 /// What decides about the endpoint of a call.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum BalanceKey {
     None,
     Ip,
@@ -181,7 +215,7 @@ impl FromText for HeaderName {
 }
 
 /// How many: units at once, calls that wait, parts of a window.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Count(pub(crate) u64);
 
 impl Count {

@@ -56,7 +56,21 @@ async fn what_the_sample_shows_as_a_comment_is_accepted_too() {
         "# split ",
         "# split_key",
     ];
-    let whole = [&commented[..], &traffic, &more]
+    let routes = [
+        "# [[route]]\n",
+        "# template =",
+        "# host = \"*",
+        "# methods =",
+        "# headers =",
+        "# query =",
+        "# cookies =",
+        "# json =",
+        "# json_has =",
+        "# path =",
+        "# host = \"plain",
+        "# redirect =",
+    ];
+    let whole = [&commented[..], &traffic, &more, &routes]
         .concat()
         .into_iter()
         .fold(sample.to_owned(), |text, line| {
@@ -91,6 +105,8 @@ async fn every_mistake_is_told_with_its_line_and_what_would_be_right() {
         format!("{upstream}endpoint = [{{ {one} }},\n{{ {other} }}]\n{ROUTE}")
     };
     let upstream = |url: &str| format!("[[upstream]]\nname = 'users'\nurl = '{url}'\n{ROUTE}");
+    // The route is line 4.
+    let route = |route: &str| format!("{UPSTREAM}[[route]]\n{route}\n");
     let path = |path: &str| format!("{UPSTREAM}[[route]]\npath = '{path}'\nupstream = 'users'\n");
     let cases = [
         (
@@ -147,11 +163,88 @@ async fn every_mistake_is_told_with_its_line_and_what_would_be_right() {
         (
             "duplicate route",
             format!("{UPSTREAM}{ROUTE}{ROUTE}"),
-            8,
-            &["duplicate route \"/users\"", "one [[route]] per path"],
+            7,
+            &["route \"/users\" and route \"/users\" of line 4", "another path, host, method or condition"],
         ),
         ("no route", UPSTREAM.to_owned(), 1, &["no [[route]]", "path and upstream"]),
-        ("route without a path", format!("{UPSTREAM}[[route]]\nupstream = 'users'\n"), 4, &["path"]),
+        (
+            "route without a path",
+            format!("{UPSTREAM}[[route]]\nupstream = 'users'\n"),
+            4,
+            &["path", "template"],
+        ),
+        (
+            "path and template",
+            after_route("template = '/users/{id}'"),
+            7,
+            &["path is a prefix and template the whole path"],
+        ),
+        (
+            "a template that is none",
+            route("template = '/users/{id'\nrespond = {}"),
+            4,
+            &["/users/{id", "ends with `}`"],
+        ),
+        ("a host with a port", after_route("host = 'a.example:80'"), 4, &["a.example:80", "no port"]),
+        ("no method", after_route("methods = []"), 7, &["methods has none"]),
+        ("a method that is none", after_route("methods = ['G T']"), 7, &["G T", "such as \"GET\""]),
+        ("a field that is none", after_route("headers = { 'x y' = '1' }"), 4, &["x y", "name of a field"]),
+        (
+            "a field that must be missing",
+            after_route("headers = { x = false }"),
+            7,
+            &["false", "true for any"],
+        ),
+        ("a pointer without its slash", after_route("json = { kind = 'gold' }"), 4, &["kind", "RFC 6901"]),
+        ("a route to nowhere", route("path = '/x'"), 4, &["upstream, redirect, respond"]),
+        ("a route to two places", after_route("respond = {}"), 4, &["upstream, redirect, respond"]),
+        (
+            "an open redirect",
+            route("template = '/{host}'\nredirect = { to = 'https://{host}/' }"),
+            6,
+            &["https://{host}/", "no parameters"],
+        ),
+        (
+            "a redirect for its parameter",
+            route("template = '/a/{id}'\nredirect = { to = '/b/{name}' }"),
+            4,
+            &["no parameter `name`"],
+        ),
+        (
+            "a status that does not redirect",
+            route("path = '/a'\nredirect = { to = '/b', status = 303 }"),
+            6,
+            &["303", "301, 302, 307 or 308"],
+        ),
+        ("a redirect to nowhere", route("path = '/a'\nredirect = {}"), 6, &["to = ", "https = "]),
+        (
+            "an answer that is none",
+            route("path = '/a'\nrespond = { status = 103 }"),
+            6,
+            &["103", "200 to 999"],
+        ),
+        (
+            "a body where there is none",
+            route("path = '/a'\nrespond = { status = 204, body = 'x' }"),
+            6,
+            &["status 204 has no body"],
+        ),
+        (
+            "a limit on a redirect",
+            route("path = '/a'\nredirect = { to = '/b' }\nrate_limit = { rate = '1/s' }"),
+            7,
+            &["rate_limit is for routes to an upstream"],
+        ),
+        (
+            "templates that take the same",
+            format!(
+                "{}{}",
+                route("template = '/a/{id}'\nrespond = {}"),
+                "[[route]]\ntemplate = '/a/{name}'\nrespond = {}\n"
+            ),
+            7,
+            &["\"/a/{name}\"", "\"/a/{id}\" of line 4"],
+        ),
         (
             "upstream without an address",
             format!("[[upstream]]\nname = 'users'\n{ROUTE}"),

@@ -17,6 +17,8 @@ pub(crate) struct Gateway {
     pub(crate) address: SocketAddr,
     /// All that it printed.
     pub(crate) welcome: String,
+    /// What was read of its notes.
+    notes: String,
 }
 
 /// The binary with `args`, not started yet.
@@ -62,7 +64,7 @@ impl Gateway {
             if line.starts_with("Ctrl-C") {
                 let url = welcome.split("listening on http://").nth(1).expect("an address");
                 let address = url.split_whitespace().next().expect("an address").parse().expect("an address");
-                return Self { child, address, welcome };
+                return Self { child, address, welcome, notes: String::new() };
             }
         }
         let mut errors = String::new();
@@ -89,9 +91,24 @@ impl Gateway {
     pub(crate) async fn ended(mut self) -> (ExitStatus, String) {
         let status =
             soon("the end of the gateway", self.child.wait()).await.expect("a child can be waited for");
-        let mut errors = String::new();
+        let mut errors = self.notes;
         self.child.stderr.take().expect("piped").read_to_string(&mut errors).await.expect("readable");
         (status, errors)
+    }
+
+    /// Forgets what was read of its notes.
+    pub(crate) fn forget(&mut self) {
+        self.notes.clear();
+    }
+
+    /// Waits until its notes have `text`, and gives what they have so far.
+    pub(crate) async fn says(&mut self, text: &str) -> &str {
+        let errors = self.child.stderr.as_mut().expect("piped");
+        while !self.notes.contains(text) {
+            let byte = soon(text, errors.read_u8()).await.expect("it runs");
+            self.notes.push(char::from(byte));
+        }
+        &self.notes
     }
 
     /// A field of /proc/PID/status in KiB; `None` where there is no /proc.
