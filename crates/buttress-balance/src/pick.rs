@@ -36,9 +36,14 @@ pub trait Policy: Send + Sync + 'static {
         Hashing::default()
     }
 
-    /// Whether [`ended`](Self::ended) and [`received`](Self::received) have to be told of calls. It costs each call two looks
-    /// at the clock.
+    /// Whether [`ended`](Self::ended) has to be told of calls. It costs each call two looks at the clock.
     fn is_timed(&self) -> bool {
+        false
+    }
+
+    /// Whether [`received`](Self::received) has to be told of the bytes of responses. It costs each frame of a body that is followed a
+    /// look at the clock.
+    fn counts_bytes(&self) -> bool {
         false
     }
 
@@ -48,7 +53,8 @@ pub trait Policy: Send + Sync + 'static {
         let _ = (load, call);
     }
 
-    /// So many bytes of a response's body have come, where the body is followed. Asked for by [`is_timed`](Self::is_timed).
+    /// So many bytes of a response's body have come, where the body is followed. Asked for by
+    /// [`counts_bytes`](Self::counts_bytes).
     fn received(&self, load: &Load, bytes: u64, now: Timestamp) {
         let _ = (load, bytes, now);
     }

@@ -143,11 +143,7 @@ impl<'a, S, P: Policy, C> Choice<'a, '_, S, P, C> {
         again(self)
             .or_else(|| if self.was_full.get() { with(self.tried, true) } else { None })
             .or_else(|| if has_tried { with(&[], true) } else { None })
-            .or_else(|| if self.has_gates() { with(&[], false) } else { None })
-    }
-
-    fn has_gates(&self) -> bool {
-        self.snapshot.tables.members.iter().any(|member| member.gate.is_some())
+            .or_else(|| if self.snapshot.tables.has_gates { with(&[], false) } else { None })
     }
 
     #[inline]

@@ -1,8 +1,8 @@
 //! The state of a balancer, which all its clones share.
 
-use std::collections::{HashMap, HashSet};
-use std::fmt;
-use std::sync::{Arc, OnceLock, Weak};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::{fmt, mem};
 
 use buttress_core::{Endpoint, EndpointId, Endpoints, Facts, Following, HasFacts, Key, Timestamp, draw};
 
@@ -24,6 +24,9 @@ pub(crate) struct Shared<S, P: Policy, C> {
     hashing: Hashing,
     /// Someone is working out what follows from the newest conditions.
     is_refreshing: AtomicBool,
+    /// Someone tells of priorities that panic, and what was told of them.
+    is_telling: AtomicBool,
+    told: Mutex<BTreeSet<u32>>,
     following: OnceLock<Following>,
 }
 
@@ -47,7 +50,7 @@ where
         }
         let changes = Endpoint::changes();
         made.retain(|_, (endpoint, _)| list.iter().any(|other| other.is_configured_as(endpoint)));
-        let joined = join(&rules.settings.used(&list), None, &rules, &make, &mut made);
+        let joined = join(&rules.settings.used(&list), None, &rules, &make, &mut made, &mut Vec::new());
         let tables = Tables::new(version, joined, &rules, None)?;
         let snapshot = Snapshot::new(Arc::new(tables), Arc::new([]), changes, &rules);
         let shared = Arc::new(Self {
@@ -56,6 +59,8 @@ where
             make,
             snapshot: Swap::from_pointee(snapshot),
             is_refreshing: AtomicBool::new(false),
+            is_telling: AtomicBool::new(false),
+            told: Mutex::default(),
             following: OnceLock::new(),
             endpoints,
         });
@@ -176,29 +181,40 @@ where
             let next = Arc::new(next);
             let before = self.snapshot.compare_and_swap(&present, Arc::clone(&next));
             if Arc::ptr_eq(&before, &present) {
-                return self.tell(&present, &next);
+                return self.tell_panics();
             }
         }
     }
 
-    fn tell(&self, before: &Snapshot<S, P, C>, after: &Snapshot<S, P, C>) {
+    /// Tells which priorities panic now and did not, and the other way round. One thread at a time does, so that what is told
+    /// last is true; another that comes meanwhile leaves it what is new.
+    fn tell_panics(&self) {
         if self.rules.settings.observer.is_none() {
             return;
         }
-        let panics = |snapshot: &Snapshot<S, P, C>, priority: u32| {
-            let levels = snapshot.tables.levels.all().iter().enumerate();
-            levels.into_iter().any(|(at, level)| level.priority == priority && snapshot.outlook.panics(at))
-        };
-        let mut told = None;
-        for &crate::Level { priority, .. } in after.tables.levels.all() {
-            if told == Some(priority) {
-                continue;
+        loop {
+            if self.is_telling.swap(true, Ordering::SeqCst) {
+                return;
             }
-            told = Some(priority);
-            match (panics(before, priority), panics(after, priority)) {
-                (false, true) => self.rules.settings.tell(&BalanceEvent::Panic { priority }),
-                (true, false) => self.rules.settings.tell(&BalanceEvent::Calm { priority }),
-                _ => {}
+            let telling = Telling(&self.is_telling);
+            let snapshot = self.snapshot.load_full();
+            let levels = snapshot.tables.levels.all().iter().enumerate();
+            let panicking =
+                levels.filter(|(at, _)| snapshot.outlook.panics(*at)).map(|(_, level)| level.priority);
+            let panicking: BTreeSet<u32> = panicking.collect();
+            let told = {
+                let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+                mem::replace(&mut *told, panicking.clone())
+            };
+            for &priority in panicking.difference(&told) {
+                self.rules.settings.tell(&BalanceEvent::Panic { priority });
+            }
+            for &priority in told.difference(&panicking) {
+                self.rules.settings.tell(&BalanceEvent::Calm { priority });
+            }
+            drop(telling);
+            if Arc::ptr_eq(&snapshot, &self.snapshot.load_full()) {
+                return;
             }
         }
     }
@@ -206,6 +222,7 @@ where
     /// Takes over a new list of endpoints.
     fn follow(self: &Arc<Self>, version: u64, list: &Arc<[Endpoint]>) {
         let (mut made, mut refused, mut counts) = (HashMap::new(), None, None);
+        let mut taken = Vec::new();
         let now = self.rules.settings.clock.now();
         let list = &*self.rules.settings.used(list);
         self.change(|present| {
@@ -215,7 +232,8 @@ where
                 return None;
             }
             let changes = Endpoint::changes();
-            let members = join(list, Some(present), &self.rules, &self.make, &mut made);
+            taken.clear();
+            let members = join(list, Some(present), &self.rules, &self.make, &mut made, &mut taken);
             let stays: HashSet<EndpointId> = members.iter().map(|member| member.endpoint.id()).collect();
             let left: Vec<&Member<S, P, C>> =
                 tables.members.iter().filter(|member| !stays.contains(&member.endpoint.id())).collect();
@@ -238,6 +256,7 @@ where
             settings.tell(&BalanceEvent::Refused { error });
         } else if let Some((endpoints, joined, left)) = counts {
             // First what has to be done: an observer may panic.
+            self.settle(&taken);
             if left > 0 {
                 self.let_go();
             }
@@ -245,13 +264,34 @@ where
         }
     }
 
-    /// Marks those that have left, drops those among them that have no calls, and looks again when their time is over.
+    /// Lets the stations know whose they are, now that a list is in use: those of the endpoints in `taken` have another, and those
+    /// that have left are let go with their last call.
+    fn settle(&self, taken: &[EndpointId]) {
+        let mut present = self.snapshot.load_full();
+        loop {
+            let Tables { members, by_id, .. } = &*present.tables;
+            for member in taken.iter().filter_map(|id| by_id.get(id)).map(|&at| &members[at as usize]) {
+                member.station.taken_over_by(&member.endpoint);
+            }
+            for Member { station, .. } in
+                members.iter().filter(|member| member.station.has_left.load(Ordering::SeqCst))
+            {
+                station.has_left.store(false, Ordering::SeqCst);
+            }
+            for (member, _) in &*present.leaving {
+                member.station.has_left.store(true, Ordering::SeqCst);
+            }
+            // Another list may have come meanwhile, whose words were overwritten.
+            let now = self.snapshot.load_full();
+            if Arc::ptr_eq(&now, &present) {
+                return self.sweep();
+            }
+            present = now;
+        }
+    }
+
+    /// Looks again for those that have left when their time is over.
     fn let_go(self: &Arc<Self>) {
-        let mark = |leaving: &[(Member<S, P, C>, Timestamp)]| {
-            leaving.iter().for_each(|(member, _)| member.station.has_left.store(true, Ordering::SeqCst));
-        };
-        mark(&self.snapshot.load().leaving);
-        self.sweep();
         let (clock, shared) = (self.rules.settings.clock.clone(), Arc::downgrade(self));
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let time_up = clock.sleep(self.rules.settings.drain);
@@ -309,6 +349,16 @@ where
 /// Services that were made, and the endpoints that they were made for.
 pub(crate) type Made<S> = HashMap<EndpointId, (Endpoint, Option<(S, Option<Gate>)>)>;
 
+/// Someone tells of priorities that panic, until this is dropped: an observer may panic.
+struct Telling<'a>(&'a AtomicBool);
+
+impl Drop for Telling<'_> {
+    fn drop(&mut self) {
+        // It reads what another thread has written there, and so sees what that has changed before.
+        self.0.swap(false, Ordering::SeqCst);
+    }
+}
+
 /// Someone works out what follows from the newest conditions, until this is dropped: an observer may panic.
 struct Refreshing<'a, P, C> {
     flag: &'a AtomicBool,
@@ -325,13 +375,15 @@ impl<P, C> Drop for Refreshing<'_, P, C> {
     }
 }
 
-/// The members of `list`: those of `present` that stay, in their order, and then those that have joined.
+/// The members of `list`: those of `present` that stay, in their order, and then those that have joined. The stations of those
+/// in `taken` are to be [taken over](Station::taken_over_by) once the list is in use.
 fn join<S, P: Policy, C>(
     list: &[Endpoint],
     present: Option<&Snapshot<S, P, C>>,
     rules: &Arc<Rules<P, C>>,
     make: &Make<S>,
     made: &mut Made<S>,
+    taken: &mut Vec<EndpointId>,
 ) -> Box<[Member<S, P, C>]>
 where
     S: Clone,
@@ -347,9 +399,13 @@ where
         if endpoint.is_configured_as(&member.endpoint) {
             members.push(Member { endpoint: endpoint.clone(), ..member.clone() });
         } else if let Some((service, gate)) = service(endpoint) {
-            let station = Arc::clone(&member.station);
-            station.load.set_weight(endpoint.weight());
-            members.push(Member { endpoint: endpoint.clone(), station, service, gate });
+            taken.push(endpoint.id());
+            members.push(Member {
+                endpoint: endpoint.clone(),
+                station: Arc::clone(&member.station),
+                service,
+                gate,
+            });
         }
     }
     for endpoint in list {
@@ -362,12 +418,11 @@ where
             let same = leaving.iter().find(|(member, _)| member.endpoint.id() == endpoint.id());
             let station = match same {
                 Some((member, _)) => {
-                    member.station.returns_as(endpoint);
+                    taken.push(endpoint.id());
                     Arc::clone(&member.station)
                 }
                 None => Arc::new(Station::new(endpoint, Arc::clone(rules))),
             };
-            station.has_left.store(false, Ordering::SeqCst);
             members.push(Member { endpoint: endpoint.clone(), station, service, gate });
         }
     }

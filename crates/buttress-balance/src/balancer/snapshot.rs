@@ -17,6 +17,7 @@ pub(crate) struct Tables<S, P: Policy, C> {
     pub(crate) members: Box<[Member<S, P, C>]>,
     pub(crate) by_id: HashMap<EndpointId, u32>,
     pub(crate) levels: Levels,
+    pub(crate) has_gates: bool,
     pub(crate) pickers: Box<[Table<P::Picker>]>,
 }
 
@@ -101,7 +102,8 @@ impl<S, P: Policy, C> Tables<S, P, C> {
         }
         let by_id =
             members.iter().enumerate().map(|(at, member)| (member.endpoint.id(), at as u32)).collect();
-        Ok(Self { version, members, by_id, levels, pickers: pickers.into() })
+        let has_gates = members.iter().any(|member| member.gate.is_some());
+        Ok(Self { version, members, by_id, levels, has_gates, pickers: pickers.into() })
     }
 }
 

@@ -21,6 +21,7 @@ pub(crate) struct Rules<P, C> {
     pub(crate) classify: C,
     pub(crate) settings: Settings,
     pub(crate) is_timed: bool,
+    pub(crate) counts_bytes: bool,
     /// The calls in flight, those that are being placed included: counted where loads are bounded.
     pub(crate) total: AtomicUsize,
     /// How many calls wait for an endpoint, and what wakes one.
@@ -67,6 +68,7 @@ impl<P: Policy, C> Rules<P, C> {
     pub(crate) fn new(policy: P, classify: C, settings: Settings) -> Self {
         Self {
             is_timed: policy.is_timed() || settings.notes_activity,
+            counts_bytes: policy.counts_bytes(),
             policy,
             classify,
             settings,
@@ -102,8 +104,8 @@ impl<P, C> Station<P, C> {
         count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, below).is_ok()
     }
 
-    /// It comes back while its calls drain, configured anew perhaps.
-    pub(crate) fn returns_as(&self, endpoint: &Endpoint) {
+    /// It is the endpoint's from now on: of one that is configured anew, or comes back while its calls drain.
+    pub(crate) fn taken_over_by(&self, endpoint: &Endpoint) {
         self.load.set_weight(endpoint.weight());
         self.endpoint.store(Arc::new(endpoint.clone()));
     }
@@ -228,7 +230,7 @@ impl<P: Policy, C> Flight<P, C> {
 impl<P: Policy, C> Guard for Flight<P, C> {
     fn data(&mut self, bytes: u64) {
         let Station { load, rules, .. } = &*self.station;
-        if rules.is_timed {
+        if rules.counts_bytes {
             rules.policy.received(load, bytes, rules.settings.clock.now());
         }
     }

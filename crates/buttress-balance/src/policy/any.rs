@@ -79,6 +79,12 @@ macro_rules! any {
                 }
             }
 
+            fn counts_bytes(&self) -> bool {
+                match self {
+                    $(Self::$name(rules) => rules.counts_bytes(),)*
+                }
+            }
+
             fn ended(&self, load: &Load, call: &Ended<'_>) {
                 match self {
                     $(Self::$name(rules) => rules.ended(load, call),)*

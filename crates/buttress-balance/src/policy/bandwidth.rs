@@ -23,6 +23,7 @@ impl Bandwidth {
 impl Score for Bandwidth {
     type Seen = ();
     const TIMED: bool = true;
+    const COUNTS_BYTES: bool = true;
 
     #[inline]
     fn score(&self, (): &(), load: &Load, now: Timestamp) -> f64 {

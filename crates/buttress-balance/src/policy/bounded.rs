@@ -163,17 +163,11 @@ impl BoundedLoad {
         weight: u128,
         most: u32,
     ) -> bool {
+        // It never stands above its bound, not for a moment: a call that would see it there might be the last to look.
         let has_room =
             |load: u32| load < most && self.has_room(endpoint, load, total.load(Ordering::SeqCst), weight);
-        // A look first, so that a full endpoint costs others nothing.
-        if !has_room(load.load(Ordering::SeqCst)) {
-            return false;
-        }
-        let has_room = has_room(load.fetch_add(1, Ordering::SeqCst));
-        if !has_room {
-            load.fetch_sub(1, Ordering::SeqCst);
-        }
-        has_room
+        let one_more = |load: u32| has_room(load).then_some(load + 1);
+        load.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).is_ok()
     }
 
     /// Whether a call more than `load` is within `max(1, ceil(factor · total · own / weight))`, without a division.

@@ -89,6 +89,9 @@ pub trait Score: Clone + fmt::Debug + Send + Sync + 'static {
     /// Whether the score needs the time, or what comes at the end of calls ([`Policy::is_timed`]).
     const TIMED: bool;
 
+    /// Whether the score goes by the bytes of responses ([`Policy::counts_bytes`]).
+    const COUNTS_BYTES: bool = false;
+
     /// Looks whether the settings can work.
     ///
     /// # Errors
@@ -114,7 +117,7 @@ pub trait Score: Clone + fmt::Debug + Send + Sync + 'static {
         let _ = (load, call);
     }
 
-    /// Bytes have come ([`Policy::received`]).
+    /// Bytes have come ([`Policy::received`]), where it [counts them](Self::COUNTS_BYTES).
     #[inline]
     fn received(&self, load: &Load, bytes: u64, now: Timestamp) {
         let _ = (load, bytes, now);
@@ -184,6 +187,11 @@ impl<S: Score> Policy for LeastLoadRules<S> {
     #[inline]
     fn is_timed(&self) -> bool {
         S::TIMED
+    }
+
+    #[inline]
+    fn counts_bytes(&self) -> bool {
+        S::COUNTS_BYTES
     }
 
     #[inline]

@@ -160,7 +160,8 @@ impl Policy for ReportedRules {
 /// configured weight by theirs. No weight counts for more than ten times the mean, or less than a hundredth of it.
 ///
 /// Turns go by a static stride schedule, as in gRPC: each endpoint is visited in turn and takes as many of its visits as its weight is
-/// of the largest, evenly spread. A pick is one addition to a shared number and as many looks as it passes over. The schedule begins at a
+/// of the largest, evenly spread. A pick is one addition to a shared number for each endpoint that it visits, of which there are as many as the largest weight is times the
+/// mean, on average. The schedule begins at a
 /// place by chance, so that many balancers do not march in step, and its weights are taken anew by the first pick after each second, in place.
 ///
 /// A turn of an endpoint that cannot serve goes to the next. After eight of these, one is drawn by its weight among eight usable ones by chance, and

@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use buttress_balance::{
-    Balancer, ConsistentHash, Ended, LeastLoad, Load, Members, Node, Policy, PolicyError, Priorities,
-    Settings, Static,
+    AnyPolicy, Balancer, ConsistentHash, Ended, LeastLoad, Load, Members, Node, Policy, PolicyError,
+    Priorities, Settings, Static,
 };
 use buttress_core::{BoxError, Endpoint, Endpoints, Facts, Health, Timestamp};
 use buttress_testkit::{Task, poll_once};
@@ -61,6 +61,36 @@ async fn one_that_comes_back_has_its_new_weight() {
     let a = handle.endpoint("a").unwrap().in_flight;
     assert!((88..=92).contains(&a), "nine of ten: {a}");
     drop((first, calls));
+}
+
+/// Takes two endpoints at most.
+#[derive(Clone)]
+struct Two;
+impl Policy for Two {
+    type Picker = buttress_balance::Least<buttress_balance::Connections>;
+    fn build(&self, nodes: &[Node]) -> Result<Self::Picker, PolicyError> {
+        if nodes.len() > 2 {
+            Err(PolicyError::NoEndpoints)
+        } else {
+            LeastLoad::connections().all().build(nodes)
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_is_refused_changes_no_weight() {
+    let rig = Rig::of(&["a", "b"]);
+    rig.hangs.store(true, Ordering::SeqCst);
+    let settings = Settings::default().clock(rig.clock()).slow_start(buttress_balance::SlowStart::off());
+    let mut balancer = Balancer::new(rig.members()).policy(Two).settings(settings);
+
+    let heavy = Endpoint::new("a").with_weight(9);
+    rig.endpoints.replace([heavy, Endpoint::new("b"), Endpoint::new("c")], rig.now()).unwrap();
+
+    let handle = balancer.handle();
+    let calls: Vec<_> = (0..100).map(|_| balancer.call(query(1))).collect();
+    assert_eq!(handle.endpoint("a").unwrap().in_flight, 50);
+    drop(calls);
 }
 
 #[tokio::test]
@@ -380,6 +410,42 @@ mod over_http {
             .header("endpoint-load-metrics", "TEXT cpu_utilization=0.5, rps_fractional=100")
             .body(body)
             .unwrap()))
+    }
+
+    /// By turns, and told of bytes if it asks for them.
+    #[derive(Clone)]
+    struct Weighs(bool, Arc<AtomicUsize>);
+    impl Policy for Weighs {
+        type Picker = <buttress_balance::RoundRobinRules as Policy>::Picker;
+        fn build(&self, nodes: &[Node]) -> Result<Self::Picker, PolicyError> {
+            Static::round_robin().build(nodes)
+        }
+        fn is_timed(&self) -> bool {
+            true
+        }
+        fn counts_bytes(&self) -> bool {
+            self.0
+        }
+        fn received(&self, _: &Load, bytes: u64, _: Timestamp) {
+            self.1.fetch_add(bytes as usize, Ordering::SeqCst);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_policy_is_told_of_bytes_where_it_asks_for_them_alone() {
+        for counts in [false, true] {
+            let bytes = Arc::new(AtomicUsize::new(0));
+            let balancer = Balancer::new([("a", service_fn(answers))])
+                .policy(Weighs(counts, bytes.clone()))
+                .classify(classify::status())
+                .at_end();
+            let answer = balancer.oneshot(http::Request::new(())).await.unwrap();
+            answer.into_body().collect().await.unwrap();
+            assert_eq!(bytes.load(Ordering::SeqCst), if counts { 3 } else { 0 });
+        }
+        assert!(Policy::counts_bytes(&LeastLoad::bandwidth()));
+        assert!(Policy::counts_bytes(&AnyPolicy::from(LeastLoad::bandwidth())));
+        assert!(!Policy::counts_bytes(&LeastLoad::peak_ewma()));
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use buttress_balance::{BalanceEvent, Balancer, ConsistentHash, Settings, Static, Subset};
-use buttress_core::{Endpoint, Health};
+use buttress_core::{Endpoint, Health, Timestamp};
 use tower::Service;
 
 use crate::support::{Rig, SECOND, by_key, in_flight, owners, query, tally};
@@ -137,6 +137,46 @@ async fn panic_and_its_end_are_told() {
 
     let events = events.lock().unwrap();
     assert_eq!(*events, ["Panic { priority: 0 }", "Calm { priority: 0 }"]);
+}
+
+#[tokio::test]
+async fn panic_ends_with_the_priority_that_had_it() {
+    let rig = Rig::of(&["a"]);
+    let (settings, events) = watched(&rig);
+    let balancer = Balancer::new(rig.members()).settings(settings);
+    rig.get("a").set_health(Health::Unhealthy, rig.now());
+    owners(&balancer, 0..1).await;
+
+    rig.endpoints.replace([Endpoint::new("b").with_priority(1)], rig.now()).unwrap();
+
+    let events = events.lock().unwrap();
+    let told: Vec<&String> = events.iter().filter(|event| event.contains("priority")).collect();
+    assert_eq!(told, ["Panic { priority: 0 }", "Calm { priority: 0 }"]);
+}
+
+#[test]
+fn what_is_told_of_panic_comes_in_its_order_though_the_observer_ends_it() {
+    let rig = Rig::of(&["a"]);
+    let (endpoints, told) = (rig.endpoints.clone(), Arc::new(Mutex::new(Vec::new())));
+    let to = Arc::clone(&told);
+    let observe = move |event: &BalanceEvent<'_>| {
+        let text = match event {
+            BalanceEvent::Panic { .. } => "panic",
+            BalanceEvent::Calm { .. } => "calm",
+            _ => return,
+        };
+        if text == "panic" {
+            // As someone does who starts others where most are down.
+            endpoints.replace(["a", "b", "c"].map(Endpoint::new), Timestamp::ZERO).unwrap();
+        }
+        to.lock().unwrap().push(text);
+    };
+    let balancer = Balancer::new(rig.members()).settings(Settings::default().observe(observe));
+
+    rig.get("a").set_health(Health::Unhealthy, rig.now());
+    let _ = balancer.handle().outlook();
+
+    assert_eq!(*told.lock().unwrap(), ["panic", "calm"]);
 }
 
 #[tokio::test]
