@@ -61,6 +61,15 @@ impl Address {
         }
     }
 
+    /// Only TCP itself, for what forwards bytes.
+    #[cfg(feature = "tcp")]
+    pub(crate) fn tcp(self) -> Result<Self, AddressError> {
+        if self.tls || matches!(self.place, Place::Unix(_)) {
+            return Err(AddressError { value: self.to_string(), rule: Rule::Tcp });
+        }
+        self.checked()
+    }
+
     pub(crate) const fn place(&self) -> &Place {
         &self.place
     }
@@ -243,6 +252,8 @@ impl From<Infallible> for AddressError {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rule {
+    #[cfg(feature = "tcp")]
+    Tcp,
     Syntax,
     Scheme,
     Host,
@@ -256,6 +267,8 @@ enum Rule {
 impl Rule {
     const fn as_str(self) -> &'static str {
         match self {
+            #[cfg(feature = "tcp")]
+            Self::Tcp => "TCP forwarding goes to an address or a name with a port",
             Self::Syntax => "must be `host:port`, `http://host`, `https://host` or `unix:/path`",
             Self::Scheme => "the scheme must be `http`, `https` or left out",
             Self::Host => "the host must be a name, an IPv4 address, or an IPv6 address in brackets",

@@ -21,9 +21,12 @@ mod scheme;
 #[cfg(feature = "server")]
 pub mod server;
 mod service;
+#[cfg(feature = "tcp")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tcp")))]
+pub mod tcp;
 #[cfg(feature = "tls")]
 mod tls;
-#[cfg_attr(not(test), expect(dead_code, reason = "upgrades, CONNECT and TCP forwarding come next"))]
+#[cfg_attr(not(any(test, feature = "tcp")), expect(dead_code, reason = "upgrades and CONNECT come next"))]
 mod tunnel;
 
 pub use address::{Address, AddressError};

@@ -4,10 +4,10 @@
 //! client ──read──▶ bytes on their way ──write──▶ upstream     one direction; the other is its mirror image
 //!
 //!   Open ──end of the reader──▶ Closing ──shutdown of the writer──▶ Done
-//!   Open ──the writer fails───▶ Done: nothing more is read, what the other direction brings still arrives
+//!   Open ──the writer takes no more──▶ Done: what the other direction brings still arrives
 //! ```
 //!
-//! Both directions done end the tunnel. So do a reader that fails, a time without a byte either way, and a drain.
+//! Both directions done end the tunnel. So do a reader that fails, a reset, a time without a byte either way, and a drain.
 
 use std::future::poll_fn;
 use std::io;
@@ -73,8 +73,9 @@ where
     let (mut up, mut down) = (Direction::default(), Direction::default());
     let why = until(limits, draining, |cx| {
         let before = (up.written, down.written);
-        let ended = up.poll(cx, &mut client, &mut upstream)?;
-        let ended = down.poll(cx, &mut upstream, &mut client)? && ended;
+        // The answer first: what an upstream said before it broke off still arrives.
+        let ended = down.poll(cx, &mut upstream, &mut client)?;
+        let ended = up.poll(cx, &mut client, &mut upstream)? && ended;
         // What was read without being written moves at the next write, or is too little to count.
         Ok(if ended { Step::Ended } else { Step::of(before != (up.written, down.written)) })
     })
@@ -132,7 +133,8 @@ pub(crate) async fn until(
     .await
 }
 
-async fn drained(limits: &Limits, draining: Option<Draining>) {
+/// Completes when a drain is over, with its grace.
+pub(crate) async fn drained(limits: &Limits, draining: Option<Draining>) {
     match draining {
         Some(mut draining) => draining.begun().await,
         None => std::future::pending().await,
@@ -164,7 +166,7 @@ enum State {
 }
 
 impl Direction {
-    /// Moves what can be moved now; whether this direction is done. An error is one of the reader.
+    /// Moves what can be moved now; whether this direction is done. An error ends the other one too.
     fn poll<R, W>(&mut self, cx: &mut Context<'_>, reader: &mut R, writer: &mut W) -> io::Result<bool>
     where
         R: AsyncRead + Unpin,
@@ -180,6 +182,10 @@ impl Direction {
                 Ok(true)
             }
             Poll::Ready(Err(Fault::Read(error))) => Err(error),
+            // The other direction would read of it as of an end in order.
+            Poll::Ready(Err(Fault::Write(error))) if error.kind() == io::ErrorKind::ConnectionReset => {
+                Err(error)
+            }
             Poll::Ready(Err(Fault::Write(error))) => {
                 self.failed = Some(error);
                 self.held = Vec::new();

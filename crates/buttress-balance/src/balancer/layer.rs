@@ -112,6 +112,13 @@ impl<P, K, J, C, F> BalanceLayer<P, K, J, C, F> {
         BalanceLayer { policy, key, reject, classify, finish: MarkEndpoint::new(finish), settings }
     }
 
+    /// Counts a call as in flight until what `finish` binds it to has ended, see [`Balancer::finish`].
+    #[must_use]
+    pub fn finish<Other>(self, finish: Other) -> BalanceLayer<P, K, J, C, Other> {
+        let Self { policy, key, reject, classify, settings, .. } = self;
+        BalanceLayer { policy, key, reject, classify, finish, settings }
+    }
+
     /// Does what is beside the policy by these settings.
     #[must_use]
     pub fn settings(mut self, settings: Settings) -> Self {

@@ -215,6 +215,47 @@ where
         Balancer { members, shared, key, reject, finish: MarkEndpoint::new(finish) }
     }
 
+    /// Counts a call as in flight until what `finish` binds it to has ended: for responses that are not HTTP's and last, such
+    /// as a connection. [`AtHead`], the default, counts it until the response is there.
+    ///
+    /// ```
+    /// use buttress_balance::{Balancer, LeastLoad};
+    /// use buttress_core::Finish;
+    ///
+    /// /// Downloads are responses that last: each keeps what is bound to it.
+    /// struct Download {
+    ///     held: Vec<Box<dyn std::any::Any + Send>>,
+    /// }
+    ///
+    /// #[derive(Clone, Copy)]
+    /// struct AtClose;
+    ///
+    /// impl<Req, G: Send + 'static> Finish<Req, Download, G> for AtClose {
+    ///     type Form = ();
+    ///     type Out = Download;
+    ///
+    ///     fn form(&self, _: &Req) {}
+    ///
+    ///     fn finish(&self, (): (), mut download: Download, guard: G) -> Download {
+    ///         download.held.push(Box::new(guard));
+    ///         download
+    ///     }
+    /// }
+    ///
+    /// # fn open(_: ()) -> std::future::Ready<Result<Download, buttress_core::BoxError>> {
+    /// #     std::future::ready(Ok(Download { held: Vec::new() }))
+    /// # }
+    /// # fn check<S: tower::Service<(), Response = Download>>(_: S) {}
+    /// let service = tower::service_fn(open);
+    /// let balancer = Balancer::new([("a", service)]).policy(LeastLoad::connections()).finish(AtClose);
+    /// # check(balancer);
+    /// ```
+    #[must_use]
+    pub fn finish<Other>(self, finish: Other) -> Balancer<S, P, K, J, C, Other> {
+        let Self { members, shared, key, reject, .. } = self;
+        Balancer { members, shared, key, reject, finish }
+    }
+
     /// The endpoints, for health checks, discovery and operators: what is changed there, this balancer follows.
     #[must_use]
     pub fn endpoints(&self) -> &Endpoints {
