@@ -38,6 +38,11 @@ impl Body {
         body
     }
 
+    /// The body of an answer that has none, and whose connection somebody else holds.
+    pub(crate) fn of_none(incoming: Received) -> Self {
+        Self { incoming, lease: None, reusable: false }
+    }
+
     fn complete(&mut self) {
         if let Some(lease) = self.lease.take()
             && self.reusable

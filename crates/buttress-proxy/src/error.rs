@@ -266,4 +266,6 @@ pub(crate) enum Unusable {
     NoContent,
     #[error("101 Switching Protocols without a request for an upgrade")]
     Upgrade,
+    #[error("101 Switching Protocols to one that was not asked for")]
+    Protocol,
 }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use buttress_core::BoxError;
-use http::Response;
+use http::{Response, StatusCode};
 
 use crate::connect::{Connecting, connect};
 use crate::connection::{Checkout, Sent};
-use crate::policy::forward_response;
+use crate::policy::{forward_response, forward_switch};
 use crate::pool::Pool;
 use crate::received::Received;
+use crate::upgrade::Asked;
 use crate::{Body, Error, ErrorKind};
 
 /// The future of a call to [`Proxy`](crate::Proxy).
@@ -23,6 +24,7 @@ use crate::{Body, Error, ErrorKind};
 pub struct ResponseFuture<B> {
     state: State<B>,
     pool: Arc<Pool<B>>,
+    asked: Option<Box<Asked>>,
 }
 
 pub(crate) enum State<B> {
@@ -39,8 +41,8 @@ pub(crate) enum State<B> {
 }
 
 impl<B> ResponseFuture<B> {
-    pub(crate) const fn new(state: State<B>, pool: Arc<Pool<B>>) -> Self {
-        Self { state, pool }
+    pub(crate) const fn new(state: State<B>, pool: Arc<Pool<B>>, asked: Option<Box<Asked>>) -> Self {
+        Self { state, pool, asked }
     }
 }
 
@@ -115,14 +117,22 @@ where
     }
 
     fn answer(
-        &self,
+        &mut self,
         mut response: Response<Received>,
         connection: Checkout<B>,
     ) -> Result<Response<Body>, Error> {
-        match forward_response(&mut response, &self.pool.options().fields, self.pool.host()) {
-            Ok(reusable) => Ok(response.map(|incoming| Body::new(incoming, connection, reusable))),
-            Err(unusable) => Err(Error::new(ErrorKind::BadResponse, unusable).at(self.pool.address())),
-        }
+        let options = self.pool.options();
+        let answer = match self.asked.take() {
+            Some(asked) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                let protocol = forward_switch(&mut response, &options.fields, self.pool.host());
+                asked.taken(protocol).map(|protocol| {
+                    asked.open(response, protocol, connection, &options.clock, options.upgrade)
+                })
+            }
+            _ => forward_response(&mut response, &options.fields, self.pool.host())
+                .map(|reusable| response.map(|incoming| Body::new(incoming, connection, reusable))),
+        };
+        answer.map_err(|unusable| Error::new(ErrorKind::BadResponse, unusable).at(self.pool.address()))
     }
 }
 

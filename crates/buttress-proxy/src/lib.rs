@@ -26,8 +26,9 @@ mod service;
 pub mod tcp;
 #[cfg(feature = "tls")]
 mod tls;
-#[cfg_attr(not(any(test, feature = "tcp")), expect(dead_code, reason = "upgrades and CONNECT come next"))]
+#[cfg_attr(not(any(test, feature = "tcp")), expect(dead_code, reason = "how a tunnel ended is told for TCP"))]
 mod tunnel;
+mod upgrade;
 
 pub use address::{Address, AddressError};
 pub use body::Body;
@@ -43,3 +44,4 @@ pub use scheme::Scheme;
 pub use service::Proxy;
 #[cfg(feature = "tls")]
 pub use tls::{ClientTls, TlsError, TlsErrorKind};
+pub use upgrade::Upgrades;

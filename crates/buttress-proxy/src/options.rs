@@ -5,6 +5,7 @@ use buttress_core::Clock;
 use crate::fields::Fields;
 #[cfg(feature = "tls")]
 use crate::tls::ClientTls;
+use crate::upgrade;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
@@ -20,6 +21,7 @@ pub(crate) struct Options {
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<ClientTls>,
     pub(crate) fields: Fields,
+    pub(crate) upgrade: upgrade::Options,
 }
 
 /// Which version of HTTP the upstream is spoken to in.
@@ -57,6 +59,7 @@ impl Default for Options {
             #[cfg(feature = "tls")]
             tls: None,
             fields: Fields::default(),
+            upgrade: upgrade::Options::default(),
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::future::State;
 use crate::options::Options;
 use crate::policy::forward_request;
 use crate::pool::Pool;
+use crate::upgrade::Asked;
 use crate::{Address, AddressError, Body, Connections, Error, ResponseFuture};
 
 /// Sends requests on to one upstream and hands its answers back.
@@ -39,6 +40,8 @@ use crate::{Address, AddressError, Body, Connections, Error, ResponseFuture};
 /// | [`preserve_host`](Self::preserve_host) | yes | an upstream makes links and picks sites by the name the client used |
 /// | [`x_forwarded`](Self::x_forwarded) | [`Keep`](crate::XForwarded::Keep) | whom to trust is the operator's to say |
 /// | [`via`](Self::via) | `buttress` | RFC 9110 §7.6.3 demands a `Via` |
+/// | [`upgrades`](Self::upgrades) | [`WebSocket`](crate::Upgrades::WebSocket) | nothing looks into a tunnel, so it is opened for what is named |
+/// | [`tunnel_idle_timeout`](Self::tunnel_idle_timeout) | 5 min | a WebSocket that lives sends a ping at least every minute |
 /// | [`max_passes`](Self::max_passes) | 8 | gateways one behind the other are no loop, and a loop ends |
 ///
 /// # Cancel safety
@@ -202,11 +205,17 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> ResponseFuture<B> {
         let pool = self.pool.clone();
-        let state = match forward_request(&mut request, &pool.options().fields, pool.host()) {
-            Ok(_) => begin(&pool, request.map(RequestBody::new)),
+        let options = pool.options();
+        let mut asked = None;
+        let state = match forward_request(&mut request, &options.fields, options.upgrade.allowed, pool.host())
+        {
+            Ok(offered) => {
+                asked = offered.and_then(|offered| Asked::offer(&mut request, offered));
+                begin(&pool, request.map(RequestBody::new))
+            }
             Err(unusable) => State::Failed(unusable.request().at(pool.address())),
         };
-        ResponseFuture::new(state, pool)
+        ResponseFuture::new(state, pool, asked)
     }
 }
 

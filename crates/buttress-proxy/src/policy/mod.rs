@@ -13,5 +13,5 @@ pub(crate) use forwarded::{is_node, quote_into};
 pub use hop_by_hop::{HopByHop, remove_hop_by_hop};
 pub(crate) use hop_by_hop::{is_essential, split};
 pub(crate) use request::forward_request;
-pub(crate) use response::forward_response;
+pub(crate) use response::{forward_response, forward_switch};
 pub(crate) use via::Via;

@@ -9,17 +9,19 @@ use super::forwarded::{Hop, set_forwarded};
 use super::hop_by_hop::remove;
 use super::length::settle_content_length;
 use super::names::Names;
+use crate::Upgrades;
 use crate::XForwarded;
 use crate::error::Unusable;
 use crate::fields::{Fields, Forwarding, Host};
 
-/// Makes of a request as it was received the request as an HTTP/1.1 upstream gets it; whether its client asks for
-/// another protocol.
+/// Makes of a request as it was received the request as an HTTP/1.1 upstream gets it; the other protocol, if any, that
+/// its client may go on in.
 pub(crate) fn forward_request<B: Body>(
     request: &mut Request<B>,
     options: &Fields,
+    upgrades: Upgrades,
     upstream_host: &HeaderValue,
-) -> Result<bool, Unusable> {
+) -> Result<Option<HeaderValue>, Unusable> {
     if request.method() == Method::CONNECT {
         return Err(Unusable::Connect);
     }
@@ -41,6 +43,14 @@ pub(crate) fn forward_request<B: Body>(
         take_authority(request)? || names.any(Names::HOST)
     } else {
         names.any(Names::HOST)
+    };
+
+    let offered = if names.any(Names::UPGRADE) && received == Version::HTTP_11 {
+        // With a body on its way there is no telling where the other protocol begins.
+        let bare = request.body().is_end_stream();
+        upgrades.offered(request.method(), request.headers()).filter(|_| bare)
+    } else {
+        None
     };
 
     let said = remove(request.headers_mut(), names);
@@ -73,7 +83,7 @@ pub(crate) fn forward_request<B: Body>(
     if let Some(via) = &options.via {
         via.append(fields, received);
     }
-    Ok(said.upgrade && received == Version::HTTP_11)
+    Ok(offered.filter(|_| said.upgrade))
 }
 
 /// Says on whose behalf the request comes, where that is asked for.

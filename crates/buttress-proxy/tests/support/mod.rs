@@ -158,6 +158,11 @@ impl Wire {
         self.stream.write_all(bytes.as_ref()).await
     }
 
+    /// Ends what is sent; what comes can still be read.
+    pub(crate) async fn shutdown(&mut self) {
+        self.stream.shutdown().await.unwrap();
+    }
+
     /// Ends the connection with a reset.
     pub(crate) fn reset(self) {
         self.stream.set_zero_linger().unwrap();
