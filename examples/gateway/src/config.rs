@@ -1,5 +1,6 @@
 //! What `gateway.toml` says: read by serde, then checked as a whole.
 
+mod admin;
 mod balance;
 mod breaker;
 mod check;
@@ -17,6 +18,8 @@ use buttress::{Endpoint, key::Net, proxy::Address};
 use serde::Deserialize;
 use toml::Spanned;
 
+pub(crate) use admin::Admin;
+use admin::Log;
 pub(crate) use balance::Balance;
 pub(crate) use breaker::CircuitBreaker;
 use check::Finding;
@@ -29,6 +32,8 @@ pub(crate) use traffic::{Mirror, Side, Sticky};
 pub(crate) use value::{BalanceKey, Key, Rate};
 use value::{Text, Url};
 
+use crate::access_log;
+
 /// One whole configuration, checked: each route names an upstream that exists, no name comes twice.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -39,6 +44,8 @@ pub(crate) struct Config {
     drain: Option<Spanned<Text<Duration>>>,
     #[serde(default)]
     trusted_proxies: Vec<Text<Net>>,
+    admin: Option<Spanned<Admin>>,
+    access_log: Option<Spanned<Log>>,
     #[serde(default, rename = "upstream")]
     pub(crate) upstreams: Vec<Upstream>,
     #[serde(default, rename = "route")]
@@ -147,6 +154,16 @@ impl Config {
     /// The routes, in the order of the file.
     pub(crate) fn routes(&self) -> impl Iterator<Item = &Route> + Clone {
         self.routes.iter().map(Spanned::get_ref)
+    }
+
+    /// Where operators connect, if anywhere.
+    pub(crate) fn admin(&self) -> Option<&Admin> {
+        self.admin.as_ref().map(Spanned::get_ref)
+    }
+
+    /// What is written of each request, if anything.
+    pub(crate) fn access_log(&self) -> Option<access_log::Settings> {
+        self.access_log.as_ref().map(|log| log.get_ref().settings())
     }
 
     /// The upstream called `name`.

@@ -2,7 +2,8 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    sync::Arc,
+    task::{Context, Poll, ready},
 };
 
 use buttress::route::PeekBody;
@@ -11,14 +12,26 @@ use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tower::BoxError;
 
+use crate::access_log::Call;
+
 /// One type for all routes: as it came, or in a box where something had to be put around it.
 #[derive(Debug)]
 pub(crate) enum Inbound {
     AsItCame(Incoming),
     Boxed(UnsyncBoxBody<Bytes, BoxError>),
+    /// As it came, and the access log is told how much.
+    Counted(Incoming, Arc<Call>),
 }
 
 impl Inbound {
+    /// The same, which tells `call` of its bytes.
+    pub(crate) fn counted(self, call: &Arc<Call>) -> Self {
+        match self {
+            Self::AsItCame(body) => Self::Counted(body, Arc::clone(call)),
+            other => other,
+        }
+    }
+
     /// A body that something was put around.
     pub(crate) fn boxed<B>(body: B) -> Self
     where
@@ -50,19 +63,26 @@ impl Body for Inbound {
         match self.get_mut() {
             Self::AsItCame(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Self::Boxed(body) => Pin::new(body).poll_frame(cx),
+            Self::Counted(body, call) => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
+                    call.took(data.len() as u64);
+                }
+                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::AsItCame(body) => body.is_end_stream(),
+            Self::AsItCame(body) | Self::Counted(body, _) => body.is_end_stream(),
             Self::Boxed(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::AsItCame(body) => body.size_hint(),
+            Self::AsItCame(body) | Self::Counted(body, _) => body.size_hint(),
             Self::Boxed(body) => body.size_hint(),
         }
     }

@@ -3,6 +3,8 @@
 //! A reverse proxy from Buttress layers: `stack.rs` is what stands between a request and its upstream,
 //! `server.rs` what stands around it. The README draws the picture.
 
+mod access_log;
+mod admin;
 mod args;
 mod config;
 mod demo;
@@ -11,6 +13,7 @@ mod inbound;
 mod kept;
 mod listen;
 mod live;
+mod metrics;
 mod print;
 mod reload;
 mod routing;
@@ -93,14 +96,17 @@ async fn run(
         None if demo.is_some() => listen::or_next_free(config.listen()).await?,
         None => listen::exactly(config.listen().unwrap_or(listen::DEFAULT)).await?,
     };
-    print::welcome(&taken, &config, demo.is_some());
-    let watch = Watch::new();
+    let watch = Watch::new(&config)?;
+    let admin = admin::start(&config, &watch).await?;
+    print::welcome(&taken, &config, admin, demo.is_some());
     let (live, apply) = live::live(&config, watch.clone());
     let service = watch.around(live);
     if let Some((file, hang_ups)) = reloads {
-        tokio::spawn(reload::follow(file, hang_ups, apply));
+        tokio::spawn(reload::follow(file, hang_ups, watch.clone(), apply));
     }
+    signals.tell(watch.readiness());
     let code = server::serve(taken.listener, &config, service, &mut signals).await;
+    watch.flush_log();
     // Until here the demo's services live, and the port behind "/legacy" stays free of others.
     drop(demo);
     Ok(code)

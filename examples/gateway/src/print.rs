@@ -3,6 +3,7 @@
 use std::{
     fmt::{Display, Write as _},
     io::Write as _,
+    net::SocketAddr,
 };
 
 use crate::{
@@ -28,12 +29,15 @@ pub(crate) fn note(what: impl Display) {
 }
 
 /// The address, the routes, and in the demo the lines to try.
-pub(crate) fn welcome(listening: &Listening, config: &Config, demo: bool) {
+pub(crate) fn welcome(listening: &Listening, config: &Config, admin: Option<SocketAddr>, demo: bool) {
     let mut text = String::new();
     if let Some(wanted) = listening.instead_of {
         text += &format!("{wanted} is taken by another program, so this is the next free port:\n");
     }
     let _ = writeln!(text, "gateway {} listening on http://{}", env!("CARGO_PKG_VERSION"), listening.address);
+    if let Some(admin) = admin {
+        let _ = writeln!(text, "  for operators: http://{admin}/metrics /livez /readyz /startupz");
+    }
     for route in config.routes() {
         let to = match route.target() {
             Some(Target::Upstream(name)) => {

@@ -11,7 +11,7 @@ use std::{
 
 use buttress::Clock;
 
-use crate::{config::Config, print::note, signals::HangUps};
+use crate::{config::Config, print::note, signals::HangUps, watch::Watch};
 
 /// How often the files are looked at.
 const EVERY: Duration = Duration::from_millis(500);
@@ -37,7 +37,12 @@ impl Followed {
 
 /// Follows a file, for as long as the future lives, and hands each configuration that is right to `apply`. One that is wrong
 /// changes nothing, and the log says why.
-pub(crate) async fn follow(file: Followed, mut hang_ups: HangUps, mut apply: impl FnMut(&Config)) {
+pub(crate) async fn follow(
+    file: Followed,
+    mut hang_ups: HangUps,
+    watch: Watch,
+    mut apply: impl FnMut(&Config),
+) {
     let Followed { path, mut taken } = file;
     let clock = Clock::default();
     let mut seen = taken;
@@ -52,8 +57,19 @@ pub(crate) async fn follow(file: Followed, mut hang_ups: HangUps, mut apply: imp
         if !asked && (now == taken || !settled) {
             continue;
         }
+        if asked {
+            // The log that has been moved away, perhaps.
+            watch.reopen_log();
+        }
         taken = now;
-        match aside(&path, Config::load).await {
+        let config = aside(&path, Config::load).await.map_err(|problem| problem.to_string());
+        // The file of its log may be one that cannot be written.
+        let config = config.and_then(|config| match watch.take(&config) {
+            Ok(()) => Ok(config),
+            Err(error) => Err(error.to_string()),
+        });
+        watch.reloaded(config.is_ok());
+        match config {
             Ok(config) => {
                 apply(&config);
                 note(format_args!("{}: in force", path.display()));

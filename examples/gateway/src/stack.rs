@@ -112,6 +112,12 @@ pub(crate) fn stack<U: Forwarding<ReplayBody<Inbound>>, P: PlanOf>(
         _ => RetryLayer::default().attempts(1),
     };
     let at_endpoints = RouteTimes::new(&timeout, watching);
+    if let Some(handle) = limit.as_ref().map(RateLimitLayer::handle) {
+        watching.limit(move || handle.snapshot());
+    }
+    if route.retry().is_some() {
+        watching.retries(|| retry.handle());
+    }
     let stack = ServiceBuilder::new()
         // What the layers below and the proxy give up on leaves as an answer. It names no address: that is for the
         // operator, not for the client.

@@ -114,7 +114,7 @@ pub(crate) fn mirrored<B: Upload>(
     let mirror = upstream.mirror().map(|mirror| {
         let target =
             config.upstream(mirror.upstream.get_ref()).expect("checked when the configuration was read");
-        let layer = MirrorLayer::new(balanced(config, target, watch).0).sample(mirror.share());
+        let layer = MirrorLayer::new(balanced(config, target, &watch.of_copies()).0).sample(mirror.share());
         let watching = watch.upstream(upstream.name());
         let layer = layer.observe(move |event| watching.saw(Event::Mirror(event)));
         let layer = layer.named(upstream.name().to_owned()).by(CallKey::new(config, &mirror.key()));
@@ -167,6 +167,7 @@ fn balanced<B: Upload>(
     let behind: Vec<_> = config.trusted_proxies().collect();
     let times = RouteTimes::new(&Timeout::default(), &watching);
     let breaker = breaker(upstream, watching.clone());
+    let (whole, at_endpoints) = (watching.clone(), watching.clone());
     let make = move |endpoint: &Endpoint| {
         // They go on as long as services may be made.
         let _ = &checks;
@@ -176,8 +177,11 @@ fn balanced<B: Upload>(
             .expect("checked when the configuration was read")
             .x_forwarded_behind(behind.iter().copied());
         let breaker = breaker.as_ref().map(|breaker| breaker(endpoint));
+        if let Some(breaker) = &breaker {
+            at_endpoints.breaker(endpoint, || breaker.handle());
+        }
         let gate = gate(breaker.as_ref());
-        (stack(times.clone(), breaker, outliers.as_ref(), endpoint, proxy), gate)
+        (stack(times.clone(), breaker, outliers.as_ref(), endpoint, proxy, &at_endpoints), gate)
     };
     let balance = upstream.balance();
     let balancer = Balancer::new(Members::gated(endpoints.clone(), make))
@@ -187,6 +191,7 @@ fn balanced<B: Upload>(
         .by(CallKey::new(config, &balance.key()))
         // A call is in flight until the last byte of its answer.
         .at_end();
+    whole.balancer(|| balancer.handle());
     (ServiceBuilder::new().layer(option_layer(sticky)).service(balancer), endpoints)
 }
 
@@ -220,10 +225,12 @@ fn stack<B: Upload>(
     outliers: Option<&Outliers>,
     endpoint: &Endpoint,
     proxy: Proxy<UploadBody<B>>,
+    watching: &Watching,
 ) -> impl Forwarding<B> + use<B> {
     // The upstream's body cannot be made from bytes; what the layers answer with can.
     let lifted = ServiceBuilder::new().lift_bodies().service(proxy);
     ServiceBuilder::new()
+        .layer(watching.attempts(endpoint))
         .layer(option_layer(breaker))
         .layer(option_layer(outliers.map(|outliers| outliers.layer(endpoint).over_http())))
         .service(Timed { lifted, otherwise: times })

@@ -7,8 +7,8 @@ use humantime::format_duration;
 use toml::Spanned;
 
 use super::{
-    CircuitBreaker, Config, Health, Mirror, Outlier, Problem, Rate, RateLimit, Retry, Route, Side, Sticky,
-    Target, Upstream, value::Text,
+    CircuitBreaker, Config, Health, Log, Mirror, Outlier, Problem, Rate, RateLimit, Retry, Route, Side,
+    Sticky, Target, Upstream, value::Text,
 };
 use crate::routing;
 
@@ -25,6 +25,7 @@ pub(super) fn check(config: &Config, text: &str) -> Result<(), Finding> {
     wait("header_timeout", config.header_timeout.as_ref())?;
     wait("send_timeout", config.send_timeout.as_ref())?;
     wait("drain", config.drain.as_ref())?;
+    within(&config.access_log, Log::check)?;
     if config.routes.is_empty() {
         let message = "no [[route]]: every request would be a 404; write at least one with path and upstream";
         return Err((None, message.to_owned()));

@@ -1,5 +1,8 @@
 //! Does the program do what its README and its own output say? The built binary, real sockets, real clients.
 
+mod access_log;
+mod admin;
+mod big;
 mod clients;
 mod configuration;
 mod drain;
@@ -7,6 +10,7 @@ mod forwarding;
 mod kills;
 mod limits;
 mod paths;
+mod protocols;
 mod reload;
 mod resilience;
 mod routes;

@@ -76,6 +76,12 @@ impl Gateway {
         format!("http://{}{path}", self.address)
     }
 
+    /// Of the admin port.
+    pub(crate) fn admin_url(&self, path: &str) -> String {
+        let said = self.welcome.split("for operators: http://").nth(1).expect("an admin port");
+        format!("http://{}{path}", said.split('/').next().expect("an address"))
+    }
+
     pub(crate) fn id(&self) -> u32 {
         self.child.id().expect("still running")
     }
