@@ -1,11 +1,8 @@
 //! Connections in.
 
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
 use std::time::Duration;
 
 use buttress_http::Peer;
@@ -13,7 +10,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::caps::{Caps, Place};
 use super::connection::Common;
-use super::listener::BACKLOG;
+use super::listener::{BACKLOG, Queue, Transport};
+use super::race::race;
 use super::rate::Rate;
 use super::socket::Socket;
 use super::stage::{Seat, Stage};
@@ -33,36 +31,28 @@ pub(super) struct Door {
 impl Door {
     /// Accepts until the server drains, and then what the kernel has accepted before: those clients think that they are
     /// served, and closing the socket would reset them.
-    pub(super) async fn accept<S: Handler>(
-        self: Arc<Self>,
-        listener: std::net::TcpListener,
-        service: S,
-        _open: Open,
-    ) {
-        let listener = match TcpListener::from_std(listener) {
+    pub(super) async fn accept<S: Handler>(self: Arc<Self>, queue: Queue, service: S, _open: Open) {
+        let listener = match TcpListener::from_std(queue.socket) {
             Ok(listener) => listener,
             Err(error) => return self.common.options.tell(&Event::AcceptFailed { error: &error }),
         };
         // Accepted, and to be served when there is room.
         let mut held = None;
-        {
-            let mut draining = pin!(self.common.house.reached(Stage::Draining));
-            let mut serving = pin!(self.serve(&listener, service.clone(), &mut held));
-            poll_fn(|cx| {
-                if draining.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(());
-                }
-                serving.as_mut().poll(cx)
-            })
-            .await;
-        }
+        let draining = self.common.house.reached(Stage::Draining);
+        let _ = race(draining, self.serve(&listener, &queue.transport, service.clone(), &mut held)).await;
         let waiting = waiting(listener).filter_map(|(stream, peer)| self.admit(stream, peer));
         for admitted in held.into_iter().chain(waiting) {
-            self.open(admitted, service.clone());
+            self.open(admitted, &queue.transport, service.clone());
         }
     }
 
-    async fn serve<S: Handler>(&self, listener: &TcpListener, service: S, held: &mut Option<Admitted>) {
+    async fn serve<S: Handler>(
+        &self,
+        listener: &TcpListener,
+        transport: &Transport,
+        service: S,
+        held: &mut Option<Admitted>,
+    ) {
         let options = &self.common.options;
         loop {
             self.wait_for_rate().await;
@@ -73,7 +63,7 @@ impl Door {
                     // The next ones wait in the kernel's queue, which is where a full server leaves them.
                     self.caps.enter(&mut admitted.place).await;
                     if let Some(admitted) = held.take() {
-                        self.open(admitted, service.clone());
+                        self.open(admitted, transport, service.clone());
                     }
                 }
                 Err(error) if is_the_clients(&error) => {}
@@ -107,11 +97,11 @@ impl Door {
         Some(Admitted { stream, peer, place, seat: self.common.house.seat() })
     }
 
-    fn open<S: Handler>(&self, admitted: Admitted, service: S) {
+    fn open<S: Handler>(&self, admitted: Admitted, transport: &Transport, service: S) {
         let Admitted { stream, peer, place, seat } = admitted;
         self.common.options.tell(&Event::Opened { peer });
         let socket = Socket::new(stream, Arc::clone(&self.common.options), seat, place);
-        tokio::spawn(Arc::clone(&self.common).serve(socket, Peer(peer), service));
+        tokio::spawn(Arc::clone(&self.common).serve(socket, transport.clone(), Peer(peer), service));
     }
 }
 

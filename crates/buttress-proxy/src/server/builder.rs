@@ -13,6 +13,7 @@ use super::accept::Door;
 use super::caps::Caps;
 use super::connection::Common;
 use super::options::Options;
+use super::race::race;
 use super::rate::Rate;
 use super::stage::{House, Stage};
 use super::{Event, Handler, Listener, Workers, workers};
@@ -45,6 +46,8 @@ type Told = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// | [`workers`](Self::workers) | [`Workers::Here`] | works in every program; [`Workers::per_core`] is cheaper per request |
 /// | [`head_timeout`](Self::head_timeout) | 10 s | several lost packets on a slow line; a slowloris holds its place no longer |
 /// | [`keep_alive`](Self::keep_alive) | 75 s | nginx's; above the 60 s of the usual load balancers, so that they close first |
+/// | `handshake_timeout` | 10 s | as for the head: a TLS handshake is two or three round trips |
+/// | `max_handshakes` | 1 000 | some 50 KiB each, so 50 MB |
 /// | [`body_timeout`](Self::body_timeout) | 30 s | between two pieces of a body, and not for the whole: uploads may take hours |
 /// | [`send_timeout`](Self::send_timeout) | 30 s | a client that takes nothing for so long is gone |
 /// | [`drain`](Self::drain) | 30 s | what Kubernetes gives a process to end |
@@ -151,6 +154,34 @@ impl Server {
         self.with(|options| options.keep_alive = time)
     }
 
+    /// How long a TLS handshake may take, the wait for its place among [`max_handshakes`](Self::max_handshakes) included.
+    /// Default: 10 s.
+    ///
+    /// # Panics
+    ///
+    /// When `time` is zero: no handshake could be made.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    pub fn handshake_timeout(self, time: Duration) -> Self {
+        assert!(!time.is_zero(), "handshake_timeout must be longer than zero");
+        self.with(|options| options.handshake_timeout = time)
+    }
+
+    /// How many TLS handshakes may be under way at a time. Default: 1 000.
+    ///
+    /// More wait, first come first served. As long as some wait, a handshake has one second and not the whole timeout:
+    /// clients that begin handshakes and do not go on with them hold the others up for no longer.
+    ///
+    /// # Panics
+    ///
+    /// When it is zero: no handshake could be made.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    pub fn max_handshakes(self, handshakes: usize) -> Self {
+        assert!(handshakes > 0, "max_handshakes must be at least one");
+        self.with(|options| options.max_handshakes = handshakes)
+    }
+
     /// How long a client may send nothing of a body that is being read. Default: 30 s.
     pub fn body_timeout(self, time: Duration) -> Self {
         self.with(|options| options.body_timeout = time)
@@ -245,8 +276,9 @@ impl Server {
 
     /// Serves until it is told to end, and for ever where nobody tells it.
     ///
-    /// Each request carries as extensions: [`Peer`](buttress_http::Peer), [`Draining`](crate::Draining), and
-    /// [`Scheme`](crate::Scheme) where it came over TLS.
+    /// Each request carries as extensions: [`Peer`](buttress_http::Peer) and [`Draining`](crate::Draining); where it came
+    /// over TLS [`Scheme`](crate::Scheme) and `TlsSession` too; where the client has shown a certificate,
+    /// [`ClientCertificate`](crate::ClientCertificate).
     ///
     /// # Errors
     ///
@@ -285,10 +317,10 @@ impl Server {
                 let _ = closed.recv().await;
                 house.emptied().await;
             };
-            first(emptied, options.clock.sleep(options.drain)).await;
+            let _ = race(emptied, options.clock.sleep(options.drain)).await;
         };
         match abort {
-            Some(aborted) => first(drained, aborted).await,
+            Some(aborted) => drop(race(drained, aborted).await),
             None => drained.await,
         }
         let cut = house.taken();
@@ -323,17 +355,4 @@ impl Drop for CutOnDrop {
     fn drop(&mut self) {
         self.0.enter(Stage::Cut);
     }
-}
-
-/// Completes with the first of the two; the first one wins a tie.
-async fn first(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
-    let mut one = std::pin::pin!(one);
-    let mut other = std::pin::pin!(other);
-    std::future::poll_fn(|cx| {
-        if one.as_mut().poll(cx).is_ready() {
-            return std::task::Poll::Ready(());
-        }
-        other.as_mut().poll(cx)
-    })
-    .await;
 }

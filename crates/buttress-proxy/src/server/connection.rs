@@ -14,14 +14,14 @@ use pin_project::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::front::Front;
+use super::listener::Transport;
 use super::options::Options;
-use super::shared::Shared;
+use super::shared::{Secured, Shared};
 use super::sniff::Sniffed;
 use super::socket::Socket;
 use super::stage::{House, Stage};
 use super::timer::ClockTimer;
 use super::{Event, Handler};
-use crate::Scheme;
 
 /// What a client that connected before a drain, or has its connection idle, gets to ask once more: a request that is on
 /// its way when the drain begins is answered.
@@ -32,6 +32,8 @@ pub(super) struct Common {
     pub(super) options: Arc<Options>,
     pub(super) house: Arc<House>,
     http1: http1::Builder,
+    #[cfg(feature = "tls")]
+    handshakes: super::tls::Handshakes,
     #[cfg(feature = "http2")]
     http2: hyper::server::conn::http2::Builder<super::streams::Streams>,
 }
@@ -47,6 +49,8 @@ impl Common {
             .max_header_size(options.max_head)
             .max_buf_size(options.max_buffer);
         Self {
+            #[cfg(feature = "tls")]
+            handshakes: super::tls::Handshakes::new(options.max_handshakes),
             #[cfg(feature = "http2")]
             http2: super::http2::builder(&options),
             options,
@@ -56,8 +60,19 @@ impl Common {
     }
 
     /// Ends with the connection.
-    pub(super) async fn serve<S: Handler>(self: Arc<Self>, socket: Socket, peer: Peer, service: S) {
-        let served = self.plain(socket, peer, service).await;
+    pub(super) async fn serve<S: Handler>(
+        self: Arc<Self>,
+        socket: Socket,
+        transport: Transport,
+        peer: Peer,
+        service: S,
+    ) {
+        let served = match transport {
+            // Boxed, so that a plain connection does not have the size of one with TLS.
+            #[cfg(feature = "tls")]
+            Transport { tls: Some(tls) } => Box::pin(self.tls(socket, &tls, peer, service)).await,
+            _ => self.plain(socket, peer, service).await,
+        };
         if let Err(error) = served {
             self.options.tell(&Event::Failed { peer: peer.0, error: &error });
         }
@@ -68,11 +83,31 @@ impl Common {
         let Some(is_http2) = self.protocol(&mut socket).await? else { return Ok(()) };
         #[cfg(feature = "http2")]
         if is_http2 {
-            return self.http2(socket, self.shared(peer, Scheme::Http, true), service).await;
+            return self.http2(socket, self.shared(peer, None, true), service).await;
         }
         // Where HTTP/2 is not built in, hyper's HTTP/1 refuses it.
         let _ = is_http2;
-        self.http1(socket, self.shared(peer, Scheme::Http, false), service).await
+        self.http1(socket, self.shared(peer, None, false), service).await
+    }
+
+    #[cfg(feature = "tls")]
+    async fn tls<S: Handler>(
+        &self,
+        socket: Socket,
+        tls: &super::TlsHandle,
+        peer: Peer,
+        service: S,
+    ) -> Result<(), BoxError> {
+        let options = &self.options;
+        let handshake = tokio_rustls::TlsAcceptor::from(tls.config()).accept(socket);
+        let stream = self.handshakes.run(&options.clock, options.handshake_timeout, handshake).await?;
+        let connection = stream.get_ref().1;
+        let secured = super::TlsSession::of(connection).ok_or("the client's certificate cannot be read")?;
+        #[cfg(feature = "http2")]
+        if connection.alpn_protocol() == Some(b"h2") {
+            return self.http2(stream, self.shared(peer, Some(secured), true), service).await;
+        }
+        self.http1(stream, self.shared(peer, Some(secured), false), service).await
     }
 
     /// A client that sends nothing never gets to a timeout of hyper's. `None`: it has nothing to say.
@@ -117,9 +152,9 @@ impl Common {
         Http2 { conn, shared, told: false, tick: None, begun: 0, quiet: 0 }.await
     }
 
-    fn shared(&self, peer: Peer, scheme: Scheme, is_http2: bool) -> Arc<Shared> {
+    fn shared(&self, peer: Peer, secured: Secured, is_http2: bool) -> Arc<Shared> {
         let (options, house) = (Arc::clone(&self.options), Arc::clone(&self.house));
-        Arc::new(Shared::new(options, house, peer, scheme, is_http2))
+        Arc::new(Shared::new(options, house, peer, secured, is_http2))
     }
 }
 
@@ -243,7 +278,12 @@ impl<C: Graceful> Future for Http2<C> {
                 Stage::Draining => {}
                 Stage::Serving => {
                     let options = &this.shared.options;
-                    ready!(after(this.tick.as_mut(), &options.clock, options.keep_alive / TICKS.into(), cx));
+                    ready!(after(
+                        this.tick.as_mut(),
+                        &options.clock,
+                        options.keep_alive / u32::from(TICKS),
+                        cx
+                    ));
                     this.tick.set(None);
                     let (begun, open) = (this.shared.begun(), this.shared.open());
                     let busy = open > 0 || *this.begun != begun;

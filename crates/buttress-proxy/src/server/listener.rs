@@ -27,6 +27,20 @@ pub struct Listener {
     sockets: Vec<std::net::TcpListener>,
     address: SocketAddr,
     reuse_port: bool,
+    transport: Transport,
+}
+
+/// What is spoken below HTTP.
+#[derive(Clone, Default)]
+pub(super) struct Transport {
+    #[cfg(feature = "tls")]
+    pub(super) tls: Option<super::TlsHandle>,
+}
+
+/// A socket for one accept loop.
+pub(super) struct Queue {
+    pub(super) socket: std::net::TcpListener,
+    pub(super) transport: Transport,
 }
 
 impl Listener {
@@ -58,12 +72,26 @@ impl Listener {
         for address in tokio::net::lookup_host(address).await? {
             match listen(address, reuse_port) {
                 Ok(socket) => {
-                    return Ok(Self { address: socket.local_addr()?, sockets: vec![socket], reuse_port });
+                    return Ok(Self {
+                        address: socket.local_addr()?,
+                        sockets: vec![socket],
+                        reuse_port,
+                        transport: Transport::default(),
+                    });
                 }
                 Err(error) => last = error,
             }
         }
         Err(last)
+    }
+
+    /// Speaks TLS. Keep a [`TlsHandle`](super::TlsHandle) to change certificates while it serves.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    #[must_use]
+    pub fn tls(mut self, tls: impl Into<super::TlsHandle>) -> Self {
+        self.transport.tls = Some(tls.into());
+        self
     }
 
     /// Where it listens.
@@ -73,12 +101,11 @@ impl Listener {
     }
 
     /// The sockets of one worker of `workers`. Without a queue for each, all accept from the same.
-    pub(super) fn share(&self, worker: usize, workers: usize) -> io::Result<Vec<std::net::TcpListener>> {
-        if self.sockets.len() < 2 {
-            return self.sockets.iter().map(std::net::TcpListener::try_clone).collect();
-        }
-        let own = self.sockets.iter().skip(worker).step_by(workers);
-        own.map(std::net::TcpListener::try_clone).collect()
+    pub(super) fn share(&self, worker: usize, workers: usize) -> io::Result<Vec<Queue>> {
+        let (skip, step) = if self.sockets.len() < 2 { (0, 1) } else { (worker, workers) };
+        let own = self.sockets.iter().skip(skip).step_by(step);
+        own.map(|socket| Ok(Queue { socket: socket.try_clone()?, transport: self.transport.clone() }))
+            .collect()
     }
 
     /// One queue for each worker, where that was asked for.
@@ -96,7 +123,12 @@ impl TryFrom<std::net::TcpListener> for Listener {
     /// A socket that listens already.
     fn try_from(socket: std::net::TcpListener) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        Ok(Self { address: socket.local_addr()?, sockets: vec![socket], reuse_port: false })
+        Ok(Self {
+            address: socket.local_addr()?,
+            sockets: vec![socket],
+            reuse_port: false,
+            transport: Transport::default(),
+        })
     }
 }
 

@@ -16,6 +16,7 @@ mod head;
 mod http2;
 mod listener;
 mod options;
+mod race;
 mod rate;
 mod reply;
 mod shared;
@@ -25,6 +26,8 @@ mod stage;
 #[cfg(feature = "http2")]
 mod streams;
 mod timer;
+#[cfg(feature = "tls")]
+mod tls;
 mod wire;
 mod workers;
 
@@ -33,4 +36,6 @@ pub use builder::{Ended, Server};
 pub use event::{Event, Refusal};
 pub use handler::Handler;
 pub use listener::Listener;
+#[cfg(feature = "tls")]
+pub use tls::{ServerTls, TlsHandle, TlsSession};
 pub use workers::Workers;

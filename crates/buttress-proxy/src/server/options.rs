@@ -14,6 +14,10 @@ pub(super) struct Options {
     pub(super) observe: Option<Observe>,
     pub(super) head_timeout: Duration,
     pub(super) keep_alive: Duration,
+    #[cfg(feature = "tls")]
+    pub(super) handshake_timeout: Duration,
+    #[cfg(feature = "tls")]
+    pub(super) max_handshakes: usize,
     pub(super) body_timeout: Duration,
     pub(super) send_timeout: Duration,
     pub(super) drain: Duration,
@@ -34,6 +38,10 @@ impl Default for Options {
             observe: None,
             head_timeout: Duration::from_secs(10),
             keep_alive: Duration::from_secs(75),
+            #[cfg(feature = "tls")]
+            handshake_timeout: Duration::from_secs(10),
+            #[cfg(feature = "tls")]
+            max_handshakes: 1000,
             body_timeout: Duration::from_secs(30),
             send_timeout: Duration::from_secs(30),
             drain: Duration::from_secs(30),

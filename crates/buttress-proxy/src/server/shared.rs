@@ -8,7 +8,15 @@ use http::Extensions;
 
 use super::options::Options;
 use super::stage::{House, Stage};
-use crate::{Draining, Scheme};
+use crate::Draining;
+#[cfg(feature = "tls")]
+use crate::{ClientCertificate, Scheme};
+
+/// What TLS says of the client, where it is spoken.
+#[cfg(feature = "tls")]
+pub(super) type Secured = Option<(super::TlsSession, Option<ClientCertificate>)>;
+#[cfg(not(feature = "tls"))]
+pub(super) type Secured = Option<std::convert::Infallible>;
 
 pub(super) struct Shared {
     pub(super) options: Arc<Options>,
@@ -16,7 +24,7 @@ pub(super) struct Shared {
     pub(super) peer: Peer,
     pub(super) is_http2: bool,
     draining: Draining,
-    scheme: Scheme,
+    secured: Secured,
     /// How many requests have begun: it wraps round, and is compared for being the same only.
     begun: AtomicU32,
     open: AtomicU32,
@@ -27,7 +35,7 @@ impl Shared {
         options: Arc<Options>,
         house: Arc<House>,
         peer: Peer,
-        scheme: Scheme,
+        secured: Secured,
         is_http2: bool,
     ) -> Self {
         let draining = house.draining();
@@ -37,7 +45,7 @@ impl Shared {
             peer,
             is_http2,
             draining,
-            scheme,
+            secured,
             begun: AtomicU32::new(0),
             open: AtomicU32::new(0),
         }
@@ -47,8 +55,17 @@ impl Shared {
     pub(super) fn mark(&self, extensions: &mut Extensions) {
         extensions.insert(self.peer);
         extensions.insert(self.draining.clone());
-        if self.scheme == Scheme::Https {
-            extensions.insert(self.scheme);
+        #[cfg(not(feature = "tls"))]
+        if let Some(never) = self.secured {
+            match never {}
+        }
+        #[cfg(feature = "tls")]
+        if let Some((session, certificate)) = &self.secured {
+            extensions.insert(Scheme::Https);
+            extensions.insert(session.clone());
+            if let Some(certificate) = certificate {
+                extensions.insert(certificate.clone());
+            }
         }
     }
 

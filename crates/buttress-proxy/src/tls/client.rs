@@ -75,18 +75,7 @@ impl ClientTls {
     ///
     /// When one of them cannot be read, or holds nothing of its kind, or the key is not the certificate's.
     pub fn identity(mut self, chain: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<Self, TlsError> {
-        let chain = pem::certificates("certificate", chain.as_ref())?;
-        let key = pem::private_key(key.as_ref())?;
-        let identity = CertifiedKey::from_der(chain, key, &ring::default_provider());
-        self.identity = Some(Arc::new(identity.map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => {
-                TlsError::new("private key", TlsErrorKind::KeyMismatch, "must be the key of the certificate")
-            }
-            rustls::Error::InvalidCertificate(_) => {
-                TlsError::new("certificate", TlsErrorKind::Invalid, error.to_string())
-            }
-            error => TlsError::new("private key", TlsErrorKind::Invalid, error.to_string()),
-        })?));
+        self.identity = Some(Arc::new(pem::certified_key(chain.as_ref(), key.as_ref())?));
         Ok(self)
     }
 
@@ -228,7 +217,7 @@ pub(crate) fn handshake_refused(error: &rustls::Error) -> bool {
 
 /// The date by which certificates are valid.
 #[derive(Debug)]
-struct Wall(Clock);
+pub(crate) struct Wall(pub(crate) Clock);
 
 impl TimeProvider for Wall {
     fn current_time(&self) -> Option<UnixTime> {

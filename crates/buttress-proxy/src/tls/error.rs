@@ -23,6 +23,10 @@ pub enum TlsErrorKind {
     Invalid,
     /// The private key is not the one of the certificate.
     KeyMismatch,
+    /// The certificate has expired.
+    Expired,
+    /// The certificate is not valid yet.
+    NotYetValid,
 }
 
 impl TlsError {

@@ -2,8 +2,8 @@
 
 mod client;
 mod error;
-mod pem;
+pub(crate) mod pem;
 
 pub use client::ClientTls;
-pub(crate) use client::{config, connect, handshake_refused};
+pub(crate) use client::{Wall, config, connect, handshake_refused};
 pub use error::{TlsError, TlsErrorKind};

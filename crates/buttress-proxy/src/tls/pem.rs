@@ -1,5 +1,7 @@
+use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 
 use super::{TlsError, TlsErrorKind};
 
@@ -25,6 +27,21 @@ pub(crate) fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, TlsErro
             TlsError::new(FIELD, TlsErrorKind::Missing, "must hold a `BEGIN PRIVATE KEY` section")
         }
         error => unreadable(FIELD, &error),
+    })
+}
+
+/// A certificate, whose issuers follow it, and its key.
+pub(crate) fn certified_key(chain: &[u8], key: &[u8]) -> Result<CertifiedKey, TlsError> {
+    let chain = certificates("certificate", chain)?;
+    let key = private_key(key)?;
+    CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => {
+            TlsError::new("private key", TlsErrorKind::KeyMismatch, "must be the key of the certificate")
+        }
+        rustls::Error::InvalidCertificate(_) => {
+            TlsError::new("certificate", TlsErrorKind::Invalid, error.to_string())
+        }
+        error => TlsError::new("private key", TlsErrorKind::Invalid, error.to_string()),
     })
 }
 
