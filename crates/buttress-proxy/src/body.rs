@@ -11,6 +11,7 @@ use pin_project::{pin_project, pinned_drop};
 use crate::Error;
 use crate::connection::Lease;
 use crate::error::RequestBodyError;
+use crate::expect::Gate;
 use crate::io::Link;
 use crate::policy::remove_hop_by_hop;
 use crate::received::Received;
@@ -107,16 +108,25 @@ pub(crate) struct RequestBody<B> {
     #[pin]
     body: B,
     link: Option<Arc<Link>>,
+    gate: Option<Box<Gate>>,
 }
 
 impl<B> RequestBody<B> {
     pub(crate) const fn new(body: B) -> Self {
-        Self { body, link: None }
+        Self { body, link: None, gate: None }
+    }
+
+    /// Holds the body back until the upstream asks for it, where it is sent over HTTP/1.1.
+    pub(crate) fn wait_for(&mut self, gate: Box<Gate>) {
+        self.gate = Some(gate);
     }
 
     /// Tells the connection `link` from now on when the body has been let go.
     pub(crate) fn travel_on(&mut self, link: &Arc<Link>) {
         self.link = Some(link.clone());
+        if let Some(gate) = &mut self.gate {
+            gate.shut();
+        }
     }
 }
 
@@ -142,7 +152,12 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, RequestBodyError>>> {
-        let frame = std::task::ready!(self.project().body.poll_frame(cx));
+        let this = self.project();
+        if let Some(gate) = this.gate {
+            std::task::ready!(gate.poll_open(cx));
+            *this.gate = None;
+        }
+        let frame = std::task::ready!(this.body.poll_frame(cx));
         Poll::Ready(frame.map(|frame| match frame {
             Ok(mut frame) => {
                 if let Some(trailers) = frame.trailers_mut() {

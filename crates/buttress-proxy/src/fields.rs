@@ -2,6 +2,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use buttress_http::key::Net;
 use http::HeaderValue;
@@ -132,6 +133,17 @@ impl<B> Proxy<B> {
         self.with(|options| options.fields.max_passes = passes)
     }
 
+    /// How long the body of a request with `Expect: 100-continue` is held back for the upstream's word. Default: 1 s.
+    ///
+    /// The client is asked for its body when the upstream has asked for it (with 100), or has said nothing for
+    /// `timeout`; one whose upstream answers something else sends no body in vain. To an upstream of HTTP/2 the body is
+    /// sent at once. With zero the expectation is met here: the client is asked as soon as there is a connection to
+    /// the upstream, which hears nothing of it.
+    #[must_use]
+    pub fn expect_timeout(self, timeout: Duration) -> Self {
+        self.with(|options| options.fields.expect_timeout = timeout)
+    }
+
     /// Leaves fields of answers behind that say more than clients need to know, such as `Server` and `X-Powered-By`.
     /// Default: none. Each call adds to the list.
     ///
@@ -243,6 +255,7 @@ pub(crate) struct Fields {
     pub(crate) forwarded_by: Option<Box<str>>,
     pub(crate) via: Option<Via>,
     pub(crate) max_passes: NonZeroUsize,
+    pub(crate) expect_timeout: Duration,
     pub(crate) hidden: Arc<[HeaderName]>,
     pub(crate) hide_upstream: bool,
 }
@@ -256,6 +269,7 @@ impl Default for Fields {
             forwarded_by: None,
             via: Some(Via::new("buttress").expect("the name is a token")),
             max_passes: NonZeroUsize::new(8).expect("8 is not zero"),
+            expect_timeout: Duration::from_secs(1),
             hidden: Arc::default(),
             hide_upstream: false,
         }

@@ -9,6 +9,7 @@ mod connect;
 mod connection;
 mod draining;
 mod error;
+mod expect;
 mod fields;
 mod future;
 mod identity;

@@ -12,6 +12,7 @@ use tower_service::Service;
 use crate::ClientTls;
 use crate::body::RequestBody;
 use crate::connect::connect;
+use crate::expect::Gate;
 use crate::future::State;
 use crate::options::Options;
 use crate::policy::forward_request;
@@ -42,6 +43,7 @@ use crate::{Address, AddressError, Body, Connections, Error, ResponseFuture};
 /// | [`via`](Self::via) | `buttress` | RFC 9110 §7.6.3 demands a `Via` |
 /// | [`upgrades`](Self::upgrades) | [`WebSocket`](crate::Upgrades::WebSocket) | nothing looks into a tunnel, so it is opened for what is named |
 /// | [`tunnel_idle_timeout`](Self::tunnel_idle_timeout) | 5 min | a WebSocket that lives sends a ping at least every minute |
+/// | [`expect_timeout`](Self::expect_timeout) | 1 s | as long as `curl` waits; an upstream that knows `Expect` says its word in a round trip |
 /// | [`max_passes`](Self::max_passes) | 8 | gateways one behind the other are no loop, and a loop ends |
 ///
 /// # Cancel safety
@@ -209,9 +211,15 @@ where
         let mut asked = None;
         let state = match forward_request(&mut request, &options.fields, options.upgrade.allowed, pool.host())
         {
-            Ok(offered) => {
-                asked = offered.and_then(|offered| Asked::offer(&mut request, offered));
-                begin(&pool, request.map(RequestBody::new))
+            Ok(wishes) => {
+                asked = wishes.upgrade.and_then(|offered| Asked::offer(&mut request, offered));
+                let timeout = options.fields.expect_timeout;
+                let gate = wishes.go_ahead.then(|| Gate::new(&mut request, &options.clock, timeout));
+                let mut request = request.map(RequestBody::new);
+                if let Some(gate) = gate {
+                    request.body_mut().wait_for(gate);
+                }
+                begin(&pool, request)
             }
             Err(unusable) => State::Failed(unusable.request().at(pool.address())),
         };

@@ -160,51 +160,6 @@ async fn answers_without_a_body_have_none_and_free_the_connection_at_once() {
 }
 
 #[tokio::test]
-async fn informational_answers_before_the_answer_are_passed_over() {
-    let upstream = Upstream::answering(format!(
-        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n{OK}"
-    ))
-    .await;
-
-    let response = upstream.proxy().oneshot(post("hello")).await.unwrap();
-
-    assert_eq!(response.status(), 200);
-    assert!(!response.headers().contains_key("link"));
-    assert_eq!(text(response).await, "ok");
-}
-
-#[tokio::test]
-async fn a_client_that_expects_100_continue_gets_it_when_the_upstream_is_there() {
-    let upstream = Upstream::start(|_, mut wire| async move {
-        let head = wire.head().await.unwrap();
-        assert!(!head.contains("expect"), "{head}");
-        assert_eq!(wire.bytes(5).await, b"hello");
-        wire.send(OK).await;
-    })
-    .await;
-    let front = front(Proxy::to(upstream.address).unwrap()).await;
-    let mut client = Wire::connect(front).await;
-
-    client.send("PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n").await;
-    assert_eq!(client.head().await.unwrap(), "HTTP/1.1 100 Continue\r\n\r\n");
-    client.send("hello").await;
-
-    assert!(client.head().await.unwrap().starts_with("HTTP/1.1 200 OK\r\n"));
-}
-
-#[tokio::test]
-async fn a_client_that_expects_100_continue_sends_no_body_for_a_dead_upstream() {
-    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let front = front(Proxy::to(nobody).unwrap()).await;
-    let mut client = Wire::connect(front).await;
-
-    client.send("PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n").await;
-
-    // This front has no `answer_errors`, so hyper ends the connection instead of asking for the body.
-    assert_eq!(client.head().await, None);
-}
-
-#[tokio::test]
 async fn large_bodies_arrive_whole_both_ways() {
     const SIZE: usize = 8 * 1024 * 1024;
     let upstream = Upstream::start(|_, mut wire| async move {

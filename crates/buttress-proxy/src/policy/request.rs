@@ -14,14 +14,22 @@ use crate::XForwarded;
 use crate::error::Unusable;
 use crate::fields::{Fields, Forwarding, Host};
 
-/// Makes of a request as it was received the request as an HTTP/1.1 upstream gets it; the other protocol, if any, that
-/// its client may go on in.
+/// What a client asks for besides an answer.
+#[derive(Debug, Default)]
+pub(crate) struct Wishes {
+    /// To go on in one of these protocols.
+    pub(crate) upgrade: Option<HeaderValue>,
+    /// The upstream's word before the body is sent.
+    pub(crate) go_ahead: bool,
+}
+
+/// Makes of a request as it was received the request as an HTTP/1.1 upstream gets it.
 pub(crate) fn forward_request<B: Body>(
     request: &mut Request<B>,
     options: &Fields,
     upgrades: Upgrades,
     upstream_host: &HeaderValue,
-) -> Result<Option<HeaderValue>, Unusable> {
+) -> Result<Wishes, Unusable> {
     if request.method() == Method::CONNECT {
         return Err(Unusable::Connect);
     }
@@ -63,11 +71,8 @@ pub(crate) fn forward_request<B: Body>(
     frame(request);
     forwarded(request, options);
 
+    let go_ahead = names.any(Names::EXPECT) && expects(request, received, options);
     let fields = request.headers_mut();
-    if names.any(Names::EXPECT) {
-        // The expectation is met by this hop: the client is asked for its body when the upstream is there to take it.
-        fields.remove(EXPECT);
-    }
     if received == Version::HTTP_2 && names.any(Names::COOKIE) {
         join_cookies(fields);
     }
@@ -83,7 +88,27 @@ pub(crate) fn forward_request<B: Body>(
     if let Some(via) = &options.via {
         via.append(fields, received);
     }
-    Ok(offered.filter(|_| said.upgrade))
+    Ok(Wishes { upgrade: offered.filter(|_| said.upgrade), go_ahead })
+}
+
+/// Whether the client waits for the upstream's word. Where it does not, or is not to, nothing of it is sent on.
+fn expects<B: Body>(request: &mut Request<B>, received: Version, options: &Fields) -> bool {
+    let waits = request
+        .headers()
+        .get_all(EXPECT)
+        .iter()
+        .all(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    if !waits {
+        // What we do not know, the upstream may: if not, 417 is its answer to give.
+        return false;
+    }
+    let waits = !options.expect_timeout.is_zero()
+        && !matches!(received, Version::HTTP_09 | Version::HTTP_10)
+        && !request.body().is_end_stream();
+    if !waits {
+        request.headers_mut().remove(EXPECT);
+    }
+    waits
 }
 
 /// Says on whose behalf the request comes, where that is asked for.

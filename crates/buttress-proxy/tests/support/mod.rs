@@ -158,6 +158,14 @@ impl Wire {
         self.stream.write_all(bytes.as_ref()).await
     }
 
+    /// Whether nothing has come that was not read, with every task having had its turn.
+    pub(crate) async fn is_silent(&mut self) -> bool {
+        settle().await;
+        let nothing =
+            self.stream.try_read(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        self.ahead.is_empty() && nothing
+    }
+
     /// Ends what is sent; what comes can still be read.
     pub(crate) async fn shutdown(&mut self) {
         self.stream.shutdown().await.unwrap();
