@@ -28,7 +28,7 @@ mod streams;
 mod timer;
 #[cfg(feature = "tls")]
 mod tls;
-mod wire;
+pub mod wire;
 mod workers;
 
 pub use body::{Body, BodyError};

@@ -1,0 +1,120 @@
+//! Which bytes may stand where, and the search for the end of a line.
+
+/// The first byte that is neither visible, nor a space, a tab or above ASCII: a line's end, or one that may not be there.
+///
+/// Eight bytes at a time. A byte of `word` below 0x20 or equal to 0x7f has its high bit set in `hits`; so may one above
+/// it, by the borrow, but never one below, so that the lowest bit is right.
+#[inline]
+pub(super) fn control(bytes: &[u8], from: usize) -> Option<usize> {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+
+    let mut rest = bytes.get(from..)?;
+    while let Some((word, after)) = rest.split_first_chunk::<8>() {
+        let bits = u64::from_le_bytes(*word);
+        let del = bits ^ (ONES * 0x7f);
+        let hits = ((bits.wrapping_sub(ONES * 0x20) & !bits) | (del.wrapping_sub(ONES) & !del)) & HIGH;
+        if hits == 0 {
+            rest = after;
+            continue;
+        }
+        let at = hits.trailing_zeros() as usize / 8;
+        if word[at] != b'\t' {
+            return Some(bytes.len() - rest.len() + at);
+        }
+        rest = &rest[at + 1..];
+    }
+    let at = rest.iter().position(|&byte| byte.is_ascii_control() && byte != b'\t')?;
+    Some(bytes.len() - rest.len() + at)
+}
+
+const TOKEN: u8 = 1;
+const PATH: u8 = 2;
+const QUERY: u8 = 4;
+const HOST: u8 = 8;
+
+static CLASSES: [u8; 256] = classes();
+
+const fn classes() -> [u8; 256] {
+    let mut classes = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let it = byte as u8;
+        if it.is_ascii_alphanumeric() {
+            classes[byte] |= TOKEN | HOST;
+        }
+        // RFC 9110 §5.6.2.
+        if matches!(
+            it,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
+        ) {
+            classes[byte] |= TOKEN;
+        }
+        // The unreserved ones of RFC 3986 §2.3.
+        if matches!(it, b'-' | b'.' | b'_' | b'~') {
+            classes[byte] |= HOST;
+        }
+        // What `http::Uri` takes: more than RFC 3986 does, as clients send it.
+        if matches!(it, 0x21 | b'"' | 0x24..=0x3b | 0x3d | 0x40..=0x5f | 0x61..=0x7e | 0x80..) {
+            classes[byte] |= PATH;
+        }
+        if matches!(it, 0x21 | 0x24..=0x3b | 0x3d | 0x3f..=0x7e | 0x80..) {
+            classes[byte] |= QUERY;
+        }
+        byte += 1;
+    }
+    classes
+}
+
+const fn is(byte: u8, class: u8) -> bool {
+    CLASSES[byte as usize] & class != 0
+}
+
+/// How many of the first bytes may be part of a token.
+#[inline]
+pub(super) fn token(bytes: &[u8]) -> usize {
+    bytes.iter().position(|&byte| !is(byte, TOKEN)).unwrap_or(bytes.len())
+}
+
+/// How many of the first bytes may be part of a registered name. Percent signs and delimiters are not: no name that
+/// can be looked up has them, and readers differ about them.
+pub(super) fn host(bytes: &[u8]) -> usize {
+    bytes.iter().position(|&byte| !is(byte, HOST)).unwrap_or(bytes.len())
+}
+
+/// Whether this is a path with or without a query, as `http::Uri` understands it, without a fragment.
+#[inline]
+pub(super) fn is_path_and_query(bytes: &[u8]) -> bool {
+    let path = bytes.iter().position(|&byte| !is(byte, PATH)).unwrap_or(bytes.len());
+    let ends = match &bytes[path..] {
+        [] => true,
+        [b'?', query @ ..] => query.iter().all(|&byte| is(byte, QUERY)),
+        _ => false,
+    };
+    ends && (bytes.is_ascii() || std::str::from_utf8(bytes).is_ok())
+}
+
+/// Without the spaces and tabs around it.
+#[inline]
+pub(super) fn trimmed(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = value {
+        value = rest;
+    }
+    while let [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}

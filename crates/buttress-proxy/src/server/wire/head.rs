@@ -1,0 +1,205 @@
+use super::bytes::{token, trimmed};
+use super::field::{length, split, transfer_encoding};
+use super::line::Lines;
+use super::target::{is_authority, is_target};
+use super::{Limits, Refusal};
+
+/// The longest method that is read. The registry's longest, `UPDATEREDIRECTREF`, has 17.
+const METHOD_BYTES: usize = 32;
+/// Two spaces and `HTTP/1.1`.
+const AROUND: usize = 10;
+
+/// What is known of a head of which a part has come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
+    lines: Lines,
+    requested: bool,
+    whole: bool,
+    http10: bool,
+    is_head: bool,
+    connect: bool,
+    host: bool,
+    chunked: bool,
+    upgrade: bool,
+    length: Option<u64>,
+    fields: usize,
+}
+
+/// What one more look at a head says.
+pub(super) enum Looked {
+    /// Its end has not come.
+    Part,
+    /// There are only two bytes of an empty line before it.
+    EmptyLine,
+    /// It is whole and takes so many bytes.
+    Whole(usize),
+}
+
+/// How the body after a head is delimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    None,
+    Length(u64),
+    Chunked,
+}
+
+impl Head {
+    pub(super) const fn new() -> Self {
+        Self {
+            lines: Lines::new(),
+            requested: false,
+            whole: false,
+            http10: false,
+            is_head: false,
+            connect: false,
+            host: false,
+            chunked: false,
+            upgrade: false,
+            length: None,
+            fields: 0,
+        }
+    }
+
+    /// `bytes` begin where the head does, at every call.
+    #[inline]
+    pub(super) fn look(&mut self, bytes: &[u8], limits: &Limits) -> Result<Looked, Refusal> {
+        if !self.requested {
+            // The request line has a bound of its own. It counts from the first byte, so that where the bytes are cut
+            // makes no difference.
+            let most = (limits.target_bytes + METHOD_BYTES + AROUND + 2).min(limits.head_bytes);
+            let bytes = &bytes[..bytes.len().min(most)];
+            match self.lines.next(bytes)? {
+                None if bytes.len() < most => return Ok(Looked::Part),
+                None if token(bytes) > METHOD_BYTES => return Err(Refusal::MethodTooLong),
+                None => return Err(Refusal::TargetTooLong),
+                Some([]) => return Ok(Looked::EmptyLine),
+                Some(line) => self.request_line(line, limits)?,
+            }
+        }
+        let bytes = &bytes[..bytes.len().min(limits.head_bytes)];
+        loop {
+            match self.lines.next(bytes)? {
+                None if bytes.len() < limits.head_bytes => return Ok(Looked::Part),
+                None => return Err(Refusal::HeadTooLarge),
+                Some([]) => {
+                    self.end()?;
+                    self.whole = true;
+                    return Ok(Looked::Whole(self.lines.end()));
+                }
+                Some(line) => self.field(line, limits)?,
+            }
+        }
+    }
+
+    /// Where the line begins that was looked at last, for who tells of it.
+    pub(super) const fn line(&self) -> usize {
+        self.lines.last()
+    }
+
+    /// Whether it has been read to its end.
+    pub(super) const fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// Whether the method was read, and is `HEAD`.
+    pub(super) const fn is_head(&self) -> bool {
+        self.is_head
+    }
+
+    /// Whether something else than HTTP/1 may follow: hyper makes an upgrade of every 101 to a request with an
+    /// `Upgrade`, and of every 2xx to a `CONNECT`.
+    pub(super) const fn may_upgrade(&self) -> bool {
+        self.upgrade || self.connect
+    }
+
+    pub(super) const fn framing(&self) -> Framing {
+        match self.length {
+            _ if self.chunked => Framing::Chunked,
+            None | Some(0) => Framing::None,
+            Some(length) => Framing::Length(length),
+        }
+    }
+
+    #[inline]
+    fn request_line(&mut self, line: &[u8], limits: &Limits) -> Result<(), Refusal> {
+        self.requested = true;
+        let (method, rest) = line.split_at(token(line));
+        let [b' ', rest @ ..] = rest else {
+            let spaces = matches!(rest, [] | [b'\t', ..]);
+            return Err(if spaces { Refusal::RequestLine } else { Refusal::Method });
+        };
+        if method.is_empty() {
+            return Err(Refusal::RequestLine);
+        }
+        if method.len() > METHOD_BYTES {
+            return Err(Refusal::MethodTooLong);
+        }
+        self.is_head = method == b"HEAD";
+        self.connect = method == b"CONNECT";
+        let space = rest.iter().position(|&byte| byte == b' ').ok_or(Refusal::RequestLine)?;
+        let (target, version) = (&rest[..space], &rest[space + 1..]);
+        if target.is_empty() {
+            return Err(Refusal::RequestLine);
+        }
+        if target.len() > limits.target_bytes {
+            return Err(Refusal::TargetTooLong);
+        }
+        self.http10 = match version {
+            b"HTTP/1.1" => false,
+            b"HTTP/1.0" => true,
+            [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => return Err(Refusal::Version),
+            _ => return Err(Refusal::RequestLine),
+        };
+        if is_target(method, target) { Ok(()) } else { Err(Refusal::Target) }
+    }
+
+    #[inline]
+    fn field(&mut self, line: &[u8], limits: &Limits) -> Result<(), Refusal> {
+        self.fields += 1;
+        if self.fields > limits.fields {
+            return Err(Refusal::TooManyFields);
+        }
+        let (name, value) = split(line)?;
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => {
+                if std::mem::replace(&mut self.host, true) {
+                    return Err(Refusal::HostRepeated);
+                }
+                if !is_authority(trimmed(value), false) {
+                    return Err(Refusal::HostInvalid);
+                }
+            }
+            7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrade = true,
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
+                let length = length(value)?;
+                if self.length.replace(length).is_some() {
+                    return Err(Refusal::LengthRepeated);
+                }
+            }
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                if self.http10 {
+                    return Err(Refusal::TransferEncodingInHttp10);
+                }
+                transfer_encoding(value)?;
+                if std::mem::replace(&mut self.chunked, true) {
+                    return Err(Refusal::TransferEncodingRepeated);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn end(&self) -> Result<(), Refusal> {
+        if self.chunked && self.length.is_some() {
+            return Err(Refusal::LengthBesideTransferEncoding);
+        }
+        if self.connect && (self.chunked || self.length.is_some()) {
+            return Err(Refusal::ConnectBody);
+        }
+        if !self.host && !self.http10 {
+            return Err(Refusal::HostMissing);
+        }
+        Ok(())
+    }
+}

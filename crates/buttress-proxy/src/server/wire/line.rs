@@ -1,0 +1,53 @@
+use super::Refusal;
+use super::bytes::control;
+
+/// How far the lines of a head or a trailer section have been read: where the present one begins, and how much of it
+/// has been looked at.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lines {
+    line: usize,
+    looked: usize,
+    last: usize,
+}
+
+impl Lines {
+    pub(super) const fn new() -> Self {
+        Self { line: 0, looked: 0, last: 0 }
+    }
+
+    /// The next line, without its CRLF; `None` where its end has not come.
+    ///
+    /// `bytes` begin where the section does, at every call.
+    #[inline]
+    pub(super) fn next<'a>(&mut self, bytes: &'a [u8]) -> Result<Option<&'a [u8]>, Refusal> {
+        let Some(at) = control(bytes, self.looked) else {
+            self.looked = bytes.len();
+            return Ok(None);
+        };
+        self.looked = at;
+        self.last = self.line;
+        match (bytes[at], bytes.get(at + 1)) {
+            (b'\r', Some(b'\n')) => {
+                let line = &bytes[self.line..at];
+                self.line = at + 2;
+                self.looked = self.line;
+                Ok(Some(line))
+            }
+            (b'\r', None) => Ok(None),
+            (b'\r', Some(_)) => Err(Refusal::BareCr),
+            (b'\n', _) => Err(Refusal::BareLf),
+            (0, _) => Err(Refusal::Nul),
+            _ => Err(Refusal::ControlByte),
+        }
+    }
+
+    /// Where the next line begins: behind those that were handed out.
+    pub(super) const fn end(&self) -> usize {
+        self.line
+    }
+
+    /// Where the line begins that was handed out last, or could not be.
+    pub(super) const fn last(&self) -> usize {
+        self.last
+    }
+}

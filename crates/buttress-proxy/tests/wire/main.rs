@@ -1,0 +1,12 @@
+//! The raw reader in front of hyper: its rules, its agreement with hyper, and what a client sees on the socket.
+#![cfg(feature = "server")]
+
+mod differential;
+mod framing;
+mod guard;
+mod properties;
+mod rules;
+mod serve;
+mod streams;
+#[path = "../support/mod.rs"]
+mod support;
