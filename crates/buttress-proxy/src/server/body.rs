@@ -9,6 +9,7 @@ use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::shared::Shared;
+use super::wire::Violation;
 
 /// The body of a request, as it comes from the client.
 ///
@@ -17,14 +18,15 @@ use super::shared::Shared;
 /// while nobody reads.
 pub struct Body {
     incoming: Incoming,
-    /// None where there is nothing to wait for.
+    /// None where there is nothing to wait for, and with HTTP/1, which is waited for where its bytes are read.
     shared: Option<Arc<Shared>>,
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
 impl Body {
     pub(super) fn new(incoming: Incoming, shared: &Arc<Shared>) -> Self {
-        let shared = (!http_body::Body::is_end_stream(&incoming)).then(|| Arc::clone(shared));
+        let waits = shared.is_http2 && !http_body::Body::is_end_stream(&incoming);
+        let shared = waits.then(|| Arc::clone(shared));
         Self { incoming, shared, alarm: None }
     }
 
@@ -52,7 +54,7 @@ impl http_body::Body for Body {
             Poll::Pending => self.wait(cx),
             Poll::Ready(frame) => {
                 self.alarm = None;
-                Poll::Ready(frame.map(|frame| frame.map_err(|error| BodyError(Cause::Broken(error)))))
+                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::of)))
             }
         }
     }
@@ -86,6 +88,22 @@ enum Cause {
 }
 
 impl BodyError {
+    fn of(error: hyper::Error) -> Self {
+        Self(match Violation::of(&error) {
+            Some(Violation::BodyTimeout) => Cause::Idle,
+            _ => Cause::Broken(error),
+        })
+    }
+
+    /// The rule that an HTTP/1 body broke: how its chunks or its trailer fields are written.
+    #[must_use]
+    pub fn violation(&self) -> Option<Violation> {
+        match &self.0 {
+            Cause::Idle => Some(Violation::BodyTimeout),
+            Cause::Broken(error) => Violation::of(error),
+        }
+    }
+
     /// Whether the client was too slow; else it broke off, or sent what is no body.
     #[must_use]
     pub fn is_timeout(&self) -> bool {

@@ -20,7 +20,7 @@ use super::shared::{Secured, Shared};
 use super::sniff::Sniffed;
 use super::socket::Socket;
 use super::stage::{House, Stage};
-use super::timer::ClockTimer;
+use super::wire::{Checked, Limits, Wire};
 use super::{Event, Handler};
 
 /// What a client that connected before a drain, or has its connection idle, gets to ask once more: a request that is on
@@ -34,6 +34,7 @@ pub(super) struct Common {
     http1: http1::Builder,
     #[cfg(feature = "tls")]
     handshakes: super::tls::Handshakes,
+    wire: Wire,
     #[cfg(feature = "http2")]
     http2: hyper::server::conn::http2::Builder<super::streams::Streams>,
 }
@@ -41,13 +42,10 @@ pub(super) struct Common {
 impl Common {
     pub(super) fn new(options: Arc<Options>, house: Arc<House>) -> Self {
         let mut http1 = http1::Builder::new();
-        // Without a timer hyper's head timeout never fires, and a slow head holds its connection for ever.
-        http1
-            .timer(ClockTimer::new(options.clock.clone()))
-            .header_read_timeout(options.keep_alive)
-            .max_headers(options.max_fields)
-            .max_header_size(options.max_head)
-            .max_buf_size(options.max_buffer);
+        let wire = wire(&options);
+        wire.prepare(&mut http1);
+        // A head has to fit.
+        http1.max_buf_size(options.max_buffer.max(options.max_head));
         Self {
             #[cfg(feature = "tls")]
             handshakes: super::tls::Handshakes::new(options.max_handshakes),
@@ -56,6 +54,7 @@ impl Common {
             options,
             house,
             http1,
+            wire,
         }
     }
 
@@ -136,8 +135,10 @@ impl Common {
         S: Handler,
         IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let front = Front::new(service, Arc::clone(&shared));
-        let conn = self.http1.serve_connection(TokioIo::new(io), front).with_upgrades();
+        let connection = self.wire.connection(Some(shared.peer.0));
+        let io = TokioIo::new(connection.guard(io));
+        let front = connection.check(Front::new(service, Arc::clone(&shared)));
+        let conn = self.http1.serve_connection(io, front).with_upgrades();
         Http1 { conn, shared, told: false, last_word: None }.await
     }
 
@@ -158,6 +159,22 @@ impl Common {
     }
 }
 
+/// How HTTP/1 is read. Who it is that connects, and that it says something at all, is known before.
+fn wire(options: &Arc<Options>) -> Wire {
+    let wire = Wire::new()
+        .clock(options.clock.clone())
+        .limits(Limits::new().head_bytes(options.max_head).fields(options.max_fields))
+        .first_byte_timeout(options.head_timeout)
+        .head_timeout(options.head_timeout)
+        .keep_alive_timeout(options.keep_alive)
+        .body_timeout(options.body_timeout);
+    if options.observe.is_none() {
+        return wire;
+    }
+    let options = Arc::clone(options);
+    wire.observe(move |request| options.tell(&Event::BadRequest(request)))
+}
+
 /// Sleeps, from the first time it is asked.
 fn after(
     mut sleep: Pin<&mut Option<Sleep>>,
@@ -176,7 +193,7 @@ trait Graceful: Future<Output = hyper::Result<()>> {
     fn graceful(self: Pin<&mut Self>);
 }
 
-impl<S, IO> Graceful for http1::UpgradeableConnection<IO, Front<S>>
+impl<S, IO> Graceful for http1::UpgradeableConnection<IO, Checked<Front<S>>>
 where
     S: Handler,
     IO: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,

@@ -3,6 +3,8 @@ use std::net::SocketAddr;
 
 use buttress_core::BoxError;
 
+use super::wire::BadRequest;
+
 /// What a server tells its observer.
 ///
 /// The observer is called where it happened, by the task that it happened to, so it must be quick. Requests are not told:
@@ -43,6 +45,8 @@ pub enum Event<'a> {
         /// What the system said.
         error: &'a std::io::Error,
     },
+    /// An HTTP/1 request is refused before the service sees it, or in the middle of its body, and its connection ends.
+    BadRequest(&'a BadRequest<'a>),
     /// A connection ended with an error: the client broke off, spoke no HTTP, was too slow, or went past a bound.
     #[non_exhaustive]
     Failed {

@@ -101,9 +101,9 @@ proptest! {
         }
         agree(&expected, &seen)?;
         let all = seen.len() == framed.requests.len() && !seen.last().is_some_and(|last| last.body.is_some() && ends(last));
-        if let Some(refusal) = framed.refused.filter(|_| all) {
-            let status = format!("HTTP/1.1 {} ", refusal.status().as_str());
-            prop_assert!(answers.contains(&status), "no {refusal:?} in {answers}");
+        if let Some(violation) = framed.refused.filter(|_| all) {
+            let status = format!("HTTP/1.1 {} ", violation.status().as_str());
+            prop_assert!(answers.contains(&status), "no {violation:?} in {answers}");
         }
     }
 }

@@ -1,14 +1,14 @@
 //! What the scanner says of a stream of bytes, gathered.
 
-use buttress_proxy::server::wire::{Limits, Phase, Refusal, Scanner, Step};
+use buttress_proxy::server::wire::{Limits, Phase, Scanner, Step, Violation};
 
 /// A stream as the scanner understood it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Framed {
     /// The bytes of each head, and of its body with its chunk sizes and trailers.
     pub(crate) requests: Vec<(Vec<u8>, Vec<u8>)>,
-    pub(crate) refused: Option<Refusal>,
-    /// The refusal was of a body.
+    pub(crate) refused: Option<Violation>,
+    /// The violation was of a body.
     pub(crate) in_body: bool,
     /// The last body came whole.
     pub(crate) whole: bool,
@@ -46,8 +46,8 @@ pub(crate) fn framed_in_pieces(stream: &[u8], limits: Limits, pieces: &[usize]) 
                 Step::More => break,
                 // As if every upgrade was declined.
                 Step::Hold => scanner.resume(),
-                Step::Refused(refusal) => {
-                    framed.refused = Some(refusal);
+                Step::Refused(violation) => {
+                    framed.refused = Some(violation);
                     framed.in_body = scanner.is_in_body();
                     framed.whole = !framed.in_body;
                     return framed;

@@ -3,10 +3,18 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use buttress_proxy::server::wire::{Limits, Refusal, WireEvent};
-use tokio::io::AsyncWriteExt;
+use buttress_core::ManualClock;
+use buttress_proxy::server::wire::{BadRequest, Limits, Violation};
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::serve::Client;
+use crate::serve::{Client, Log, wire};
 use crate::support::settle;
 
 const GOOD: &str = "GET /good HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -241,10 +249,9 @@ async fn more_fields_than_hypers_default_are_read_where_they_are_allowed() {
 async fn each_refusal_is_told_with_its_reason_its_request_and_what_is_no_secret() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let log = told.clone();
-    let observe = move |event: &WireEvent<'_>| {
-        let WireEvent::Refused(it) = event else { return };
+    let observe = move |it: &BadRequest<'_>| {
         let text = |it: Option<&str>| it.map(str::to_owned);
-        log.lock().unwrap().push((it.refusal, it.request, text(it.field), text(it.value)));
+        log.lock().unwrap().push((it.violation, it.request, text(it.field), text(it.value)));
     };
     for bad in ["Content-Length: 5,\x7e5", "Authorization: secr\0et", "Host: b"] {
         let mut client = Client::connect_with(|wire| wire.observe(observe.clone()));
@@ -259,10 +266,10 @@ async fn each_refusal_is_told_with_its_reason_its_request_and_what_is_no_secret(
     assert_eq!(
         *told.lock().unwrap(),
         [
-            (Refusal::LengthRepeated, 2, some("Content-Length"), some("5,~5")),
-            (Refusal::Nul, 2, some("Authorization"), None),
-            (Refusal::HostRepeated, 2, some("Host"), some("b")),
-            (Refusal::ChunkSize, 1, None, None),
+            (Violation::LengthRepeated, 2, some("Content-Length"), some("5,~5")),
+            (Violation::Nul, 2, some("Authorization"), None),
+            (Violation::HostRepeated, 2, some("Host"), some("b")),
+            (Violation::ChunkSize, 1, None, None),
         ]
     );
 }
@@ -275,4 +282,114 @@ async fn a_client_that_leaves_in_the_middle_of_a_head_ends_the_connection() {
 
     assert_eq!(client.rest().await, "");
     assert_eq!(client.log.taken(), []);
+}
+
+/// A client of a service that answers a request for `echo` with a tunnel that hands all back, and every other request
+/// for an upgrade, or for a tunnel, with 404.
+fn echoing() -> Client {
+    async fn answer(
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Full<Bytes>>, std::convert::Infallible> {
+        let echo = request.headers().get("upgrade").is_some_and(|it| it == "echo")
+            || request.uri().authority().is_some_and(|it| it.host() == "echo");
+        let mut answer = Response::new(Full::from(request.uri().to_string()));
+        if echo {
+            let upgrade = hyper::upgrade::on(&mut request);
+            tokio::spawn(async {
+                let (mut read, mut write) = tokio::io::split(TokioIo::new(upgrade.await.unwrap()));
+                tokio::io::copy(&mut read, &mut write).await.unwrap();
+            });
+            *answer.body_mut() = Full::default();
+        }
+        *answer.status_mut() = match *request.method() {
+            Method::CONNECT if echo => StatusCode::OK,
+            _ if echo => StatusCode::SWITCHING_PROTOCOLS,
+            _ => StatusCode::NOT_FOUND,
+        };
+        Ok(answer)
+    }
+
+    let (time, log) = (ManualClock::new(), Log::default());
+    let wire = wire(&time);
+    let (io, server) = tokio::io::duplex(64 * 1024);
+    let connection = wire.connection(None);
+    let mut builder = http1::Builder::new();
+    wire.prepare(&mut builder);
+    let service = connection.check(service_fn(answer));
+    tokio::spawn(builder.serve_connection(TokioIo::new(connection.guard(server)), service).with_upgrades());
+    Client { io, log, time }
+}
+
+#[tokio::test]
+async fn what_comes_ahead_of_an_upgrade_goes_through_the_tunnel_untouched() {
+    for request in [
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n",
+        "CONNECT echo:1 HTTP/1.1\r\nHost: echo:1\r\n\r\n",
+    ] {
+        let mut client = echoing();
+        client.send(format!("{request}\n\0ahead")).await;
+        let answer = client.so_far().await;
+        let (head, rest) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 101") || head.starts_with("HTTP/1.1 200"), "{head}");
+        assert_eq!(rest, "\n\0ahead");
+
+        client.time.advance(Duration::from_secs(3600));
+        client.send("\r\rafter an hour").await;
+        assert_eq!(client.so_far().await, "\r\rafter an hour");
+        client.io.shutdown().await.unwrap();
+        assert_eq!(client.rest().await, "");
+    }
+}
+
+#[tokio::test]
+async fn behind_an_upgrade_that_is_declined_requests_are_read_on() {
+    for request in [
+        "GET /no HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n",
+        "POST /no HTTP/1.1\r\nHost: a\r\nUpgrade: other\r\nContent-Length: 2\r\n\r\nhi",
+        "CONNECT no:1 HTTP/1.1\r\nHost: no:1\r\n\r\n",
+    ] {
+        let mut client = echoing();
+        client.send(format!("{request}{request}{BAD}")).await;
+
+        let answers = client.rest().await;
+
+        assert_eq!(count(&answers, "HTTP/1.1 404 "), 2, "{answers}");
+        assert!(answers.contains("HTTP/1.1 400 "), "{answers}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_under_way_keeps_its_connection_however_long_it_takes() {
+    let (begun, answers) = tokio::sync::oneshot::channel::<()>();
+    let answers = Arc::new(Mutex::new(Some(answers)));
+    let time = ManualClock::new();
+    let wire = wire(&time);
+    let (mut client, server) = tokio::io::duplex(1024);
+    let connection = wire.connection(None);
+    let service = connection.check(service_fn(move |_| {
+        let answers = answers.lock().unwrap().take().unwrap();
+        async {
+            answers.await.unwrap();
+            Ok::<_, std::convert::Infallible>(Response::new(Full::<Bytes>::from("late")))
+        }
+    }));
+    let guard = TokioIo::new(connection.guard(server));
+    tokio::spawn(http1::Builder::new().serve_connection(guard, service));
+    client.write_all(GOOD.as_bytes()).await.unwrap();
+
+    for _ in 0..10 {
+        settle().await;
+        time.advance(Duration::from_secs(100));
+    }
+    begun.send(()).unwrap();
+    settle().await;
+    // Idle from here, and not from when it was asked.
+    time.advance(Duration::from_secs(74));
+    settle().await;
+    let mut answer = [0; 12];
+    client.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, *b"HTTP/1.1 200");
+
+    time.advance(Duration::from_secs(1));
+    client.read_to_end(&mut Vec::new()).await.unwrap();
 }

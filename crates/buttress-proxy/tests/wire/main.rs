@@ -7,6 +7,9 @@ mod guard;
 mod properties;
 mod rules;
 mod serve;
+#[path = "../server_support/mod.rs"]
+mod server_support;
+mod sockets;
 mod streams;
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,6 +1,6 @@
 //! The scanner against every mixture of requests and faults.
 
-use buttress_proxy::server::wire::{Limits, Refusal};
+use buttress_proxy::server::wire::{Limits, Violation};
 use proptest::prelude::*;
 
 use crate::framing::{framed, framed_in_pieces};
@@ -85,11 +85,11 @@ fn every_cut_of_each_right_request_gives_the_same() {
 
 #[test]
 fn each_refusal_has_a_name_of_its_own_and_an_error_status() {
-    let mut names: Vec<_> = Refusal::ALL.iter().map(|refusal| refusal.name()).collect();
+    let mut names: Vec<_> = Violation::ALL.iter().map(|violation| violation.name()).collect();
     names.sort_unstable();
     names.dedup();
 
-    assert_eq!(names.len(), Refusal::ALL.len());
-    assert!(Refusal::ALL.iter().all(|refusal| refusal.status().as_u16() >= 400));
-    assert!(Refusal::ALL.iter().all(|refusal| refusal.section().starts_with("RFC ")));
+    assert_eq!(names.len(), Violation::ALL.len());
+    assert!(Violation::ALL.iter().all(|violation| violation.status().as_u16() >= 400));
+    assert!(Violation::ALL.iter().all(|violation| violation.section().starts_with("RFC ")));
 }

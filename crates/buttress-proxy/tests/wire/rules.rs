@@ -1,14 +1,14 @@
 //! Each rule of the scanner by the bytes that break it.
 
-use buttress_proxy::server::wire::Refusal::{self, *};
+use buttress_proxy::server::wire::Violation::{self, *};
 use buttress_proxy::server::wire::{Limits, Phase, Scanner, Step};
 
 use crate::framing::{framed, framed_in_pieces};
 
 #[track_caller]
-fn refuses(stream: impl AsRef<[u8]>, refusal: Refusal) {
+fn refuses(stream: impl AsRef<[u8]>, violation: Violation) {
     let stream = stream.as_ref();
-    assert_eq!(framed(stream).refused, Some(refusal), "{}", shown(stream));
+    assert_eq!(framed(stream).refused, Some(violation), "{}", shown(stream));
 }
 
 fn shown(stream: &[u8]) -> String {

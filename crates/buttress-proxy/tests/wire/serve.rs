@@ -10,7 +10,6 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 /// A request as a service saw it.
@@ -102,12 +101,12 @@ impl Client {
         let connection = wire.connection(None);
         let service = {
             let log = log.clone();
-            tower::service_fn(move |request| log.clone().answer(request))
+            hyper::service::service_fn(move |request| log.clone().answer(request))
         };
         let mut builder = http1::Builder::new();
         wire.prepare(&mut builder);
         let guard = TokioIo::new(connection.guard(server));
-        let served = builder.serve_connection(guard, TowerToHyperService::new(connection.check(service)));
+        let served = builder.serve_connection(guard, connection.check(service));
         tokio::spawn(served);
         Self { io, log, time }
     }

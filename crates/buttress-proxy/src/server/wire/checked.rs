@@ -8,16 +8,16 @@ use buttress_http::reject::Form;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
+use hyper::service::Service;
 use pin_project::pin_project;
-use tower_service::Service;
 
 use super::connection::Shared;
-use super::{Connection, Refusal};
+use super::{Connection, Violation};
 
 /// Answers the requests that the [`Guard`](super::Guard) of its connection has refused, and calls the service inside
-/// for the rest.
+/// for the rest: a service of hyper's, as hyper's connections take them.
 ///
-/// A refusal is a problem (RFC 9457) with the status of its rule; a request whose body is refused is answered with it
+/// A violation is a problem (RFC 9457) with the status of its rule; a request whose body is refused is answered with it
 /// where the service has not begun an answer, or has begun one that says that something is wrong.
 #[derive(Clone, Debug)]
 pub struct Checked<S> {
@@ -40,11 +40,7 @@ where
     type Error = S::Error;
     type Future = CheckedFuture<S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&self, request: Request<B>) -> Self::Future {
         let call = Call::begin(&self.connection.0, request.method());
         let refused = call.shared.fault(call.number).is_some_and(|fault| !fault.in_body);
         let inner = if refused { None } else { Some(self.inner.call(request)) };
@@ -79,12 +75,12 @@ impl Call {
         Self { number, form, asks: shared.asks(number), shared: shared.clone() }
     }
 
-    fn answer<R: Body<Data = Bytes>>(self, refusal: Refusal) -> Response<CheckedBody<R>> {
+    fn answer<R: Body<Data = Bytes>>(self, violation: Violation) -> Response<CheckedBody<R>> {
         let mut asked = Request::new(());
         if self.form == Asked::Head {
             *asked.method_mut() = Method::HEAD;
         }
-        let answer = refusal.problem().reply::<CheckedBody<R>>(Form::of(&asked));
+        let answer = violation.problem().reply::<CheckedBody<R>>(Form::of(&asked));
         answer.map(|body| CheckedBody { call: Some(self), ..body })
     }
 
@@ -142,12 +138,12 @@ where
                 match fault {
                     // What it says comes of what the guard has done.
                     Some(fault) if status.is_client_error() || status.is_server_error() => {
-                        return Poll::Ready(Ok(call.answer(fault.refusal)));
+                        return Poll::Ready(Ok(call.answer(fault.violation)));
                     }
                     _ => answer,
                 }
             }
-            (_, Some(fault)) => return Poll::Ready(Ok(call.answer(fault.refusal))),
+            (_, Some(fault)) => return Poll::Ready(Ok(call.answer(fault.violation))),
             (Some(Err(error)), None) => return Poll::Ready(Err(error)),
             (None, None) => unreachable!("without a fault the service is called"),
         };

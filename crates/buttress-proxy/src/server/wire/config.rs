@@ -7,9 +7,9 @@ use buttress_core::Clock;
 use hyper::server::conn::http1;
 
 use super::connection::Connection;
-use super::{Limits, WireEvent};
+use super::{BadRequest, Limits};
 
-pub(super) type Observer = Arc<dyn Fn(&WireEvent<'_>) + Send + Sync>;
+pub(super) type Observer = Arc<dyn Fn(&BadRequest<'_>) + Send + Sync>;
 
 /// How the bytes of HTTP/1 connections are read and checked before hyper gets them.
 ///
@@ -27,24 +27,24 @@ pub(super) type Observer = Arc<dyn Fn(&WireEvent<'_>) + Send + Sync>;
 /// ```
 /// use buttress_proxy::server::wire::Wire;
 /// use bytes::Bytes;
-/// use http::{Request, Response};
+/// use http::Response;
 /// use http_body_util::Full;
-/// use hyper::server::conn::http1;
-/// use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+/// use hyper::{server::conn::http1, service::service_fn};
+/// use hyper_util::rt::TokioIo;
 /// use std::convert::Infallible;
 /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
 /// let wire = Wire::new();
-/// let service = tower::service_fn(async |_: Request<_>| Ok::<_, Infallible>(Response::new(Full::new(Bytes::new()))));
+/// let service = service_fn(async |_| Ok::<_, Infallible>(Response::new(Full::new(Bytes::new()))));
 ///
 /// let (mut client, server) = tokio::io::duplex(1024);
 /// let connection = wire.connection(None);
 /// let mut builder = http1::Builder::new();
 /// wire.prepare(&mut builder);
 /// let guard = TokioIo::new(connection.guard(server));
-/// tokio::spawn(builder.serve_connection(guard, TowerToHyperService::new(connection.check(service))));
+/// tokio::spawn(builder.serve_connection(guard, connection.check(service)));
 ///
 /// client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n").await.unwrap();
 /// let mut answer = [0; 12];
@@ -125,19 +125,20 @@ impl Wire {
 
     /// Tells `observer` of each request that is refused.
     #[must_use]
-    pub fn observe(mut self, observer: impl Fn(&WireEvent<'_>) + Send + Sync + 'static) -> Self {
+    pub fn observe(mut self, observer: impl Fn(&BadRequest<'_>) + Send + Sync + 'static) -> Self {
         self.observer = Some(Arc::new(observer));
         self
     }
 
     /// Makes hyper's own bounds wide enough for ours, so that what is over them is told in our words. Its timer for
-    /// heads stays off: ours runs from the first byte, and tells a slow head from an idle connection.
+    /// heads stays off: ours runs from the first byte, tells a slow head from an idle connection, and is not set anew for
+    /// each request. `max_buf_size` is left as it is; a head has to fit into it.
     pub fn prepare(&self, builder: &mut http1::Builder) {
         // Hyper puts the table of fields on the stack for as many as its default, which is ours too.
         if self.limits.fields > Limits::new().fields {
             builder.max_headers(self.limits.fields);
         }
-        builder.max_buf_size((2 * self.limits.head_bytes).max(64 * 1024)).header_read_timeout(None);
+        builder.header_read_timeout(None);
     }
 
     /// What the guard and the service of one connection share. `peer` is for the observer.
@@ -166,10 +167,10 @@ impl fmt::Debug for Wire {
 }
 
 /// The error of a body that is refused, to who reads it.
-pub(super) fn body_error(refusal: super::Refusal) -> io::Error {
-    let kind = match refusal {
-        super::Refusal::BodyTimeout => io::ErrorKind::TimedOut,
+pub(super) fn body_error(violation: super::Violation) -> io::Error {
+    let kind = match violation {
+        super::Violation::BodyTimeout => io::ErrorKind::TimedOut,
         _ => io::ErrorKind::InvalidData,
     };
-    io::Error::new(kind, refusal)
+    io::Error::new(kind, violation)
 }

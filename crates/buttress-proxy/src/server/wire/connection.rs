@@ -7,7 +7,7 @@ use std::{fmt, mem};
 
 use buttress_core::Timestamp;
 
-use super::{Checked, Guard, Refusal, Refused, Wire, WireEvent};
+use super::{BadRequest, Checked, Guard, Violation, Wire};
 
 /// What the [`Guard`] and the [`Checked`] service of one HTTP/1 connection know together. A clone is the same one.
 ///
@@ -38,7 +38,7 @@ pub(super) struct Shared {
 
 #[derive(Clone, Copy)]
 pub(super) struct Fault {
-    pub(super) refusal: Refusal,
+    pub(super) violation: Violation,
     /// The service has the request already.
     pub(super) in_body: bool,
 }
@@ -116,10 +116,9 @@ impl Shared {
         *lock(&self.fault) = Some(fault);
         self.at_fault.store(request, SeqCst);
         if let Some(observer) = &self.wire.observer {
-            let (field, value) = excerpt(fault.refusal, line);
+            let (field, value) = excerpt(fault.violation, line);
             let (field, value) = (field.as_deref(), value.as_deref());
-            let refused = Refused { refusal: fault.refusal, peer: self.peer, request, field, value };
-            observer(&WireEvent::Refused(&refused));
+            observer(&BadRequest { violation: fault.violation, peer: self.peer, request, field, value });
         }
     }
 
@@ -171,7 +170,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// What may be shown of the line at which a head was refused.
-fn excerpt(refusal: Refusal, line: &[u8]) -> (Option<String>, Option<String>) {
+fn excerpt(violation: Violation, line: &[u8]) -> (Option<String>, Option<String>) {
     const SHOWN: usize = 80;
 
     let end = line.iter().position(|byte| matches!(byte, b'\r' | b'\n')).unwrap_or(line.len());
@@ -181,24 +180,24 @@ fn excerpt(refusal: Refusal, line: &[u8]) -> (Option<String>, Option<String>) {
     };
     let shown = |bytes: &[u8]| bytes[..bytes.len().min(SHOWN)].escape_ascii().to_string();
     let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-    match refusal {
-        Refusal::HostRepeated
-        | Refusal::HostInvalid
-        | Refusal::TransferCoding
-        | Refusal::TransferEncodingInvalid
-        | Refusal::TransferEncodingRepeated
-        | Refusal::TransferEncodingInHttp10
-        | Refusal::LengthInvalid
-        | Refusal::LengthRepeated => (Some(shown(name)), Some(shown(value))),
-        Refusal::FieldName
-        | Refusal::SpaceBeforeColon
-        | Refusal::Folding
-        | Refusal::Nul
-        | Refusal::BareCr
-        | Refusal::BareLf
-        | Refusal::ControlByte
-        | Refusal::TooManyFields
-        | Refusal::TrailerForbidden => (Some(shown(name)), None),
+    match violation {
+        Violation::HostRepeated
+        | Violation::HostInvalid
+        | Violation::TransferCoding
+        | Violation::TransferEncodingInvalid
+        | Violation::TransferEncodingRepeated
+        | Violation::TransferEncodingInHttp10
+        | Violation::LengthInvalid
+        | Violation::LengthRepeated => (Some(shown(name)), Some(shown(value))),
+        Violation::FieldName
+        | Violation::SpaceBeforeColon
+        | Violation::Folding
+        | Violation::Nul
+        | Violation::BareCr
+        | Violation::BareLf
+        | Violation::ControlByte
+        | Violation::TooManyFields
+        | Violation::TrailerForbidden => (Some(shown(name)), None),
         _ => (None, None),
     }
 }

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::alarm::Alarm;
 use super::config::body_error;
 use super::connection::{Fault, Verdict};
-use super::{Connection, Phase, Refusal, Scanner, Step};
+use super::{Connection, Phase, Scanner, Step, Violation};
 
 /// The most bytes that are read ahead of the answer to a request that may end HTTP/1.
 const AHEAD: usize = 16 * 1024;
@@ -58,7 +58,7 @@ enum Mode {
     /// A head was refused: so many bytes behind it have been thrown away.
     Refused(usize),
     /// A body was.
-    Broken(Refusal),
+    Broken(Violation),
     /// The connection was idle for too long.
     Ended,
 }
@@ -108,7 +108,7 @@ impl<IO> Guard<IO> {
     #[cold]
     fn keep(&mut self, step: Step, rest: &[u8]) {
         match step {
-            Step::Refused(refusal) => self.refuse(refusal, rest),
+            Step::Refused(violation) => self.refuse(violation, rest),
             Step::Skip(length) => {
                 self.held.extend_from_slice(&rest[length..]);
                 self.unread = true;
@@ -125,9 +125,9 @@ impl<IO> Guard<IO> {
             match self.scanner.scan(&self.held[at..]) {
                 Step::Pass(length) => at += length,
                 Step::Skip(length) => drop(self.held.drain(at..at + length)),
-                Step::Refused(refusal) => {
+                Step::Refused(violation) => {
                     let rest = self.held.split_off(at);
-                    self.refuse(refusal, &rest);
+                    self.refuse(violation, &rest);
                     return self.looked();
                 }
                 Step::More | Step::Hold => break,
@@ -150,14 +150,14 @@ impl<IO> Guard<IO> {
 
     /// Refuses the request that `rest` begins with, or goes on with. What hyper may still get before is held.
     #[cold]
-    fn refuse(&mut self, refusal: Refusal, rest: &[u8]) {
+    fn refuse(&mut self, violation: Violation, rest: &[u8]) {
         let in_body = self.scanner.is_in_body();
         let line = if in_body { &[] } else { rest.get(self.scanner.line()..).unwrap_or_default() };
         let request = self.scanner.requests() + u64::from(!in_body);
-        self.connection.0.refuse(request, Fault { refusal, in_body }, line);
+        self.connection.0.refuse(request, Fault { violation, in_body }, line);
         self.since = None;
         self.mode = if in_body {
-            Mode::Broken(refusal)
+            Mode::Broken(violation)
         } else {
             let in_place = if self.scanner.is_head() { IN_PLACE_OF_HEAD } else { IN_PLACE };
             self.held.extend_from_slice(in_place);
@@ -216,10 +216,11 @@ impl<IO> Guard<IO> {
         match self.scanner.phase() {
             Phase::Head if !in_part => self.mode = Mode::Ended,
             phase => {
-                let refusal = if phase == Phase::Body { Refusal::BodyTimeout } else { Refusal::HeadTimeout };
+                let violation =
+                    if phase == Phase::Body { Violation::BodyTimeout } else { Violation::HeadTimeout };
                 self.held.truncate(self.ready);
-                self.scanner.refuse(refusal);
-                self.refuse(refusal, &[]);
+                self.scanner.refuse(violation);
+                self.refuse(violation, &[]);
             }
         }
         true
@@ -321,7 +322,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Guard<IO> {
             match this.mode {
                 Mode::Reading => {}
                 Mode::Refused(_) => return this.poll_refused(cx, buf),
-                Mode::Broken(refusal) => return Poll::Ready(Err(body_error(refusal))),
+                Mode::Broken(violation) => return Poll::Ready(Err(body_error(violation))),
                 Mode::Ended => return Poll::Ready(Ok(())),
             }
             if this.unread {

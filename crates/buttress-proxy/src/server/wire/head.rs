@@ -2,7 +2,7 @@ use super::bytes::{token, trimmed};
 use super::field::{length, split, transfer_encoding};
 use super::line::Lines;
 use super::target::{is_authority, is_target};
-use super::{Limits, Refusal};
+use super::{Limits, Violation};
 
 /// The longest method that is read. The registry's longest, `UPDATEREDIRECTREF`, has 17.
 const METHOD_BYTES: usize = 32;
@@ -62,7 +62,7 @@ impl Head {
 
     /// `bytes` begin where the head does, at every call.
     #[inline]
-    pub(super) fn look(&mut self, bytes: &[u8], limits: &Limits) -> Result<Looked, Refusal> {
+    pub(super) fn look(&mut self, bytes: &[u8], limits: &Limits) -> Result<Looked, Violation> {
         if !self.requested {
             // The request line has a bound of its own. It counts from the first byte, so that where the bytes are cut
             // makes no difference.
@@ -70,8 +70,8 @@ impl Head {
             let bytes = &bytes[..bytes.len().min(most)];
             match self.lines.next(bytes)? {
                 None if bytes.len() < most => return Ok(Looked::Part),
-                None if token(bytes) > METHOD_BYTES => return Err(Refusal::MethodTooLong),
-                None => return Err(Refusal::TargetTooLong),
+                None if token(bytes) > METHOD_BYTES => return Err(Violation::MethodTooLong),
+                None => return Err(Violation::TargetTooLong),
                 Some([]) => return Ok(Looked::EmptyLine),
                 Some(line) => self.request_line(line, limits)?,
             }
@@ -80,7 +80,7 @@ impl Head {
         loop {
             match self.lines.next(bytes)? {
                 None if bytes.len() < limits.head_bytes => return Ok(Looked::Part),
-                None => return Err(Refusal::HeadTooLarge),
+                None => return Err(Violation::HeadTooLarge),
                 Some([]) => {
                     self.end()?;
                     self.whole = true;
@@ -121,68 +121,68 @@ impl Head {
     }
 
     #[inline]
-    fn request_line(&mut self, line: &[u8], limits: &Limits) -> Result<(), Refusal> {
+    fn request_line(&mut self, line: &[u8], limits: &Limits) -> Result<(), Violation> {
         self.requested = true;
         let (method, rest) = line.split_at(token(line));
         let [b' ', rest @ ..] = rest else {
             let spaces = matches!(rest, [] | [b'\t', ..]);
-            return Err(if spaces { Refusal::RequestLine } else { Refusal::Method });
+            return Err(if spaces { Violation::RequestLine } else { Violation::Method });
         };
         if method.is_empty() {
-            return Err(Refusal::RequestLine);
+            return Err(Violation::RequestLine);
         }
         if method.len() > METHOD_BYTES {
-            return Err(Refusal::MethodTooLong);
+            return Err(Violation::MethodTooLong);
         }
         self.is_head = method == b"HEAD";
         self.connect = method == b"CONNECT";
-        let space = rest.iter().position(|&byte| byte == b' ').ok_or(Refusal::RequestLine)?;
+        let space = rest.iter().position(|&byte| byte == b' ').ok_or(Violation::RequestLine)?;
         let (target, version) = (&rest[..space], &rest[space + 1..]);
         if target.is_empty() {
-            return Err(Refusal::RequestLine);
+            return Err(Violation::RequestLine);
         }
         if target.len() > limits.target_bytes {
-            return Err(Refusal::TargetTooLong);
+            return Err(Violation::TargetTooLong);
         }
         self.http10 = match version {
             b"HTTP/1.1" => false,
             b"HTTP/1.0" => true,
-            [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => return Err(Refusal::Version),
-            _ => return Err(Refusal::RequestLine),
+            [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => return Err(Violation::Version),
+            _ => return Err(Violation::RequestLine),
         };
-        if is_target(method, target) { Ok(()) } else { Err(Refusal::Target) }
+        if is_target(method, target) { Ok(()) } else { Err(Violation::Target) }
     }
 
     #[inline]
-    fn field(&mut self, line: &[u8], limits: &Limits) -> Result<(), Refusal> {
+    fn field(&mut self, line: &[u8], limits: &Limits) -> Result<(), Violation> {
         self.fields += 1;
         if self.fields > limits.fields {
-            return Err(Refusal::TooManyFields);
+            return Err(Violation::TooManyFields);
         }
         let (name, value) = split(line)?;
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => {
                 if std::mem::replace(&mut self.host, true) {
-                    return Err(Refusal::HostRepeated);
+                    return Err(Violation::HostRepeated);
                 }
                 if !is_authority(trimmed(value), false) {
-                    return Err(Refusal::HostInvalid);
+                    return Err(Violation::HostInvalid);
                 }
             }
             7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrade = true,
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 let length = length(value)?;
                 if self.length.replace(length).is_some() {
-                    return Err(Refusal::LengthRepeated);
+                    return Err(Violation::LengthRepeated);
                 }
             }
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
                 if self.http10 {
-                    return Err(Refusal::TransferEncodingInHttp10);
+                    return Err(Violation::TransferEncodingInHttp10);
                 }
                 transfer_encoding(value)?;
                 if std::mem::replace(&mut self.chunked, true) {
-                    return Err(Refusal::TransferEncodingRepeated);
+                    return Err(Violation::TransferEncodingRepeated);
                 }
             }
             _ => {}
@@ -190,15 +190,15 @@ impl Head {
         Ok(())
     }
 
-    fn end(&self) -> Result<(), Refusal> {
+    fn end(&self) -> Result<(), Violation> {
         if self.chunked && self.length.is_some() {
-            return Err(Refusal::LengthBesideTransferEncoding);
+            return Err(Violation::LengthBesideTransferEncoding);
         }
         if self.connect && (self.chunked || self.length.is_some()) {
-            return Err(Refusal::ConnectBody);
+            return Err(Violation::ConnectBody);
         }
         if !self.host && !self.http10 {
-            return Err(Refusal::HostMissing);
+            return Err(Violation::HostMissing);
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-use super::Refusal;
+use super::Violation;
 use super::bytes::control;
 
 /// How far the lines of a head or a trailer section have been read: where the present one begins, and how much of it
@@ -19,7 +19,7 @@ impl Lines {
     ///
     /// `bytes` begin where the section does, at every call.
     #[inline]
-    pub(super) fn next<'a>(&mut self, bytes: &'a [u8]) -> Result<Option<&'a [u8]>, Refusal> {
+    pub(super) fn next<'a>(&mut self, bytes: &'a [u8]) -> Result<Option<&'a [u8]>, Violation> {
         let Some(at) = control(bytes, self.looked) else {
             self.looked = bytes.len();
             return Ok(None);
@@ -34,10 +34,10 @@ impl Lines {
                 Ok(Some(line))
             }
             (b'\r', None) => Ok(None),
-            (b'\r', Some(_)) => Err(Refusal::BareCr),
-            (b'\n', _) => Err(Refusal::BareLf),
-            (0, _) => Err(Refusal::Nul),
-            _ => Err(Refusal::ControlByte),
+            (b'\r', Some(_)) => Err(Violation::BareCr),
+            (b'\n', _) => Err(Violation::BareLf),
+            (0, _) => Err(Violation::Nul),
+            _ => Err(Violation::ControlByte),
         }
     }
 

@@ -6,26 +6,26 @@
 //! here first, by a [`Scanner`] that takes less than hyper does.
 
 mod alarm;
+mod bad_request;
 mod bytes;
 mod checked;
 mod chunks;
 mod config;
 mod connection;
-mod event;
 mod field;
 mod guard;
 mod head;
 mod limits;
 mod line;
-mod refusal;
 mod scanner;
 mod target;
+mod violation;
 
+pub use bad_request::BadRequest;
 pub use checked::{Checked, CheckedBody, CheckedFuture};
 pub use config::Wire;
 pub use connection::Connection;
-pub use event::{Refused, WireEvent};
 pub use guard::Guard;
 pub use limits::Limits;
-pub use refusal::Refusal;
 pub use scanner::{Phase, Scanner, Step};
+pub use violation::Violation;

@@ -1,6 +1,6 @@
 use super::chunks::{Chunks, Trailers};
 use super::head::{Framing, Head, Looked};
-use super::{Limits, Refusal};
+use super::{Limits, Violation};
 
 /// The most empty lines that are passed over before a request line. RFC 9112 §2.2 asks for one at the least.
 const EMPTY_LINES: u8 = 2;
@@ -18,7 +18,7 @@ const EMPTY_LINES: u8 = 2;
 /// ```
 ///
 /// ```
-/// use buttress_proxy::server::wire::{Limits, Refusal, Scanner, Step};
+/// use buttress_proxy::server::wire::{Limits, Violation, Scanner, Step};
 ///
 /// let mut scanner = Scanner::new(Limits::new());
 /// assert_eq!(scanner.scan(b"GET / HTTP/1.1\r\nHost: a\r\n"), Step::More);
@@ -26,7 +26,7 @@ const EMPTY_LINES: u8 = 2;
 /// assert_eq!(scanner.scan(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET"), Step::Pass(27));
 ///
 /// let smuggled = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n";
-/// assert_eq!(scanner.scan(smuggled), Step::Refused(Refusal::LengthBesideTransferEncoding));
+/// assert_eq!(scanner.scan(smuggled), Step::Refused(Violation::LengthBesideTransferEncoding));
 /// ```
 #[derive(Clone, Debug)]
 pub struct Scanner {
@@ -46,7 +46,7 @@ enum State {
     Trailers(Trailers),
     Held,
     Tunnel,
-    Refused(Refusal),
+    Refused(Violation),
 }
 
 /// What is to be done with the first of the bytes that were given.
@@ -63,7 +63,7 @@ pub enum Step {
     /// call [`Scanner::resume`] or [`Scanner::tunnel`].
     Hold,
     /// The request is refused, and nothing more can be read of this connection. It stays so.
-    Refused(Refusal),
+    Refused(Violation),
 }
 
 /// Which part of a connection's bytes comes next.
@@ -104,7 +104,7 @@ impl Scanner {
             State::Chunked(_) | State::Trailers(_) => self.scan_chunked(bytes),
             State::Held => Step::Hold,
             State::Tunnel => Step::Pass(bytes.len()),
-            State::Refused(refusal) => Step::Refused(refusal),
+            State::Refused(violation) => Step::Refused(violation),
         }
     }
 
@@ -163,8 +163,8 @@ impl Scanner {
     }
 
     /// Refuses the request whose head or body is under way, for a reason that its bytes do not tell.
-    pub fn refuse(&mut self, refusal: Refusal) {
-        self.state = State::Refused(refusal);
+    pub fn refuse(&mut self, violation: Violation) {
+        self.state = State::Refused(violation);
     }
 
     #[inline]
@@ -189,9 +189,13 @@ impl Scanner {
             Ok(Looked::EmptyLine) => {
                 self.head = Head::new();
                 self.empty_lines += 1;
-                if self.empty_lines > EMPTY_LINES { self.refused(Refusal::EmptyLines) } else { Step::Skip(2) }
+                if self.empty_lines > EMPTY_LINES {
+                    self.refused(Violation::EmptyLines)
+                } else {
+                    Step::Skip(2)
+                }
             }
-            Err(refusal) => self.refused(refusal),
+            Err(violation) => self.refused(violation),
         }
     }
 
@@ -204,11 +208,11 @@ impl Scanner {
                 Ok(false) => return Step::Pass(passed),
                 Ok(true) => self.state = State::Trailers(Trailers::new()),
                 // What was right is passed on first.
-                Err(refusal) if passed > 0 => {
-                    self.state = State::Refused(refusal);
+                Err(violation) if passed > 0 => {
+                    self.state = State::Refused(violation);
                     return Step::Pass(passed);
                 }
-                Err(refusal) => return self.refused(refusal),
+                Err(violation) => return self.refused(violation),
             }
         }
         let State::Trailers(trailers) = &mut self.state else { unreachable!("set above") };
@@ -224,7 +228,7 @@ impl Scanner {
             }
             Ok(None) if bytes.is_empty() => Step::Pass(0),
             Ok(None) => Step::More,
-            Err(refusal) => self.refused(refusal),
+            Err(violation) => self.refused(violation),
         }
     }
 
@@ -237,8 +241,8 @@ impl Scanner {
     }
 
     #[cold]
-    fn refused(&mut self, refusal: Refusal) -> Step {
-        self.state = State::Refused(refusal);
-        Step::Refused(refusal)
+    fn refused(&mut self, violation: Violation) -> Step {
+        self.state = State::Refused(violation);
+        Step::Refused(violation)
     }
 }

@@ -1,9 +1,10 @@
-use std::fmt;
+use std::error::Error;
+use std::{fmt, io};
 
 use buttress_http::Problem;
 use http::StatusCode;
 
-macro_rules! refusals {
+macro_rules! violations {
     ($($(#[doc = $doc:literal])+ $name:ident = $status:ident, $section:literal, $id:literal, $text:literal;)+) => {
         /// Why a request is refused before any service sees it.
         ///
@@ -11,7 +12,7 @@ macro_rules! refusals {
         /// bound of ours.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
-        pub enum Refusal {
+        pub enum Violation {
             $(
                 $(#[doc = $doc])+
                 #[doc = concat!("\n\n", $section, ".")]
@@ -19,7 +20,7 @@ macro_rules! refusals {
             )+
         }
 
-        impl Refusal {
+        impl Violation {
             /// All of them.
             pub const ALL: &'static [Self] = &[$(Self::$name),+];
 
@@ -50,7 +51,7 @@ macro_rules! refusals {
     };
 }
 
-refusals! {
+violations! {
     /// 400: more empty lines before the request line than one client's bug explains.
     EmptyLines = BAD_REQUEST, "RFC 9112 §2.2", "empty-lines",
         "too many empty lines before the request line";
@@ -157,13 +158,22 @@ refusals! {
         "the body of the request stopped coming";
 }
 
-impl Refusal {
+impl Violation {
+    /// The violation that is to blame for an error of a request's body, as hyper hands it on.
+    #[must_use]
+    pub fn of(error: &(dyn Error + 'static)) -> Option<Self> {
+        std::iter::successors(Some(error), |&error| error.source()).find_map(|error| {
+            let error = error.downcast_ref::<io::Error>()?.get_ref()?;
+            error.downcast_ref().copied()
+        })
+    }
+
     /// What the client is told.
     ///
     /// ```
-    /// use buttress_proxy::server::wire::Refusal;
+    /// use buttress_proxy::server::wire::Violation;
     ///
-    /// let problem = Refusal::HostMissing.problem();
+    /// let problem = Violation::HostMissing.problem();
     /// assert_eq!(problem.status(), 400);
     /// ```
     #[must_use]
@@ -175,10 +185,10 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-impl std::error::Error for Refusal {}
+impl Error for Violation {}
