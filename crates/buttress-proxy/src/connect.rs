@@ -8,6 +8,8 @@ use std::task::Poll;
 
 use buttress_core::{BoxError, Rejection, RejectionKind};
 use http::Request;
+#[cfg(feature = "http2")]
+use http::uri::Scheme;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 #[cfg(unix)]
@@ -17,8 +19,10 @@ use tokio::net::{TcpSocket, lookup_host};
 use crate::address::Place;
 use crate::age::watch_age;
 use crate::body::RequestBody;
-use crate::connection::{Checkout, Permit, connection};
-use crate::io::{Io, Socket};
+use crate::connection::{Checkout, Driver, Held, Permit, connection};
+#[cfg(feature = "http2")]
+use crate::http2::Multiplexer;
+use crate::io::{Io, Link, Socket};
 use crate::options::{Options, Protocol};
 use crate::pool::Pool;
 use crate::{Address, Error, ErrorKind};
@@ -26,26 +30,107 @@ use crate::{Address, Error, ErrorKind};
 /// Opening a connection: the one path that boxes a future, since it costs a round trip anyway.
 pub(crate) type Connecting<B> = Pin<Box<dyn Future<Output = Result<Checkout<B>, Error>> + Send>>;
 
-/// Opens a connection and begins the request on it.
+/// Opens a connection, or waits for one that is being opened, and begins the request on it.
 pub(crate) fn connect<B>(pool: Arc<Pool<B>>, request: Request<RequestBody<B>>) -> Result<Connecting<B>, Error>
 where
     B: http_body::Body + Send + 'static,
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    let Some(permit) = pool.permit() else {
-        let full = Rejection::new(RejectionKind::Overloaded).with_policy("connections").with_elsewhere();
-        return Err(Error::unsent(ErrorKind::Rejected, full).at(pool.address()));
-    };
+    let protocol = pool.protocol_for(&request);
+    #[cfg(feature = "http2")]
+    if protocol != Protocol::Http1 {
+        return Ok(Box::pin(async move {
+            let joined = in_time(pool.options(), join(&pool, protocol)).await;
+            let mut connection = joined.map_err(|error| error.at(pool.address()))?;
+            connection.as_mut().begin(request);
+            Ok(connection)
+        }));
+    }
+    let permit = permit(&pool).map_err(|error| error.at(pool.address()))?;
     Ok(Box::pin(async move {
-        let opened = async {
-            let (io, _) = in_time(pool.options(), dial(&pool, Protocol::Http1)).await?;
+        let opened = in_time(pool.options(), async {
+            let (io, _) = dial(&pool, protocol).await?;
             open(&pool, io, permit).await
-        };
+        });
         let mut connection = opened.await.map_err(|error| error.at(pool.address()))?;
         connection.as_mut().begin(request);
         Ok(connection)
     }))
+}
+
+fn permit<B>(pool: &Pool<B>) -> Result<Permit, Error> {
+    pool.permit().ok_or_else(|| {
+        let full = Rejection::new(RejectionKind::Overloaded).with_policy("connections").with_elsewhere();
+        Error::unsent(ErrorKind::Rejected, full)
+    })
+}
+
+/// A place on a connection that others may share. All who need one wait for the same connection to be opened, until
+/// the upstream has turned out to speak HTTP/1.1.
+#[cfg(feature = "http2")]
+async fn join<B>(pool: &Arc<Pool<B>>, protocol: Protocol) -> Result<Checkout<B>, Error>
+where
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    loop {
+        if let Some(connection) = pool.take(protocol) {
+            return Ok(connection);
+        }
+        if pool.multiplexed().speaks_http1() {
+            if let Some(connection) = open_either(pool, protocol).await? {
+                return Ok(connection);
+            }
+            continue;
+        }
+        let begin = || -> Pin<Box<dyn Future<Output = _> + Send>> {
+            let pool = pool.clone();
+            Box::pin(async move {
+                let opened = in_time(pool.options(), open_either(&pool, protocol)).await;
+                opened.map(|http1| http1.into_iter().for_each(|one| pool.put_new(one))).map_err(Arc::new)
+            })
+        };
+        pool.multiplexed().dial(begin).await.map_err(Error::shared)?;
+    }
+}
+
+/// Opens a connection. One of HTTP/2 is among those of the pool then.
+#[cfg(feature = "http2")]
+async fn open_either<B>(pool: &Arc<Pool<B>>, protocol: Protocol) -> Result<Option<Checkout<B>>, Error>
+where
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    let permit = permit(pool)?;
+    let (io, http2) = dial(pool, protocol).await?;
+    pool.multiplexed().set_http1(!http2);
+    if !http2 {
+        return open(pool, io, permit).await.map(Some);
+    }
+    let scheme = if io.is_tls() { Scheme::HTTPS } else { Scheme::HTTP };
+    let link = io.link().clone();
+    let (ready, connection) = crate::http2::handshake(io, pool.options()).await?;
+    // What goes wrong in it is told to the calls on it.
+    let held = hold(pool, link, permit, async move { drop(connection.await) });
+    pool.multiplexed().add(Multiplexer::new(ready, pool.options(), scheme, held));
+    Ok(None)
+}
+
+/// Drives a connection by a task of its own.
+fn hold<B: Send + 'static>(
+    pool: &Arc<Pool<B>>,
+    link: Arc<Link>,
+    permit: Permit,
+    socket: impl Future<Output = ()> + Send + 'static,
+) -> Held<B> {
+    let options = pool.options();
+    let until = options.until(options.clock.now());
+    let watch = watch_age(Arc::downgrade(pool), options, link.clone(), until);
+    let driver = Driver::new(tokio::spawn(drive(socket, watch)).abort_handle());
+    Held { link, until, pool: Arc::downgrade(pool), driver, permit }
 }
 
 /// A connection over which HTTP can be spoken; whether it is to be HTTP/2.
@@ -116,12 +201,10 @@ where
         .handshake(TokioIo::new(io))
         .await
         .map_err(|error| Error::unsent(ErrorKind::Connect, error))?;
-    // What goes wrong in the driver is told to the request or the body that it serves.
-    let watch = watch_age(Arc::downgrade(pool), pool.options(), link.clone());
-    // After an upgrade the socket is the tunnel's, and this task has nothing more to drive.
-    let socket = async move { drop(driver.with_upgrades().await) };
-    let driver = tokio::spawn(drive(socket, watch)).abort_handle();
-    Ok(connection(sender, driver, link, Arc::downgrade(pool), permit))
+    // What goes wrong in it is told to the request or the body that it serves. After an upgrade the socket is the
+    // tunnel's, and this task has nothing more to drive.
+    let held = hold(pool, link, permit, async move { drop(driver.with_upgrades().await) });
+    Ok(connection(sender, held))
 }
 
 /// The task of one connection. It is aborted when the connection is dropped.

@@ -49,6 +49,9 @@ pub(crate) trait Lease: Send + Sync {
 
     fn upstream(&self) -> Option<Address>;
 
+    /// From when on it takes no more requests.
+    fn until(&self) -> Timestamp;
+
     /// Tells the task that drives the socket from when on it is idle.
     fn idle_since(&self, since: Timestamp);
 
@@ -66,42 +69,39 @@ struct Slot<B, F, M> {
     #[pin]
     answer: SyncWrapper<Option<F>>,
     link: Arc<Link>,
+    until: Timestamp,
     pool: Weak<Pool<B>>,
     // Dropped in this order: the task is told to close the socket before its place is free.
     driver: Driver,
     permit: Permit,
 }
 
-pub(crate) fn connection<B>(
-    sender: SendRequest<RequestBody<B>>,
-    driver: AbortHandle,
-    link: Arc<Link>,
-    pool: Weak<Pool<B>>,
-    permit: Permit,
-) -> Checkout<B>
+/// What belongs to a connection, whatever is spoken over it.
+pub(crate) struct Held<B> {
+    pub(crate) link: Arc<Link>,
+    pub(crate) until: Timestamp,
+    pub(crate) pool: Weak<Pool<B>>,
+    pub(crate) driver: Driver,
+    pub(crate) permit: Permit,
+}
+
+pub(crate) fn connection<B>(sender: SendRequest<RequestBody<B>>, held: Held<B>) -> Checkout<B>
 where
     B: http_body::Body + Send + 'static,
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    let send = |sender: &mut SendRequest<_>, request| sender.try_send_request(request);
-    slot(sender, send, link, pool, Driver(driver), permit)
+    slot(sender, |sender: &mut SendRequest<_>, request| sender.try_send_request(request), held)
 }
 
-fn slot<B, F, M>(
-    sender: SendRequest<RequestBody<B>>,
-    send: M,
-    link: Arc<Link>,
-    pool: Weak<Pool<B>>,
-    driver: Driver,
-    permit: Permit,
-) -> Checkout<B>
+fn slot<B, F, M>(sender: SendRequest<RequestBody<B>>, send: M, held: Held<B>) -> Checkout<B>
 where
     B: Send + 'static,
     F: Future<Output = Answer<B>> + Send + 'static,
     M: Fn(&mut SendRequest<RequestBody<B>>, Request<RequestBody<B>>) -> F + Send + Sync + 'static,
 {
-    Box::pin(Slot { sender, send, answer: SyncWrapper::new(None), link, pool, driver, permit })
+    let Held { link, until, pool, driver, permit } = held;
+    Box::pin(Slot { sender, send, answer: SyncWrapper::new(None), link, until, pool, driver, permit })
 }
 
 impl<B, F, M> Connection<B> for Slot<B, F, M>
@@ -156,6 +156,10 @@ where
         self.pool.upgrade().map(|pool| pool.address().clone())
     }
 
+    fn until(&self) -> Timestamp {
+        self.until
+    }
+
     fn idle_since(&self, since: Timestamp) {
         self.link.set_idle(since);
     }
@@ -171,7 +175,13 @@ where
 }
 
 /// The task that drives one socket. It ends when the connection does, and when this handle is dropped.
-struct Driver(AbortHandle);
+pub(crate) struct Driver(AbortHandle);
+
+impl Driver {
+    pub(crate) const fn new(task: AbortHandle) -> Self {
+        Self(task)
+    }
+}
 
 impl Drop for Driver {
     fn drop(&mut self) {

@@ -1,4 +1,6 @@
 use std::error::Error as StdError;
+#[cfg(feature = "http2")]
+use std::sync::Arc;
 use std::{fmt, io};
 
 use buttress_core::{BoxError, Cause, FromRejection, NothingSent, Rejection};
@@ -34,11 +36,13 @@ pub enum ErrorKind {
     Tls,
     /// The upstream closed the connection before it answered.
     Closed,
-    /// The upstream reset the connection, or reading or writing failed in another way.
+    /// The upstream refused the request without looking at it: `REFUSED_STREAM` of HTTP/2.
+    Refused,
+    /// The upstream reset the connection, or the stream, or reading or writing failed in another way.
     Reset,
     /// The upstream closed the connection in the middle of the body of its answer.
     Incomplete,
-    /// What the upstream sent is not an HTTP/1.1 answer, or its head is too large.
+    /// What the upstream sent is not an answer in HTTP, or its head is too large.
     BadResponse,
     /// The client's own body failed or ended short; the upstream is not to blame.
     RequestBody,
@@ -60,6 +64,7 @@ impl ErrorKind {
             Self::ConnectTimeout => "connecting to the upstream took too long",
             Self::Tls => "no TLS connection to the upstream could be made",
             Self::Closed => "the upstream closed the connection before it answered",
+            Self::Refused => "the upstream refused the request",
             Self::Reset => "the connection to the upstream failed",
             Self::Incomplete => "the upstream's answer broke off",
             Self::BadResponse => "the upstream's answer is not valid HTTP",
@@ -85,6 +90,12 @@ impl Error {
     /// An error of a call of which not one byte was written.
     pub(crate) fn unsent(kind: ErrorKind, source: impl Into<BoxError>) -> Self {
         Self::new(kind, NothingSent::new(source))
+    }
+
+    /// What all are told who waited for the same connection.
+    #[cfg(feature = "http2")]
+    pub(crate) fn shared(error: Arc<Self>) -> Self {
+        Self::new(error.kind(), Shared(error))
     }
 
     /// What hyper says of a call, or of the body of its answer.
@@ -117,8 +128,9 @@ impl Error {
         self.0.upstream.as_ref()
     }
 
-    /// Whether it is certain that not one byte of the request was written to an upstream, so that any request,
-    /// idempotent or not, may be sent again.
+    /// Whether it is certain that no upstream has looked at the request, so that any request, idempotent or not, may be
+    /// sent again: not one byte of it was written, or an upstream of HTTP/2 said that it has not processed it
+    /// (`REFUSED_STREAM`, or a GOAWAY whose last stream is an earlier one), or the TLS handshake failed.
     #[must_use]
     pub fn nothing_sent(&self) -> bool {
         Cause::nothing_sent(self)
@@ -235,6 +247,25 @@ impl Cause for Error {
 impl FromRejection for Error {
     fn from_rejection(rejection: Rejection) -> Self {
         Self::new(ErrorKind::Rejected, rejection)
+    }
+}
+
+/// An error that several calls have in common; what it is made of follows in the chain.
+#[cfg(feature = "http2")]
+#[derive(Debug)]
+struct Shared(Arc<Error>);
+
+#[cfg(feature = "http2")]
+impl fmt::Display for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(feature = "http2")]
+impl StdError for Shared {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        StdError::source(&*self.0)
     }
 }
 

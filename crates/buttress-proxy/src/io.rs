@@ -188,6 +188,15 @@ pub(crate) enum Io {
 }
 
 impl Io {
+    #[cfg(feature = "http2")]
+    pub(crate) const fn is_tls(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => true,
+        }
+    }
+
     pub(crate) fn link(&self) -> &Arc<Link> {
         match self {
             Self::Plain(socket) => socket.link(),

@@ -12,6 +12,8 @@ mod error;
 mod expect;
 mod fields;
 mod future;
+#[cfg(feature = "http2")]
+mod http2;
 mod identity;
 mod io;
 mod options;

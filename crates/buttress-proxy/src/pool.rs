@@ -2,16 +2,21 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use buttress_core::Timestamp;
-use http::HeaderValue;
+use buttress_core::{BoxError, Timestamp};
+#[cfg(all(feature = "http2", feature = "tls"))]
+use http::header::UPGRADE;
+use http::{HeaderValue, Request};
 #[cfg(feature = "tls")]
 use rustls::ClientConfig;
 #[cfg(feature = "tls")]
 use tokio::sync::OnceCell;
 
 use crate::Address;
+use crate::age::PACE;
 use crate::connection::{Checkout, Permit};
-use crate::options::Options;
+#[cfg(feature = "http2")]
+use crate::http2::{Exchange, Multiplexed};
+use crate::options::{Options, Protocol};
 #[cfg(feature = "tls")]
 use crate::{ClientTls, Error};
 
@@ -25,6 +30,9 @@ pub(crate) struct Pool<B> {
     options: Options,
     idle: Mutex<VecDeque<Idle<B>>>,
     open: Arc<AtomicUsize>,
+    protocol: Protocol,
+    #[cfg(feature = "http2")]
+    multiplexed: Multiplexed,
     #[cfg(feature = "tls")]
     tls: OnceCell<Arc<ClientConfig>>,
 }
@@ -32,6 +40,9 @@ pub(crate) struct Pool<B> {
 struct Idle<B> {
     connection: Checkout<B>,
     since: Timestamp,
+    until: Timestamp,
+    /// Its task has not had its turn yet: it takes a request all the same.
+    new: bool,
 }
 
 /// How many connections to the upstream there are.
@@ -42,10 +53,13 @@ pub struct Connections {
     pub open: usize,
     /// Kept for the next request.
     pub idle: usize,
+    /// Requests that are under way on connections of HTTP/2, which many of them share.
+    pub streams: usize,
 }
 
 impl<B> Pool<B> {
     pub(crate) fn new(address: Address, options: Options) -> Self {
+        let protocol = options.protocol();
         let host = HeaderValue::try_from(address.host()).expect("an address is visible ASCII");
         Self {
             address,
@@ -53,6 +67,9 @@ impl<B> Pool<B> {
             options,
             idle: Mutex::default(),
             open: Arc::default(),
+            protocol,
+            #[cfg(feature = "http2")]
+            multiplexed: Multiplexed::default(),
             #[cfg(feature = "tls")]
             tls: OnceCell::new(),
         }
@@ -78,7 +95,11 @@ impl<B> Pool<B> {
     }
 
     pub(crate) fn connections(&self) -> Connections {
-        Connections { idle: self.idle().len(), open: self.open.load(Ordering::Relaxed) }
+        #[cfg(feature = "http2")]
+        let (streams, unused) = self.multiplexed.count();
+        #[cfg(not(feature = "http2"))]
+        let (streams, unused) = (0, 0);
+        Connections { idle: self.idle().len() + unused, open: self.open.load(Ordering::Relaxed), streams }
     }
 
     /// A place for a new connection, unless there are as many as allowed.
@@ -93,7 +114,7 @@ impl<B> Pool<B> {
     }
 
     /// The connection that became idle last, of those that live and are young enough.
-    pub(crate) fn take(&self) -> Option<Checkout<B>> {
+    pub(crate) fn take_idle(&self) -> Option<Checkout<B>> {
         let now = self.options.clock.now();
         // Connections are dropped after the lock is: that wakes their tasks.
         let mut gone = Vec::new();
@@ -103,9 +124,10 @@ impl<B> Pool<B> {
         let mut found = None;
         while found.is_none() && place > 0 {
             place -= 1;
-            if idle[place].connection.is_closed() {
+            let one = &idle[place];
+            if one.until <= now || one.connection.is_closed() {
                 gone.extend(idle.remove(place));
-            } else if idle[place].connection.is_ready() {
+            } else if one.new || one.connection.is_ready() {
                 found = idle.remove(place);
             }
         }
@@ -117,13 +139,25 @@ impl<B> Pool<B> {
     /// Closes the connections that have been idle too long. None that is being taken is among them.
     pub(crate) fn close_old(&self, now: Timestamp) {
         let mut gone = Vec::new();
-        self.remove_old(&mut self.idle(), now, &mut gone);
+        let mut idle = self.idle();
+        self.remove_old(&mut idle, now, &mut gone);
+        let mut place = 0;
+        while place < idle.len() {
+            if idle[place].until <= now {
+                gone.extend(idle.remove(place));
+            } else {
+                place += 1;
+            }
+        }
+        drop(idle);
         drop(gone);
+        #[cfg(feature = "http2")]
+        self.multiplexed.close_old(now, self.options.idle_timeout);
     }
 
     fn remove_old(&self, idle: &mut VecDeque<Idle<B>>, now: Timestamp, gone: &mut Vec<Idle<B>>) {
         while let Some(oldest) = idle.front()
-            && now - oldest.since >= self.options.idle_timeout
+            && now - oldest.since >= self.options.idle_timeout.max(PACE)
         {
             gone.extend(idle.pop_front());
         }
@@ -131,20 +165,65 @@ impl<B> Pool<B> {
 
     /// Keeps a connection for the next request; the oldest makes room for it.
     pub(crate) fn put(&self, connection: Checkout<B>) {
-        if self.options.idle_timeout.is_zero() {
+        self.keep(connection, false);
+    }
+
+    /// Keeps a connection that no request has been on, for the one who waits for it.
+    #[cfg(feature = "http2")]
+    pub(crate) fn put_new(&self, connection: Checkout<B>) {
+        self.keep(connection, true);
+    }
+
+    fn keep(&self, connection: Checkout<B>, new: bool) {
+        let since = self.options.clock.now();
+        let until = connection.until();
+        if !new && self.options.idle_timeout.is_zero() || until <= since {
             return;
         }
-        let since = self.options.clock.now();
         connection.idle_since(since);
         let mut idle = self.idle();
-        idle.push_back(Idle { connection, since });
-        let oldest = if idle.len() > self.options.max_idle { idle.pop_front() } else { None };
+        idle.push_back(Idle { connection, since, until, new });
+        let oldest = if !new && idle.len() > self.options.max_idle { idle.pop_front() } else { None };
         drop(idle);
         drop(oldest);
+    }
+
+    /// The version of HTTP that `request` is to be sent in. An upgrade is one of HTTP/1.1.
+    pub(crate) fn protocol_for<R>(&self, request: &Request<R>) -> Protocol {
+        #[cfg(all(feature = "http2", feature = "tls"))]
+        if self.protocol == Protocol::Either && request.headers().contains_key(UPGRADE) {
+            return Protocol::Http1;
+        }
+        let _ = request;
+        self.protocol
+    }
+
+    #[cfg(feature = "http2")]
+    pub(crate) const fn multiplexed(&self) -> &Multiplexed {
+        &self.multiplexed
     }
 
     fn idle(&self) -> MutexGuard<'_, VecDeque<Idle<B>>> {
         // Nothing under this lock leaves the queue half changed, so a poisoned lock is as good as a sound one.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<B> Pool<B>
+where
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    /// A connection that takes a request at once.
+    pub(crate) fn take(self: &Arc<Self>, protocol: Protocol) -> Option<Checkout<B>> {
+        #[cfg(feature = "http2")]
+        if protocol != Protocol::Http1
+            && let Some(place) = self.multiplexed.place(self.options.clock.now())
+        {
+            return Some(Exchange::checkout(place, Arc::downgrade(self)));
+        }
+        let _ = protocol;
+        self.take_idle()
     }
 }

@@ -14,7 +14,7 @@ use crate::body::RequestBody;
 use crate::connect::connect;
 use crate::expect::Gate;
 use crate::future::State;
-use crate::options::Options;
+use crate::options::{Options, Protocol};
 use crate::policy::forward_request;
 use crate::pool::Pool;
 use crate::upgrade::Asked;
@@ -36,6 +36,9 @@ use crate::{Address, AddressError, Body, Connections, Error, ResponseFuture};
 /// | [`idle_timeout`](Self::idle_timeout) | 4 s | below the 5 s after which Node.js and Apache close, so that they rarely close first |
 /// | [`max_idle`](Self::max_idle) | 1024 | a burst does not close what the next one needs; the idle timeout clears what no one does |
 /// | [`max_connections`](Self::max_connections) | 10 000 | below the 28 000 ports that Linux has for one destination |
+/// | [`max_age`](Self::max_age) | 1 h | a connection in use all the time finds new addresses, and new upstreams behind one address |
+/// | `max_streams` | 100 | the least that HTTP/2 recommends upstreams to allow |
+/// | `stream_window` | 128 KiB | as the receive buffer of a connection of its own |
 /// | [`max_buffer`](Self::max_buffer) | 64 KiB | large reads for large bodies, small memory for many |
 /// | [`receive_buffer`](Self::receive_buffer) | 128 KiB | an upstream notices within one mebibyte that the client has gone |
 /// | [`preserve_host`](Self::preserve_host) | yes | an upstream makes links and picks sites by the name the client used |
@@ -89,6 +92,72 @@ impl<B> Proxy<B> {
     pub fn tls(self, tls: ClientTls) -> Self {
         assert!(tls.knows_name_of(self.upstream()), "tls to a UNIX socket needs ClientTls::server_name");
         self.with(|options| options.tls = Some(tls))
+    }
+
+    /// Speaks HTTP/2 to the upstream, and nothing else.
+    ///
+    /// Over TLS the upstream has to agree (ALPN). Without TLS it has to know: nothing is asked before (RFC 9113 §3.3).
+    /// Requests share connections, each of which carries as many at a time as the upstream allows, at most
+    /// [`max_streams`](Self::max_streams).
+    #[cfg(feature = "http2")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "http2")))]
+    #[must_use]
+    pub fn http2(self) -> Self {
+        self.with(|options| options.protocol = Some(Protocol::Http2))
+    }
+
+    /// Speaks HTTP/1.1 to the upstream, though it might agree to HTTP/2 over TLS.
+    #[must_use]
+    pub fn http1(self) -> Self {
+        self.with(|options| options.protocol = Some(Protocol::Http1))
+    }
+
+    /// Has at most `streams` requests under way on one HTTP/2 connection, fewer where the upstream allows fewer.
+    /// Default: 100.
+    ///
+    /// With more of them there are more connections, and so more cores that drive them.
+    ///
+    /// # Panics
+    ///
+    /// When `streams` is zero: no request could be served.
+    #[cfg(feature = "http2")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "http2")))]
+    #[must_use]
+    pub fn max_streams(self, streams: usize) -> Self {
+        assert!(streams > 0, "max_streams must be at least 1");
+        self.with(|options| options.max_streams = streams)
+    }
+
+    /// Lets an upstream of HTTP/2 send `bytes` of the body of an answer ahead of its reader. Default: 128 KiB.
+    ///
+    /// So much memory may be held for each request whose client is slow, [`max_streams`](Self::max_streams) times as
+    /// much for a connection; a slow client holds up no other. It bounds how fast one body comes over a long way:
+    /// 128 KiB are 12 MiB/s at a round trip of 10 ms.
+    ///
+    /// # Panics
+    ///
+    /// When `bytes` is zero or more than 2³¹ − 1, the most that HTTP/2 knows.
+    #[cfg(feature = "http2")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "http2")))]
+    #[must_use]
+    pub fn stream_window(self, bytes: u32) -> Self {
+        assert!((1..=i32::MAX as u32).contains(&bytes), "stream_window must be from 1 to 2147483647");
+        self.with(|options| options.stream_window = bytes)
+    }
+
+    /// Sends no more requests on a connection that was opened `age` ago, and closes it when it has none. Default: 1 h;
+    /// [`Duration::MAX`] is never.
+    ///
+    /// New connections find new addresses of a name, and spread over what stands behind one address. So that those
+    /// that were opened together do not end together, each ends somewhere in the last tenth of its time.
+    ///
+    /// # Panics
+    ///
+    /// When `age` is zero: no request could be served.
+    #[must_use]
+    pub fn max_age(self, age: Duration) -> Self {
+        assert!(!age.is_zero(), "max_age must be longer than zero");
+        self.with(|options| options.max_age = age)
     }
 
     /// Gives up opening a connection after `timeout`, the look-up of a name and TLS included. Default: 1 s.
@@ -233,7 +302,7 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    if let Some(mut connection) = pool.take() {
+    if let Some(mut connection) = pool.take(pool.protocol_for(&request)) {
         connection.as_mut().begin(request);
         return State::Waiting { connection, fresh: false };
     }

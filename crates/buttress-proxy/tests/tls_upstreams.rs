@@ -170,9 +170,9 @@ async fn sessions_are_resumed() {
 fn certificate_error(error: &Error) -> CertificateError {
     assert_eq!(error.kind(), ErrorKind::Tls, "{error:?}");
     assert!(error.nothing_sent());
-    let nothing_sent = error.source().unwrap();
-    assert!(nothing_sent.is::<NothingSent>());
-    match nothing_sent.source().unwrap().downcast_ref().unwrap() {
+    let mut chain = std::iter::successors(error.source(), |&error| error.source());
+    assert!(chain.any(|error| error.is::<NothingSent>()));
+    match chain.find_map(|error| error.downcast_ref()).unwrap() {
         rustls::Error::InvalidCertificate(why) => why.clone(),
         other => panic!("{other:?}"),
     }
@@ -382,7 +382,7 @@ fn what_tls_cannot_be_spoken_with_is_refused_when_it_is_given() {
         assert_eq!((error.field(), error.kind()), (field, kind), "{error}");
         assert!(error.to_string().starts_with(field), "{error}");
     }
-    let both = certificate.clone() + &key;
+    let both = certificate + &key;
     assert!(ClientTls::new().identity(&both, &both).is_ok(), "both may come from one file");
 }
 
@@ -390,4 +390,97 @@ fn what_tls_cannot_be_spoken_with_is_refused_when_it_is_given() {
 #[should_panic(expected = "needs ClientTls::server_name")]
 fn tls_to_a_unix_socket_needs_a_name() {
     let _ = Proxy::<TestBody>::to("unix:/run/users.sock").unwrap().tls(ClientTls::new());
+}
+
+/// An upstream that agrees to `protocols`, and which of them each connection speaks.
+#[cfg(feature = "http2")]
+async fn agreeing(
+    authority: &Authority,
+    protocols: &[&str],
+) -> (u16, tokio::sync::mpsc::UnboundedReceiver<&'static str>) {
+    let mut config = authority.leaf("localhost").server();
+    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+    let (tell, told) = tokio::sync::mpsc::unbounded_channel();
+    let address = accepting(config, move |stream| {
+        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        tell.send(if http2 { "h2" } else { "http/1.1" }).unwrap();
+        let service = hyper::service::service_fn(|request: Request<hyper::body::Incoming>| async move {
+            assert!(
+                request.version() != http::Version::HTTP_2 || request.uri().scheme_str() == Some("https")
+            );
+            Ok::<_, std::convert::Infallible>(Response::new(http_body_util::Full::new(bytes::Bytes::from(
+                "ok",
+            ))))
+        });
+        let stream = hyper_util::rt::TokioIo::new(stream);
+        async move {
+            let _ = if http2 {
+                let executor = hyper_util::rt::TokioExecutor::new();
+                hyper::server::conn::http2::Builder::new(executor).serve_connection(stream, service).await
+            } else {
+                hyper::server::conn::http1::Builder::new().serve_connection(stream, service).await
+            };
+        }
+    })
+    .await;
+    (address.port(), told)
+}
+
+#[cfg(feature = "http2")]
+#[tokio::test]
+async fn http2_is_spoken_where_both_sides_agree_and_is_shared() {
+    let authority = Authority::new();
+    let (port, mut told) = agreeing(&authority, &["h2", "http/1.1"]).await;
+    let proxy = to(port, trusting(&authority));
+
+    let calls: Vec<_> = (0..20).map(|_| tokio::spawn(proxy.clone().oneshot(post("hello")))).collect();
+    for call in calls {
+        assert_eq!(text(call.await.unwrap().unwrap()).await, "ok");
+    }
+
+    assert_eq!(told.recv().await.unwrap(), "h2");
+    assert!(told.try_recv().is_err());
+    assert_eq!((proxy.connections().open, proxy.connections().idle), (1, 1));
+}
+
+#[cfg(feature = "http2")]
+#[tokio::test]
+async fn http1_is_spoken_where_the_upstream_prefers_it_or_the_operator_does() {
+    let authority = Authority::new();
+    for (protocols, http1) in [(&["http/1.1"][..], false), (&[], false), (&["h2", "http/1.1"], true)] {
+        let (port, mut told) = agreeing(&authority, protocols).await;
+        let mut proxy = to(port, trusting(&authority));
+        if http1 {
+            proxy = proxy.http1();
+        }
+
+        let calls: Vec<_> = (0..5).map(|_| tokio::spawn(proxy.clone().oneshot(get("/")))).collect();
+        for call in calls {
+            assert_eq!(text(call.await.unwrap().unwrap()).await, "ok");
+        }
+        settle().await;
+
+        let connections = proxy.connections();
+        assert_eq!((connections.open, connections.idle, connections.streams), (5, 5, 0));
+        for _ in 0..5 {
+            assert_eq!(told.recv().await.unwrap(), "http/1.1");
+        }
+        assert!(told.try_recv().is_err());
+    }
+}
+
+#[cfg(feature = "http2")]
+#[tokio::test]
+async fn an_upstream_that_does_not_agree_to_http2_alone_is_an_error_of_tls() {
+    let authority = Authority::new();
+    for protocols in [&["http/1.1"][..], &[]] {
+        let (port, _told) = agreeing(&authority, protocols).await;
+        let proxy = to(port, trusting(&authority)).http2();
+
+        let error = send(&proxy, get("/")).await.unwrap_err();
+
+        assert_eq!(error.kind(), ErrorKind::Tls, "{error:?}");
+        assert!(error.nothing_sent());
+        assert_eq!(proxy.connections().open, 0);
+    }
 }

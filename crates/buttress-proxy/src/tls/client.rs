@@ -185,6 +185,11 @@ pub(crate) async fn connect(
     let connector = TlsConnector::from(config);
     let stream = connector.with_alpn(protocols).connect(name, socket).await.map_err(failed)?;
     let agreed = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    #[cfg(feature = "http2")]
+    if protocol == Protocol::Http2 && !agreed {
+        let refused = io::Error::new(io::ErrorKind::Unsupported, "the upstream does not agree to HTTP/2");
+        return Err(Error::unsent(ErrorKind::Tls, refused));
+    }
     Ok((Io::Tls(Box::new(stream)), agreed))
 }
 
