@@ -53,9 +53,7 @@ impl Output {
 }
 
 fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(path)
-        .map_err(|error| io::Error::new(error.kind(), format!("cannot open {}: {error}", path.display())))
+    OpenOptions::new().append(true).create(true).open(path).map_err(|error| {
+        io::Error::new(error.kind(), format!("access log: cannot open {}: {error}", path.display()))
+    })
 }

@@ -109,7 +109,7 @@ pub(super) fn write(messages: &Receiver<Message>, mut output: Output, format: Fo
             if asked.reopen
                 && let Err(error) = output.reopen()
             {
-                note(format_args!("access log: {error}; the file that is open stays in use"));
+                note(format_args!("{error}; the file that is open stays in use"));
             }
             let lost = shared.lost.load(Relaxed);
             if lost > told {

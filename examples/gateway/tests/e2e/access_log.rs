@@ -23,7 +23,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::support::{Gateway, soon, until, upstream};
+use crate::support::{Gateway, config_file, gateway, soon, until, upstream};
 
 /// A file of the test's own, that is not there yet.
 fn log_file(name: &str) -> PathBuf {
@@ -233,4 +233,77 @@ async fn a_reader_that_has_stopped_holds_no_request_up_and_what_is_lost_is_count
     let page = client.get(gateway.admin_url("/metrics")).send().await.unwrap().text().await.unwrap();
     let lost = page.lines().find_map(|line| line.strip_prefix("gateway_access_log_lost_total "));
     assert!(lost.expect(&page).parse::<u64>().unwrap() > 0, "{page}");
+}
+
+/// What follows `gateway_`.
+async fn metric(gateway: &Gateway, series: &str) -> String {
+    let page = reqwest::get(gateway.admin_url("/metrics")).await.unwrap().text().await.unwrap();
+    let value = page.lines().find_map(|line| line.strip_prefix(&format!("gateway_{series} ")));
+    value.unwrap_or_else(|| panic!("{series} in {page}")).to_owned()
+}
+
+#[tokio::test]
+async fn after_a_hang_up_a_file_that_was_moved_away_gets_no_more_lines() {
+    let file = log_file("log-rotated");
+    let mut gateway = logging(&file, upstream(Router::new().fallback(|| async { "ok" })).await, "", "").await;
+    reqwest::get(gateway.url("/it/old")).await.unwrap();
+    assert_eq!(json(&file, 1).await[0]["path"], "/it/old");
+
+    let old = file.with_extension("old");
+    std::fs::rename(&file, &old).unwrap();
+    reqwest::get(gateway.url("/it/between")).await.unwrap();
+    gateway.signal("HUP");
+    gateway.says("in force").await;
+    until("the new file", async || file.exists()).await;
+    reqwest::get(gateway.url("/it/new")).await.unwrap();
+
+    assert_eq!(json(&file, 1).await[0]["path"], "/it/new");
+    assert_eq!(json(&old, 2).await[1]["path"], "/it/between");
+}
+
+#[tokio::test]
+async fn a_reload_begins_a_log_and_one_that_cannot_be_written_changes_nothing() {
+    let (name, file) = ("log-reload", log_file("log-reload"));
+    let upstream = upstream(Router::new().fallback(|| async { "ok" })).await;
+    let config = format!(
+        "admin = {{ listen = '127.0.0.1:0' }}\n[[upstream]]\nname = 'it'\nurl = 'http://{upstream}'\n\
+         [[route]]\npath = '/'\nupstream = 'it'\n"
+    );
+    let log = |file: &std::path::Path| format!("[access_log]\nto = '{}'\n", file.display());
+    let mut gateway = Gateway::with(name, &config).await;
+    reqwest::get(gateway.url("/before")).await.unwrap();
+
+    config_file(name, &(config.clone() + &log(&file)));
+    gateway.signal("HUP");
+    gateway.says("in force").await;
+    reqwest::get(gateway.url("/logged")).await.unwrap();
+    assert_eq!(json(&file, 1).await[0]["path"], "/logged");
+    gateway.forget();
+    let nowhere = file.with_extension("nowhere").join("log");
+    config_file(name, &(config.clone() + &log(&nowhere)));
+    gateway.signal("HUP");
+
+    gateway.says(&format!("cannot open {}", nowhere.display())).await;
+    gateway.says("the configuration stays as it was").await;
+    reqwest::get(gateway.url("/logged/on")).await.unwrap();
+    assert_eq!(json(&file, 2).await[1]["path"], "/logged/on");
+    assert_eq!(metric(&gateway, "config_reloads_total{result=\"taken\"}").await, "1");
+    assert_eq!(metric(&gateway, "config_reloads_total{result=\"refused\"}").await, "1");
+    assert_eq!(metric(&gateway, "config_last_reload_successful").await, "0");
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_written_ends_the_start() {
+    let nowhere = log_file("log-nowhere").join("log");
+    let config = format!(
+        "access_log = {{ to = '{}' }}\nroute = [{{ path = '/', respond = {{}} }}]",
+        nowhere.display()
+    );
+    let path = config_file("log-nowhere", &config);
+
+    let output = soon("the end", gateway(["--config".as_ref(), path.as_os_str()]).output()).await.unwrap();
+
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("access log: cannot open ") && errors.contains("log-nowhere"), "{errors}");
 }
