@@ -57,7 +57,9 @@ type Told = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// | [`max_connections`](Self::max_connections) | 10 000 | some 10 KiB each, so 100 MB |
 /// | [`max_per_client`](Self::max_per_client) | 1 000 | a tenth of all: enough for an office behind one address |
 /// | [`accept_rate`](Self::accept_rate) | none | how many a machine bears only its operator knows |
-/// | [`max_streams`](Self::max_streams) | 128 | nginx's; RFC 9113 asks for no less than 100 |
+/// | `max_streams` | 128 | nginx's; RFC 9113 asks for no less than 100 |
+/// | `reset_rate` | 33 per second, 1 000 at once | nghttp2's |
+/// | `control_rate` | 330 per second, 10 000 at once | nghttp2's |
 ///
 /// # Cancel safety
 ///
@@ -257,6 +259,36 @@ impl Server {
     pub fn max_streams(self, streams: u32) -> Self {
         assert!(streams > 0, "max_streams must be at least one");
         self.with(|options| options.http2.max_streams = streams)
+    }
+
+    /// How many of its streams a client may reset on one HTTP/2 connection: `per_second` on average, `burst` at once. A
+    /// connection with more is closed. Default: 33 and 1 000, which is nghttp2's.
+    ///
+    /// Each reset stream has cost a call of the service (CVE-2023-44487, "rapid reset"). Raise it for clients that give up
+    /// many calls by design, such as gateways that hedge.
+    ///
+    /// # Panics
+    ///
+    /// When one of them is zero.
+    #[cfg(feature = "http2")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "http2")))]
+    pub fn reset_rate(self, per_second: u32, burst: u32) -> Self {
+        assert!(per_second > 0 && burst > 0, "reset_rate must be at least one per second, one at once");
+        self.with(|options| options.http2.reset_rate = (per_second, burst))
+    }
+
+    /// How many frames that carry nothing (PING, SETTINGS, PRIORITY, empty DATA) a client may send on one HTTP/2
+    /// connection: `per_second` on average, `burst` at once. A connection with more is closed. Default: 330 and 10 000,
+    /// which is nghttp2's.
+    ///
+    /// # Panics
+    ///
+    /// When one of them is zero.
+    #[cfg(feature = "http2")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "http2")))]
+    pub fn control_rate(self, per_second: u32, burst: u32) -> Self {
+        assert!(per_second > 0 && burst > 0, "control_rate must be at least one per second, one at once");
+        self.with(|options| options.http2.control_rate = (per_second, burst))
     }
 
     /// Tells what happens to connections; a second observer replaces the first.

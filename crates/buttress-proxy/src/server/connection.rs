@@ -149,6 +149,7 @@ impl Common {
         IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let front = Front::new(service, Arc::clone(&shared));
+        let io = super::frames::Frames::new(io, &self.options);
         let conn = self.http2.serve_connection(TokioIo::new(io), front);
         Http2 { conn, shared, told: false, tick: None, begun: 0, quiet: 0 }.await
     }

@@ -18,11 +18,20 @@ pub(super) struct Http2 {
     pub(super) max_streams: u32,
     pub(super) stream_window: u32,
     pub(super) connection_window: u32,
+    /// Per second, and at once.
+    pub(super) reset_rate: (u32, u32),
+    pub(super) control_rate: (u32, u32),
 }
 
 impl Default for Http2 {
     fn default() -> Self {
-        Self { max_streams: 128, stream_window: 256 * 1024, connection_window: 1024 * 1024 }
+        Self {
+            max_streams: 128,
+            stream_window: 256 * 1024,
+            connection_window: 1024 * 1024,
+            reset_rate: (33, 1000),
+            control_rate: (330, 10_000),
+        }
     }
 }
 

@@ -9,6 +9,8 @@ mod builder;
 mod caps;
 mod connection;
 mod event;
+#[cfg(feature = "http2")]
+mod frames;
 mod front;
 mod handler;
 mod head;

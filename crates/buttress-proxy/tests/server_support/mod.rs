@@ -115,6 +115,18 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Reads what is there and throws it away: `Some(0)` where the connection has ended, `None` where nothing is there.
+    pub(crate) async fn try_more(&mut self) -> Option<usize> {
+        tokio::task::yield_now().await;
+        match self.io.try_read(&mut [0; 4096]) {
+            Ok(count) => Some(count),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(_) => Some(0),
+        }
+    }
+}
+
 impl<IO: AsyncRead + AsyncWrite + Unpin> Client<IO> {
     pub(crate) fn over(io: IO) -> Self {
         Self { io, ahead: Vec::new() }
@@ -152,6 +164,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Client<IO> {
     pub(crate) async fn get(&mut self, path: &str) -> Option<String> {
         self.send(format!("GET {path} HTTP/1.1\r\nHost: a.example\r\n\r\n")).await;
         self.answer().await
+    }
+
+    /// An answer, or none where the server has closed the connection by then.
+    pub(crate) async fn try_get(&mut self, path: &str) -> Option<String> {
+        self.try_send(format!("GET {path} HTTP/1.1\r\nHost: a.example\r\n\r\n").as_bytes()).await.ok()?;
+        self.answer().await
+    }
+
+    pub(crate) async fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.io.write_all(bytes).await
     }
 
     /// Completes when the server has closed the connection; a reset is one end as good as another.
