@@ -196,6 +196,7 @@ where
     B::Error: Into<BoxError>,
 {
     let link = io.link().clone();
+    link.bound_heads(4 * pool.options().max_buffer as u64);
     let (sender, driver) = http1::Builder::new()
         .max_buf_size(pool.options().max_buffer)
         .handshake(TokioIo::new(io))

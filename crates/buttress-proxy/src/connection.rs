@@ -124,6 +124,7 @@ where
         let future = answer.as_mut().as_pin_mut().expect("a request has begun");
         let sent = std::task::ready!(future.poll(cx));
         answer.set(None);
+        this.link.set_answered();
         Poll::Ready(match sent {
             Ok(response) => Ok(response.map(Received::Http1)),
             Err(mut failure) => {

@@ -20,12 +20,16 @@ pub(crate) struct Link {
     reads: AtomicU64,
     /// What `writes` was when the present request began.
     begun: AtomicU64,
+    /// How many bytes may come before the head of the answer is whole, and how many of them are left.
+    before_answer: AtomicU64,
+    left: AtomicU64,
     request_done: AtomicBool,
     /// In nanoseconds; [`IN_USE`] while a request is under way.
     idle_since: AtomicU64,
 }
 
 const IN_USE: u64 = u64::MAX;
+const NO_BOUND: u64 = u64::MAX;
 
 impl Default for Link {
     fn default() -> Self {
@@ -33,6 +37,8 @@ impl Default for Link {
             writes: AtomicU64::new(0),
             reads: AtomicU64::new(0),
             begun: AtomicU64::new(0),
+            before_answer: AtomicU64::new(NO_BOUND),
+            left: AtomicU64::new(NO_BOUND),
             request_done: AtomicBool::new(false),
             idle_since: AtomicU64::new(IN_USE),
         }
@@ -42,8 +48,32 @@ impl Default for Link {
 impl Link {
     pub(crate) fn begin(&self) {
         self.begun.store(self.writes(), Ordering::Relaxed);
+        self.left.store(self.before_answer.load(Ordering::Relaxed), Ordering::Relaxed);
         self.request_done.store(false, Ordering::Release);
         self.set_in_use();
+    }
+
+    /// Takes at most so many bytes before the head of each answer is whole. Hyper bounds one head, but not how many
+    /// informational ones come before it.
+    pub(crate) fn bound_heads(&self, bytes: u64) {
+        self.before_answer.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The head of the answer is whole.
+    pub(crate) fn set_answered(&self) {
+        self.left.store(NO_BOUND, Ordering::Relaxed);
+    }
+
+    /// Takes notice of bytes that have come; whether they may.
+    fn read(&self, bytes: usize) -> bool {
+        count(&self.reads);
+        let left = self.left.load(Ordering::Relaxed);
+        if left == NO_BOUND {
+            return true;
+        }
+        let after = left.checked_sub(bytes as u64);
+        self.left.store(after.unwrap_or(0), Ordering::Relaxed);
+        after.is_some()
     }
 
     pub(crate) fn set_in_use(&self) {
@@ -143,8 +173,10 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = stream!(self, stream => Pin::new(stream).poll_read(cx, buf));
-        if buf.filled().len() > before {
-            count(&self.link.reads);
+        let bytes = buf.filled().len() - before;
+        if bytes > 0 && !self.link.read(bytes) {
+            let error = io::Error::new(io::ErrorKind::InvalidData, "informational answers without end");
+            return Poll::Ready(Err(error));
         }
         read
     }

@@ -205,9 +205,9 @@ impl<B> Proxy<B> {
     /// Reads and writes through buffers of at most `bytes` for each connection. Default: 64 KiB.
     ///
     /// The head of an answer must fit as well: one that is still not whole when so much has been read is
-    /// [`ErrorKind::BadResponse`](crate::ErrorKind::BadResponse); so is one of more than 100 fields. A body is never held as a
-    /// whole; besides this buffer the kernel keeps its own for each socket, which do not count as memory of the
-    /// process.
+    /// [`ErrorKind::BadResponse`](crate::ErrorKind::BadResponse); so is one of more than 100 fields, and one that has not
+    /// come after four times as much of informational answers (1xx). A body is never held as a whole; besides this
+    /// buffer the kernel keeps its own for each socket, which do not count as memory of the process.
     ///
     /// # Panics
     ///
