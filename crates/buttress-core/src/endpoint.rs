@@ -264,7 +264,12 @@ impl Endpoint {
 
     /// Says what a health check found. Returns whether that was new.
     pub fn set_health(&self, health: Health, now: Timestamp) -> bool {
-        self.change(now, |condition| condition.with_health(health))
+        self.change(now, |condition| condition.with_health(health, 0))
+    }
+
+    /// Says what its agent, or a second health check, found: the worse of both counts. Returns whether that was new.
+    pub fn set_agent_health(&self, health: Health, now: Timestamp) -> bool {
+        self.change(now, |condition| condition.with_health(health, Condition::AGENT))
     }
 
     /// Takes it out for its failures. Returns whether it was in.
@@ -285,6 +290,16 @@ impl Endpoint {
     /// Gives it no calls at all. Returns whether that was new.
     pub fn maintain(&self, now: Timestamp) -> bool {
         self.change(now, |condition| condition.with(Condition::MAINTENANCE, true))
+    }
+
+    /// Ends its draining, and leaves its maintenance. Returns whether it was draining.
+    pub fn end_drain(&self, now: Timestamp) -> bool {
+        self.change(now, |condition| condition.with(Condition::DRAINING, false))
+    }
+
+    /// Ends its maintenance, and leaves its draining. Returns whether it was in maintenance.
+    pub fn end_maintenance(&self, now: Timestamp) -> bool {
+        self.change(now, |condition| condition.with(Condition::MAINTENANCE, false))
     }
 
     /// Ends its draining and its maintenance. Returns whether there was either.
@@ -389,6 +404,8 @@ impl Condition {
     const EJECTED: u64 = 1 << 2;
     const DRAINING: u64 = 1 << 3;
     const MAINTENANCE: u64 = 1 << 4;
+    /// Where the health stands that its agent tells.
+    const AGENT: u32 = 5;
     const PERCENT: u32 = 8;
     const NEW: Self = Self(100 << Self::PERCENT);
 
@@ -396,29 +413,51 @@ impl Condition {
         Self(if on { self.0 | bit } else { self.0 & !bit })
     }
 
-    const fn with_health(self, health: Health) -> Self {
+    /// The worse a health, the higher its number.
+    const fn with_health(self, health: Health, at: u32) -> Self {
         let bits = match health {
             Health::Unknown => 0,
             Health::Healthy => 1,
             Health::Degraded => 2,
             Health::Unhealthy => 3,
         };
-        Self(self.0 & !Self::HEALTH | bits)
+        Self(self.0 & !(Self::HEALTH << at) | bits << at)
     }
 
     const fn with_weight_percent(self, percent: u8) -> Self {
         Self(self.0 & !(0xff << Self::PERCENT) | (percent as u64) << Self::PERCENT)
     }
 
-    /// What health checks say.
-    #[must_use]
-    pub const fn health(self) -> Health {
-        match self.0 & Self::HEALTH {
+    const fn read(health: u64) -> Health {
+        match health {
             0 => Health::Unknown,
             1 => Health::Healthy,
             2 => Health::Degraded,
             _ => Health::Unhealthy,
         }
+    }
+
+    const fn worse(self) -> u64 {
+        let (checks, agent) = (self.0 & Self::HEALTH, self.0 >> Self::AGENT & Self::HEALTH);
+        if checks > agent { checks } else { agent }
+    }
+
+    /// What health checks and its agent say: the worse of both.
+    #[must_use]
+    pub const fn health(self) -> Health {
+        Self::read(self.worse())
+    }
+
+    /// What health checks alone say.
+    #[must_use]
+    pub const fn check_health(self) -> Health {
+        Self::read(self.0 & Self::HEALTH)
+    }
+
+    /// What its agent alone says.
+    #[must_use]
+    pub const fn agent_health(self) -> Health {
+        Self::read(self.0 >> Self::AGENT & Self::HEALTH)
     }
 
     /// Whether it was taken out for its failures.
@@ -457,7 +496,8 @@ impl Condition {
     #[inline]
     #[must_use]
     pub const fn is_well(self) -> bool {
-        self.0 & Self::EJECTED == 0 && self.0 & Self::HEALTH != Self::HEALTH
+        const AGENT: u64 = Condition::HEALTH << Condition::AGENT;
+        self.0 & Self::EJECTED == 0 && self.0 & Self::HEALTH != Self::HEALTH && self.0 & AGENT != AGENT
     }
 
     /// Whether it can have new traffic: it is in service and well.
@@ -471,7 +511,7 @@ impl Condition {
     #[inline]
     #[must_use]
     pub const fn is_degraded(self) -> bool {
-        self.0 & Self::HEALTH == 2
+        self.worse() == 2
     }
 }
 

@@ -67,6 +67,43 @@ fn two_reasons_have_to_end_both() {
 }
 
 #[test]
+fn an_agent_and_a_check_each_say_their_own_and_the_worse_counts() {
+    let all = [Health::Unknown, Health::Healthy, Health::Degraded, Health::Unhealthy];
+    for (n, check) in all.into_iter().enumerate() {
+        for (m, agent) in all.into_iter().enumerate() {
+            let endpoint = Endpoint::new("a");
+            endpoint.set_health(check, at(1));
+            endpoint.set_agent_health(agent, at(1));
+            let condition = endpoint.condition();
+            assert_eq!((condition.check_health(), condition.agent_health()), (check, agent));
+            assert_eq!(condition.health(), all[n.max(m)]);
+            assert_eq!(condition.is_usable(), n.max(m) < 3, "{condition:?}");
+            assert_eq!(condition.is_degraded(), n.max(m) == 2, "{condition:?}");
+            assert_eq!(condition.weight_percent(), 100);
+        }
+    }
+}
+
+#[test]
+fn draining_and_maintenance_end_each_for_itself_or_together() {
+    let endpoint = Endpoint::new("a");
+    let is = || (endpoint.condition().is_draining(), endpoint.condition().is_in_maintenance());
+    let both = || {
+        endpoint.drain(at(1));
+        endpoint.maintain(at(1));
+        assert_eq!(is(), (true, true));
+    };
+    both();
+    assert!(endpoint.end_drain(at(2)) && !endpoint.end_drain(at(3)));
+    assert_eq!(is(), (false, true));
+    both();
+    assert!(endpoint.end_maintenance(at(4)) && !endpoint.end_maintenance(at(5)));
+    assert_eq!((is(), endpoint.usable_since()), ((true, false), Timestamp::ZERO));
+    assert!(endpoint.end_drain(at(6)));
+    assert_eq!((is(), endpoint.usable_since()), ((false, false), at(6)));
+}
+
+#[test]
 fn no_change_is_lost_when_several_are_made_at_once() {
     for _ in 0..200 {
         let endpoint = Endpoint::new("a");

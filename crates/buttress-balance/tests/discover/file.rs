@@ -313,6 +313,14 @@ async fn draining_follows_the_file_when_it_changes_and_the_operator_in_between()
     put(&path, list(false, ""));
     assert_eq!(events.next().await, Told::Changed(1));
     assert!(a.condition().is_usable());
+
+    // What the file ends is its own.
+    put(&path, list(true, ""));
+    assert_eq!(events.next().await, Told::Changed(1));
+    a.maintain(Timestamp::ZERO);
+    put(&path, list(false, ""));
+    assert_eq!(events.next().await, Told::Changed(1));
+    assert!(!a.condition().is_draining() && a.condition().is_in_maintenance());
 }
 
 #[tokio::test(start_paused = true)]

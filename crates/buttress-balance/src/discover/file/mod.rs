@@ -218,8 +218,11 @@ impl File {
             if mark != was
                 && let Some(endpoint) = self.feed.endpoints.get(&name)
             {
-                if was.drain && !mark.drain || was.maintenance && !mark.maintenance {
-                    endpoint.resume(now);
+                if was.drain && !mark.drain {
+                    endpoint.end_drain(now);
+                }
+                if was.maintenance && !mark.maintenance {
+                    endpoint.end_maintenance(now);
                 }
                 mark.set(&endpoint, now);
                 is_marked = true;
