@@ -81,7 +81,7 @@ pub enum HealthEvent<'a> {
         /// Why.
         reason: UnejectionReason,
     },
-    /// An endpoint was to be ejected, and was not.
+    /// An endpoint was to be ejected, and was not. While 1024 events wait for an observer that is slow, these are not told.
     #[non_exhaustive]
     EjectionSkipped {
         /// The name of the outlier detection.

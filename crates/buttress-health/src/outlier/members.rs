@@ -74,6 +74,9 @@ impl fmt::Display for UnejectionReason {
     }
 }
 
+/// So many events wait for an observer before those of what was not done are left out.
+const MOST_TOLD: usize = 1024;
+
 /// Something to tell, in the order in which it happened.
 pub(super) struct Told {
     pub(super) endpoint: Endpoint,
@@ -377,7 +380,11 @@ impl Members {
     }
 
     fn tell(&mut self, endpoint: Endpoint, what: What) {
-        if let Some(told) = &mut self.told {
+        if let Some(told) = &mut self.told
+            // As many ejections as there are hosts may be on their way to an observer that is slow, but what was not done comes
+            // with each row of failures.
+            && (told.len() < MOST_TOLD || !matches!(what, What::Skipped(..)))
+        {
             told.push_back(Told { endpoint, what });
         }
     }

@@ -74,6 +74,31 @@ fn an_observer_that_panics_leaves_everything_in_order() {
 }
 
 #[test]
+fn what_was_skipped_while_the_observer_is_slow_does_not_pile_up() {
+    let outliers: Arc<OnceLock<Outliers>> = Arc::default();
+    let (mine, told) = (Arc::clone(&outliers), Arc::new(Mutex::new(Vec::new())));
+    let log = Arc::clone(&told);
+    let endpoints = Endpoints::new(named("a b c")).unwrap();
+    let (a, b) = (endpoints.get("a").unwrap(), endpoints.get("b").unwrap());
+    let made = plain().observe(move |event| {
+        log.lock().unwrap().push(line(event));
+        if let HealthEvent::Ejected { .. } = event {
+            let outliers = mine.get().expect("it is set before any call");
+            (0..5 * 3000).for_each(|_| call(outliers, &b, Failed));
+            assert!(outliers.handle().uneject("a"));
+        }
+    });
+    assert!(outliers.set(made.follow(&endpoints)).is_ok());
+
+    (0..5).for_each(|_| call(outliers.get().unwrap(), &a, Failed));
+
+    let told = told.lock().unwrap();
+    assert!(told.len() <= 1 + 1024 + 1, "{}", told.len());
+    assert!(told[1023].starts_with("b not ejected"));
+    assert_eq!(told.last().unwrap(), "a back: by hand", "what was done is told in any case");
+}
+
+#[test]
 fn an_event_can_be_kept_and_words_tell_what_happened() {
     fn assert_copy<T: Copy>(_: T) {}
     let rig = rig("a b", plain().named("fleet"));
