@@ -5,6 +5,7 @@ use std::time::Duration;
 use buttress_core::{Clock, Endpoints, Name};
 
 use super::Checker;
+use super::target::Voice;
 use crate::policy::check::{Init, Settings};
 use crate::probe::{Kind, Probe};
 use crate::{CheckError, CheckRules, HealthEvent};
@@ -50,11 +51,18 @@ use crate::{CheckError, CheckRules, HealthEvent};
 pub struct HealthCheck<P> {
     pub(crate) probe: P,
     pub(super) settings: Settings,
+    manner: Manner,
+    into_probe: fn(P) -> Result<Arc<dyn Probe>, CheckError>,
+}
+
+/// How a checker works, whatever it probes and by which rules.
+#[derive(Clone)]
+pub(super) struct Manner {
     pub(super) name: Name,
     pub(super) clock: Clock,
     pub(super) seed: Option<u64>,
     pub(super) observer: Option<Observer>,
-    into_probe: fn(P) -> Result<Arc<dyn Probe>, CheckError>,
+    pub(super) voice: Voice,
 }
 
 pub(super) type Observer = Arc<dyn Fn(&HealthEvent<'_>) + Send + Sync>;
@@ -67,10 +75,13 @@ impl<P> HealthCheck<P> {
         Self {
             probe,
             settings: Settings::default(),
-            name: Name::from_static("health"),
-            clock: Clock::default(),
-            seed: None,
-            observer: None,
+            manner: Manner {
+                name: Name::from_static("health"),
+                clock: Clock::default(),
+                seed: None,
+                observer: None,
+                voice: if P::IS_AGENT { Voice::Agent } else { Voice::Check },
+            },
             into_probe: P::into_probe,
         }
     }
@@ -177,24 +188,33 @@ impl<P> HealthCheck<P> {
         self
     }
 
+    /// Lets it say what it finds as the endpoints' agent does, beside another check of the same list, and not in its place: an
+    /// endpoint is as well as the worse of both says. Each list has one check and one agent; two that speak as the same overwrite
+    /// one another.
+    #[must_use]
+    pub fn as_agent(mut self) -> Self {
+        self.manner.voice = Voice::Agent;
+        self
+    }
+
     /// Its name in events.
     #[must_use]
     pub fn named(mut self, name: impl Into<Name>) -> Self {
-        self.name = name.into();
+        self.manner.name = name.into();
         self
     }
 
     /// Reads the time from `clock`.
     #[must_use]
     pub fn clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
+        self.manner.clock = clock;
         self
     }
 
     /// Takes what is left to chance from this number, so that a run can be repeated.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
-        self.seed = Some(seed);
+        self.manner.seed = Some(seed);
         self
     }
 
@@ -202,7 +222,7 @@ impl<P> HealthCheck<P> {
     /// it is dropped.
     #[must_use]
     pub fn observe(mut self, observer: impl Fn(&HealthEvent<'_>) + Send + Sync + 'static) -> Self {
-        self.observer = Some(Arc::new(observer));
+        self.manner.observer = Some(Arc::new(observer));
         self
     }
 
@@ -224,7 +244,7 @@ impl<P> HealthCheck<P> {
     pub fn run(self, endpoints: &Endpoints) -> Result<Checker, CheckError> {
         let rules = self.rules()?;
         let probe = (self.into_probe)(self.probe)?;
-        Ok(Checker::new(rules, probe, self.name, self.clock, self.seed, self.observer, endpoints.clone()))
+        Ok(Checker::new(rules, probe, self.manner, endpoints.clone()))
     }
 }
 
@@ -233,10 +253,7 @@ impl<P: Clone> Clone for HealthCheck<P> {
         Self {
             probe: self.probe.clone(),
             settings: self.settings.clone(),
-            name: self.name.clone(),
-            clock: self.clock.clone(),
-            seed: self.seed,
-            observer: self.observer.clone(),
+            manner: self.manner.clone(),
             into_probe: self.into_probe,
         }
     }
@@ -245,7 +262,7 @@ impl<P: Clone> Clone for HealthCheck<P> {
 impl<P: fmt::Debug> fmt::Debug for HealthCheck<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HealthCheck")
-            .field("name", &self.name)
+            .field("name", &self.manner.name)
             .field("probe", &self.probe)
             .field("settings", &self.settings)
             .finish_non_exhaustive()

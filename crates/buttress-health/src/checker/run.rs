@@ -16,10 +16,10 @@ use futures_util::future::{AbortHandle, Abortable};
 use futures_util::stream::{FuturesUnordered, SelectAll};
 use tokio::task::JoinHandle;
 
-use super::check::Observer;
+use super::check::{Manner, Observer};
 use super::handle::{CheckHandle, CheckView, Shared};
 use super::running::{Asked, Running, Telling};
-use super::target::{Place, Target};
+use super::target::{Place, Target, Voice};
 use crate::HealthEvent;
 use crate::policy::check::{CheckRules, Init, ProbeReport, Recorded};
 use crate::probe::{Beat, Probe, Probed, Then};
@@ -49,6 +49,7 @@ use crate::probe::{Beat, Probe, Probed, Then};
 pub struct Checker {
     rules: CheckRules,
     probe: Arc<dyn Probe>,
+    voice: Voice,
     beat: Beat,
     name: Name,
     clock: Clock,
@@ -84,27 +85,26 @@ impl Checker {
     pub(super) fn new(
         rules: CheckRules,
         probe: Arc<dyn Probe>,
-        name: Name,
-        clock: Clock,
-        seed: Option<u64>,
-        observer: Option<Observer>,
+        manner: Manner,
         endpoints: Endpoints,
     ) -> Self {
+        let Manner { name, clock, seed, observer, voice } = manner;
         let chance = Chance::new(seed);
         let seed = chance.draw();
         let beat = Beat { clock: clock.clone(), interval: rules.interval, timeout: rules.timeout };
         let waiting = (rules.init == Init::WaitFirstProbe).then(|| {
             let clock = clock.clone();
-            endpoints.follow(move |_, list| hold_back(list, clock.now()))
+            endpoints.follow(move |_, list| hold_back(list, voice, clock.now()))
         });
         let (seen, list) = endpoints.numbered();
         let latest = clock.now();
         if waiting.is_some() {
-            hold_back(&list, latest);
+            hold_back(&list, voice, latest);
         }
         let mut checker = Self {
             rules,
             probe,
+            voice,
             beat,
             name,
             chance,
@@ -183,7 +183,7 @@ impl Checker {
                 }
             }
             // It may be another one of that name, which does not know yet.
-            target.say(now);
+            target.say(self.voice, now);
             self.targets.insert(id, target);
         }
     }
@@ -350,7 +350,7 @@ impl Checker {
         }
         let changed = if let Recorded::Changed { from } = recorded { Some(from) } else { None };
         target.obey(&report, now);
-        target.say(now);
+        target.say(self.voice, now);
         let health = target.check.health();
         {
             let seen = &mut *self.shared.lock();
@@ -486,9 +486,9 @@ fn news(endpoints: &Endpoints, seen: u64) -> Pin<Box<dyn Future<Output = List> +
 }
 
 /// Takes those out of which nothing is known.
-fn hold_back(list: &[Endpoint], now: Timestamp) {
-    for endpoint in list.iter().filter(|endpoint| endpoint.condition().health() == Health::Unknown) {
-        endpoint.set_health(Health::Unhealthy, now);
+fn hold_back(list: &[Endpoint], voice: Voice, now: Timestamp) {
+    for endpoint in list.iter().filter(|endpoint| voice.has_said(endpoint) == Health::Unknown) {
+        voice.say(endpoint, Health::Unhealthy, now);
     }
 }
 

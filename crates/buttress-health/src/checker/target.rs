@@ -18,6 +18,30 @@ pub(super) struct Target {
     pub(super) spread: bool,
 }
 
+/// As what a checker speaks: each has a place of its own in the condition of an endpoint.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Voice {
+    Check,
+    Agent,
+}
+
+impl Voice {
+    pub(super) fn say(self, endpoint: &Endpoint, health: Health, now: Timestamp) {
+        match self {
+            Self::Check => endpoint.set_health(health, now),
+            Self::Agent => endpoint.set_agent_health(health, now),
+        };
+    }
+
+    pub(super) fn has_said(self, endpoint: &Endpoint) -> Health {
+        let condition = endpoint.condition();
+        match self {
+            Self::Check => condition.check_health(),
+            Self::Agent => condition.agent_health(),
+        }
+    }
+}
+
 /// Where it is in its turn.
 pub(super) enum Place {
     /// Its probe is due then.
@@ -43,9 +67,9 @@ impl Target {
     }
 
     /// Says what is known of its health, if anything is.
-    pub(super) fn say(&self, now: Timestamp) {
+    pub(super) fn say(&self, voice: Voice, now: Timestamp) {
         if self.check.health() != Health::Unknown {
-            self.endpoint.set_health(self.check.health(), now);
+            voice.say(&self.endpoint, self.check.health(), now);
         }
     }
 

@@ -32,6 +32,8 @@ impl HealthCheck<Agent> {
     /// | `down`, `fail`, `failed`, `stopped` | it does not serve; what follows a `#` says why, and is not read |
     /// | `maxconn:N` | taken, and without effect: bound the calls of an endpoint where they are balanced |
     ///
+    /// It [speaks as the agent](Self::as_agent), so that another check of the same list says what it finds beside it.
+    ///
     /// Words are separated by spaces, tabs or commas. A line without a word about it means that the endpoint serves, and
     /// a word that is none of these makes the line garbage, which fails. The agent most often listens on a
     /// [port](Self::port) of its own.
@@ -51,6 +53,8 @@ impl HealthCheck<Agent> {
 dialing!(Agent);
 
 impl Kind for Agent {
+    const IS_AGENT: bool = true;
+
     fn into_probe(self) -> Result<Arc<dyn Probe>, CheckError> {
         Ok(Arc::new(Arc::new(self)))
     }

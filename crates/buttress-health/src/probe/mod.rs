@@ -78,5 +78,8 @@ pub(crate) trait Probe: Send + Sync {
 
 /// Kinds that can be configured wrongly say so when the checker is made.
 pub(crate) trait Kind: Sized {
+    /// Whether it speaks as the endpoint's agent, beside other checks.
+    const IS_AGENT: bool = false;
+
     fn into_probe(self) -> Result<std::sync::Arc<dyn Probe>, CheckError>;
 }

@@ -229,6 +229,55 @@ async fn what_an_agent_asks_for_is_done() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_agent_and_a_check_of_one_list_do_not_overwrite_one_another() {
+    let clock = Clock::tokio();
+    // Three times of a minute: the check fails, the agent does, neither does.
+    let failing = |who: u64| {
+        let time = clock.clone();
+        HealthCheck::with(move |_| {
+            let passes = time.now().as_nanos() / 60_000_000_000 != who;
+            async move { passes }
+        })
+        .clock(clock.clone())
+    };
+    let list = endpoints(["a"]);
+    let endpoint = list.get("a").unwrap();
+    let _check = failing(0).run(&list).unwrap().spawn();
+    let _agent = failing(1).as_agent().run(&list).unwrap().spawn();
+
+    let expected = [
+        (Health::Unhealthy, Health::Healthy),
+        (Health::Healthy, Health::Unhealthy),
+        (Health::Healthy, Health::Healthy),
+    ];
+    for (check, agent) in expected {
+        clock.sleep(secs(40)).await;
+        for _ in 0..20 {
+            let condition = endpoint.condition();
+            assert_eq!((condition.check_health(), condition.agent_health()), (check, agent));
+            assert_eq!(condition.is_usable(), check == agent);
+            clock.sleep(secs(1)).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_waits_for_its_first_probe_waits_beside_the_check() {
+    let clock = Clock::tokio();
+    let list = endpoints(["a"]);
+    let endpoint = list.get("a").unwrap();
+    let never = HealthCheck::with(|_| std::future::pending::<bool>()).clock(clock.clone());
+    let _check = HealthCheck::with(|_| async { true }).clock(clock.clone()).run(&list).unwrap().spawn();
+    clock.sleep(secs(10)).await;
+    assert!(endpoint.condition().is_usable());
+
+    let _agent = never.as_agent().wait_first_probe().run(&list).unwrap().spawn();
+
+    assert_eq!(endpoint.condition().check_health(), Health::Healthy);
+    assert!(!endpoint.condition().is_usable(), "the check does not speak for the agent");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_observer_is_told_of_each_result_and_each_change_and_may_panic() {
     let clock = Clock::tokio();
     let told = Arc::new(Mutex::new(Vec::new()));
