@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use buttress_core::EndpointId;
 
 use crate::PolicyError;
@@ -36,6 +38,13 @@ pub enum BalanceEvent<'a> {
         endpoint: EndpointId,
         /// How many of its calls are still in flight.
         in_flight: u32,
+    },
+    /// The service of an endpoint that is [readied](crate::Members::readied) before calls come has failed at it.
+    NotReady {
+        /// The endpoint.
+        endpoint: EndpointId,
+        /// After how long it is tried again.
+        retry_after: Duration,
     },
     /// A call was refused, since no endpoint could take it within the time to fail fast.
     NoEndpoint {

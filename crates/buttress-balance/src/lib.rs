@@ -8,6 +8,7 @@
     )
 )]
 
+mod backoff;
 mod balancer;
 mod consistent_hash;
 pub mod discover;

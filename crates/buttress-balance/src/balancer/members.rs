@@ -3,6 +3,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use buttress_core::{Endpoint, EndpointId, Endpoints, EndpointsError};
+use tower_service::Service;
+
+use super::ready::{Ready, ready};
 
 pub(crate) type Make<S> = Arc<dyn Fn(&Endpoint) -> Option<(S, Option<Gate>)> + Send + Sync>;
 /// Whether an endpoint would take a call now.
@@ -37,6 +40,7 @@ pub struct Members<S> {
     pub(crate) make: Make<S>,
     /// Whether the list is meant to stay as it is, so that an empty one is a mistake.
     pub(crate) is_fixed: bool,
+    pub(crate) ready: Option<Ready<S>>,
 }
 
 impl<S> Members<S> {
@@ -62,7 +66,38 @@ impl<S> Members<S> {
             let (service, gate) = make(endpoint);
             Some((service, Some(Arc::new(gate) as Gate)))
         };
-        Self { endpoints: Ok(endpoints), make: Arc::new(make), is_fixed: false }
+        Self { endpoints: Ok(endpoints), make: Arc::new(make), is_fixed: false, ready: None }
+    }
+
+    /// Readies the service of each endpoint before a call comes, for calls of type `Req`: a clone of it is asked whether it is ready when
+    /// the endpoint joins, until it is, and then dropped. After an error it is asked again, in 1 s, then in twice that, up to 30 s. So what
+    /// clones share, a pool of connections say, is there for the first call.
+    ///
+    /// Without this, and afterwards, a service is readied by its calls alone. It takes a tokio runtime where the balancer is made and its
+    /// list is changed. Whether an endpoint that cannot be readied is used is for its health check to say.
+    ///
+    /// ```
+    /// use buttress_balance::{Balancer, Members};
+    /// use buttress_core::{Endpoint, Endpoints, EndpointsError};
+    /// # use tower::service_fn;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), EndpointsError> {
+    /// # let connect = |_: &Endpoint| service_fn(|query: String| async { Ok::<_, buttress_core::BoxError>(query) });
+    /// let endpoints = Endpoints::new(["10.0.0.1:80", "10.0.0.2:80"].map(Endpoint::new))?;
+    /// let balancer = Balancer::new(Members::new(endpoints, connect).readied::<String>());
+    /// # let _ = balancer;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn readied<Req>(mut self) -> Self
+    where
+        S: Service<Req> + Clone + Send + 'static,
+        Req: 'static,
+    {
+        self.ready = Some(ready());
+        self
     }
 
     /// The same, where an endpoint without a service is left out.
@@ -71,7 +106,7 @@ impl<S> Members<S> {
         make: impl Fn(&Endpoint) -> Option<S> + Send + Sync + 'static,
     ) -> Self {
         let make = move |endpoint: &Endpoint| Some((make(endpoint)?, None));
-        Self { endpoints: Ok(endpoints), make: Arc::new(make), is_fixed: false }
+        Self { endpoints: Ok(endpoints), make: Arc::new(make), is_fixed: false, ready: None }
     }
 }
 
@@ -87,7 +122,7 @@ where
         let services: HashMap<EndpointId, S> =
             list.into_iter().map(|(endpoint, service)| (endpoint.id(), service)).collect();
         let make = move |endpoint: &Endpoint| Some((services.get(&endpoint.id())?.clone(), None));
-        Self { endpoints, make: Arc::new(make), is_fixed: true }
+        Self { endpoints, make: Arc::new(make), is_fixed: true, ready: None }
     }
 }
 

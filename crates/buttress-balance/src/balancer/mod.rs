@@ -7,6 +7,7 @@ mod layer;
 #[cfg(feature = "http")]
 mod mark;
 mod members;
+mod ready;
 mod service;
 mod settings;
 mod shared;

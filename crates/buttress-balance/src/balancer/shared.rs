@@ -7,6 +7,7 @@ use std::{fmt, mem};
 use buttress_core::{Endpoint, EndpointId, Endpoints, Facts, Following, HasFacts, Key, Timestamp, draw};
 
 use super::members::{Gate, Make, Members};
+use super::ready::{Ready, Readying};
 use super::snapshot::{Snapshot, Tables};
 use super::station::{Flight, Member, Rules, Station, Sweep};
 use super::{Placed, Without};
@@ -20,6 +21,8 @@ pub(crate) struct Shared<S, P: Policy, C> {
     pub(crate) rules: Arc<Rules<P, C>>,
     pub(crate) endpoints: Endpoints,
     make: Make<S>,
+    pub(super) ready: Option<Ready<S>>,
+    pub(super) readying: Readying,
     snapshot: Swap<Snapshot<S, P, C>>,
     hashing: Hashing,
     /// Someone is working out what follows from the newest conditions.
@@ -57,6 +60,8 @@ where
             hashing: rules.policy.hashing(),
             rules,
             make,
+            ready: members.ready.clone(),
+            readying: Readying::default(),
             snapshot: Swap::from_pointee(snapshot),
             is_refreshing: AtomicBool::new(false),
             is_telling: AtomicBool::new(false),
@@ -75,6 +80,7 @@ where
         // The list may have changed before it was followed.
         let (version, list) = shared.endpoints.numbered();
         shared.follow(version, &list);
+        shared.ready();
         Ok(shared)
     }
 
@@ -257,6 +263,7 @@ where
         } else if let Some((endpoints, joined, left)) = counts {
             // First what has to be done: an observer may panic.
             self.settle(&taken);
+            self.ready();
             if left > 0 {
                 self.let_go();
             }

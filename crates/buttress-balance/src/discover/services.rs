@@ -11,8 +11,9 @@ use buttress_core::{Clock, Endpoint, EndpointId, Endpoints, Name};
 use tower::discover::{Change, Discover};
 
 use super::DiscoverEvent;
-use super::feed::{Feed, backoff};
+use super::feed::Feed;
 use crate::Members;
+use crate::backoff::backoff;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 

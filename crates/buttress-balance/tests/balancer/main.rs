@@ -4,5 +4,6 @@ mod again;
 mod changes;
 mod choice;
 mod contract;
+mod ready;
 mod support;
 mod waiting;

@@ -21,7 +21,8 @@ pub use error::DnsError;
 use self::lookup::{Families, Found, Lookups, Target};
 use self::memory::{Memory, Round};
 use super::DiscoverEvent;
-use super::feed::{Feed, backoff};
+use super::feed::Feed;
+use crate::backoff::backoff;
 
 /// The first wait after a failure, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
