@@ -215,7 +215,7 @@ impl Checker {
     }
 
     fn stop(&self, target: &Target) {
-        if let Place::Asked(_, _) = target.place {
+        if let Place::Asked(..) | Place::Tells(..) = target.place {
             target.stop();
             self.shared.lock().counts.stopped += 1;
         }
@@ -300,7 +300,7 @@ impl Checker {
             }
             Then::Told(reports) => {
                 let (handle, registration) = AbortHandle::new_pair();
-                target.place = Place::Asked(asked.number, handle);
+                target.place = Place::Tells(asked.number, handle);
                 self.telling.push(Abortable::new(Telling::new(asked, reports), registration));
             }
         }
@@ -329,7 +329,7 @@ impl Checker {
 
     fn is_asked(&self, asked: Asked) -> bool {
         let place = self.targets.get(&asked.id).map(|target| &target.place);
-        matches!(place, Some(Place::Asked(number, _)) if *number == asked.number)
+        matches!(place, Some(Place::Asked(number, _) | Place::Tells(number, _)) if *number == asked.number)
     }
 
     fn again(&mut self, id: EndpointId, now: Timestamp) {
@@ -381,12 +381,20 @@ impl Checker {
         }
     }
 
-    /// The clock was set back: what was to be waited for is as far away as it was.
+    /// The clock was set back: what was to be waited for is as far away as it was, and who is probed is asked anew, since the
+    /// timeout of the probe is by the former time.
     fn went_back(&mut self, by: Duration) {
         self.timers = std::mem::take(&mut self.timers).into_iter().map(|(due, id)| (due - by, id)).collect();
-        for target in self.targets.values_mut() {
-            if let Place::Waits(due) = &mut target.place {
-                *due = *due - by;
+        for (&id, target) in &mut self.targets {
+            match &mut target.place {
+                Place::Waits(due) => *due = *due - by,
+                Place::Asked(_, handle) => {
+                    handle.abort();
+                    self.shared.lock().counts.stopped += 1;
+                    target.place = Place::Queued;
+                    self.queue.push_back(id);
+                }
+                Place::Queued | Place::Tells(..) | Place::Left => {}
             }
         }
     }

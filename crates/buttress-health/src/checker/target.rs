@@ -48,8 +48,10 @@ pub(super) enum Place {
     Waits(Timestamp),
     /// Its probe is due, and waits until others are done.
     Queued,
-    /// It is probed, or tells by itself. The number tells this probe from earlier ones.
+    /// It is probed. The number tells this probe from earlier ones.
     Asked(u64, AbortHandle),
+    /// It tells by itself, since it was asked by the probe of this number.
+    Tells(u64, AbortHandle),
     /// It cannot be asked.
     Left,
 }
@@ -61,7 +63,7 @@ impl Target {
 
     /// Ends what is under way.
     pub(super) fn stop(&self) {
-        if let Place::Asked(_, handle) = &self.place {
+        if let Place::Asked(_, handle) | Place::Tells(_, handle) = &self.place {
             handle.abort();
         }
     }

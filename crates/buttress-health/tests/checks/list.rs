@@ -201,6 +201,25 @@ fn when_the_clock_goes_back_probes_go_on() {
     assert_eq!(handle.counts().probes, 2, "the wait is as long as it was");
 }
 
+#[test]
+fn when_the_clock_goes_back_a_probe_that_hangs_ends_in_time_all_the_same() {
+    let (time, list) = (ManualClock::new(), endpoints(["a"]));
+    time.set(Timestamp::from_nanos(0) + secs(3_600));
+    let check = HealthCheck::with(|_| std::future::pending::<bool>()).clock(time.clock());
+    let mut checker = Box::pin(check.run(&list).unwrap());
+    let handle = checker.handle();
+    let mut turn = |by| {
+        time.advance(by);
+        assert!(checker.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        (handle.counts().probes, handle.counts().stopped, handle.counts().failed)
+    };
+    assert_eq!(turn(secs(5)), (1, 0, 0));
+
+    time.set(Timestamp::ZERO);
+    assert_eq!(turn(secs(0)), (2, 1, 0), "asked anew");
+    assert_eq!(turn(secs(1)), (2, 1, 1));
+}
+
 #[tokio::test(start_paused = true)]
 async fn probes_go_on_however_often_weights_change() {
     let clock = Clock::tokio();
