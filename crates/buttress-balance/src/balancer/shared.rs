@@ -177,9 +177,10 @@ where
             let (tables, leaving) = (Arc::clone(&present.tables), Arc::clone(&present.leaving));
             Some(Snapshot::new(tables, leaving, changes, &self.rules))
         });
+        self.tell_panics();
     }
 
-    /// Replaces the snapshot by what `next` makes of it, unless that is nothing, and tells what has changed in it.
+    /// Replaces the snapshot by what `next` makes of it, unless that is nothing.
     fn change(&self, mut next: impl FnMut(&Snapshot<S, P, C>) -> Option<Snapshot<S, P, C>>) {
         loop {
             let present = self.snapshot.load_full();
@@ -187,7 +188,7 @@ where
             let next = Arc::new(next);
             let before = self.snapshot.compare_and_swap(&present, Arc::clone(&next));
             if Arc::ptr_eq(&before, &present) {
-                return self.tell_panics();
+                return;
             }
         }
     }
@@ -267,6 +268,8 @@ where
             if left > 0 {
                 self.let_go();
             }
+            self.sweep();
+            self.tell_panics();
             settings.tell(&BalanceEvent::Changed { endpoints, joined, left });
         }
     }
@@ -291,7 +294,7 @@ where
             // Another list may have come meanwhile, whose words were overwritten.
             let now = self.snapshot.load_full();
             if Arc::ptr_eq(&now, &present) {
-                return self.sweep();
+                return;
             }
             present = now;
         }

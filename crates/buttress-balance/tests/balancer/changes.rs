@@ -140,6 +140,28 @@ async fn panic_and_its_end_are_told() {
 }
 
 #[tokio::test]
+async fn an_observer_that_panics_leaves_what_has_to_be_done_done() {
+    for at in ["Panic", "Drained", "Changed"] {
+        let rig = Rig::of(&["a", "b"]);
+        rig.hangs.store(true, Ordering::SeqCst);
+        let observe = move |event: &BalanceEvent<'_>| {
+            assert!(!format!("{event:?}").starts_with(at), "as scripted");
+        };
+        let settings = Settings::default().clock(rig.clock()).observe(observe);
+        let mut balancer = Balancer::new(rig.members()).policy(Static::round_robin()).settings(settings);
+        let calls = [balancer.call(query(1)), balancer.call(query(1))];
+
+        rig.get("b").set_health(Health::Unhealthy, rig.now());
+        let _ = catch_unwind(AssertUnwindSafe(|| rig.endpoints.remove("a", rig.now())));
+
+        let services = || Arc::strong_count(&rig.hangs) - 2;
+        let before = services();
+        drop(calls);
+        assert_eq!((before, services()), (4, 1), "{at}: `a` is dropped with its last call");
+    }
+}
+
+#[tokio::test]
 async fn panic_ends_with_the_priority_that_had_it() {
     let rig = Rig::of(&["a"]);
     let (settings, events) = watched(&rig);
