@@ -30,6 +30,19 @@ async fn one_port_speaks_http1_and_http2_by_prior_knowledge() {
 }
 
 #[tokio::test]
+async fn each_connection_that_was_opened_is_told_when_it_is_closed() {
+    let log = Log::default();
+    let server = start(log.on(local().await), answering(|_| text("hello")));
+
+    let mut client = Client::connect(server.address()).await;
+    client.get("/").await.unwrap();
+    assert!(log.has("Opened") && !log.has("Closed"), "it is open");
+    drop(client);
+
+    log.until("Closed").await;
+}
+
+#[tokio::test]
 async fn requests_say_who_sent_them_by_which_scheme_and_whether_the_server_drains() {
     let server = start(
         local().await,

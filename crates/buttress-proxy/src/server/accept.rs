@@ -99,8 +99,7 @@ impl Door {
 
     fn open<S: Handler>(&self, admitted: Admitted, transport: &Transport, service: S) {
         let Admitted { stream, peer, place, seat } = admitted;
-        self.common.options.tell(&Event::Opened { peer });
-        let socket = Socket::new(stream, Arc::clone(&self.common.options), seat, place);
+        let socket = Socket::new(stream, peer, Arc::clone(&self.common.options), seat, place);
         tokio::spawn(Arc::clone(&self.common).serve(socket, transport.clone(), Peer(peer), service));
     }
 }

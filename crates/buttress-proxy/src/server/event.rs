@@ -31,6 +31,12 @@ pub enum Event<'a> {
         /// Whose it is.
         peer: SocketAddr,
     },
+    /// A connection that was [opened](Self::Opened) is closed, whoever closed it. One that has become a tunnel closes with the tunnel.
+    #[non_exhaustive]
+    Closed {
+        /// Whose it was.
+        peer: SocketAddr,
+    },
     /// A connection was accepted and closed at once.
     #[non_exhaustive]
     Refused {

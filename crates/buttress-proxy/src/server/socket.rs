@@ -6,6 +6,7 @@
 //! stream is reset, which frees what stands behind it.
 
 use std::io::{self, ErrorKind, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -14,6 +15,7 @@ use buttress_core::Sleep;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::Event;
 use super::caps::Place;
 use super::options::Options;
 use super::stage::Seat;
@@ -27,11 +29,20 @@ pub(super) struct Socket {
     alarm: Option<Pin<Box<Sleep>>>,
     seat: Seat,
     _place: Place,
+    peer: SocketAddr,
 }
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream, options: Arc<Options>, seat: Seat, place: Place) -> Self {
-        Self { stream, options, alarm: None, seat, _place: place }
+    /// A socket that was just accepted from `peer`.
+    pub(super) fn new(
+        stream: TcpStream,
+        peer: SocketAddr,
+        options: Arc<Options>,
+        seat: Seat,
+        place: Place,
+    ) -> Self {
+        options.tell(&Event::Opened { peer });
+        Self { stream, options, alarm: None, seat, _place: place, peer }
     }
 
     fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -46,6 +57,12 @@ impl Socket {
         // A reset: else the kernel keeps what was written, and goes on offering it for many minutes.
         let _ = self.stream.set_zero_linger();
         Poll::Ready(Err(ErrorKind::TimedOut.into()))
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.options.tell(&Event::Closed { peer: self.peer });
     }
 }
 
