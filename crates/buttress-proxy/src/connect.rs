@@ -60,10 +60,35 @@ where
 }
 
 fn permit<B>(pool: &Pool<B>) -> Result<Permit, Error> {
-    pool.permit().ok_or_else(|| {
-        let full = Rejection::new(RejectionKind::Overloaded).with_policy("connections").with_elsewhere();
-        Error::unsent(ErrorKind::Rejected, full)
-    })
+    pool.permit().ok_or_else(full)
+}
+
+fn full() -> Error {
+    let full = Rejection::new(RejectionKind::Overloaded).with_policy("connections").with_elsewhere();
+    Error::unsent(ErrorKind::Rejected, full)
+}
+
+/// Opens a connection that no request waits for.
+pub(crate) async fn open_ahead<B>(pool: &Arc<Pool<B>>) -> Result<(), Error>
+where
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    let permit = pool.spare().ok_or_else(full)?;
+    let opened = in_time(pool.options(), async {
+        let protocol = pool.options().protocol();
+        #[cfg(feature = "http2")]
+        if protocol != Protocol::Http1 {
+            return open_either(pool, protocol, permit).await;
+        }
+        let (io, _) = dial(pool, protocol).await?;
+        open(pool, io, permit).await.map(Some)
+    });
+    if let Some(connection) = opened.await? {
+        pool.put_new(connection);
+    }
+    Ok(())
 }
 
 /// A place on a connection that others may share. All who need one wait for the same connection to be opened, until
@@ -80,7 +105,7 @@ where
             return Ok(connection);
         }
         if pool.multiplexed().speaks_http1() {
-            if let Some(connection) = open_either(pool, protocol).await? {
+            if let Some(connection) = open_either(pool, protocol, permit(pool)?).await? {
                 return Ok(connection);
             }
             continue;
@@ -88,8 +113,14 @@ where
         let begin = || -> Pin<Box<dyn Future<Output = _> + Send>> {
             let pool = pool.clone();
             Box::pin(async move {
-                let opened = in_time(pool.options(), open_either(&pool, protocol)).await;
-                opened.map(|http1| http1.into_iter().for_each(|one| pool.put_new(one))).map_err(Arc::new)
+                let opened = async {
+                    let permit = permit(&pool)?;
+                    in_time(pool.options(), open_either(&pool, protocol, permit)).await
+                };
+                opened
+                    .await
+                    .map(|http1| http1.into_iter().for_each(|one| pool.put_new(one)))
+                    .map_err(Arc::new)
             })
         };
         pool.multiplexed().dial(begin).await.map_err(Error::shared)?;
@@ -98,13 +129,16 @@ where
 
 /// Opens a connection. One of HTTP/2 is among those of the pool then.
 #[cfg(feature = "http2")]
-async fn open_either<B>(pool: &Arc<Pool<B>>, protocol: Protocol) -> Result<Option<Checkout<B>>, Error>
+async fn open_either<B>(
+    pool: &Arc<Pool<B>>,
+    protocol: Protocol,
+    permit: Permit,
+) -> Result<Option<Checkout<B>>, Error>
 where
     B: http_body::Body + Send + 'static,
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    let permit = permit(pool)?;
     let (io, http2) = dial(pool, protocol).await?;
     pool.multiplexed().set_http1(!http2);
     if !http2 {
@@ -129,6 +163,13 @@ fn hold<B: Send + 'static>(
     let options = pool.options();
     let until = options.until(options.clock.now());
     let watch = watch_age(Arc::downgrade(pool), options, link.clone(), until);
+    let whose = Arc::downgrade(pool);
+    let socket = async move {
+        socket.await;
+        if let Some(pool) = whose.upgrade() {
+            pool.one_less();
+        }
+    };
     let driver = Driver::new(tokio::spawn(drive(socket, watch)).abort_handle());
     Held { link, until, pool: Arc::downgrade(pool), driver, permit }
 }

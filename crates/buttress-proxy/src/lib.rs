@@ -19,6 +19,7 @@ mod io;
 mod options;
 mod policy;
 mod pool;
+mod preconnect;
 mod received;
 mod scheme;
 #[cfg(feature = "server")]

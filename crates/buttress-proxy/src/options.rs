@@ -14,6 +14,7 @@ pub(crate) struct Options {
     pub(crate) idle_timeout: Duration,
     pub(crate) max_idle: usize,
     pub(crate) max_connections: usize,
+    pub(crate) preconnect: usize,
     pub(crate) max_age: Duration,
     #[cfg(feature = "http2")]
     pub(crate) max_streams: usize,
@@ -66,6 +67,7 @@ impl Default for Options {
             idle_timeout: Duration::from_secs(4),
             max_idle: 1024,
             max_connections: 10_000,
+            preconnect: 0,
             max_age: Duration::from_secs(60 * 60),
             #[cfg(feature = "http2")]
             max_streams: 100,

@@ -17,6 +17,7 @@ use crate::connection::{Checkout, Permit};
 #[cfg(feature = "http2")]
 use crate::http2::{Exchange, Multiplexed};
 use crate::options::{Options, Protocol};
+use crate::preconnect::Keeper;
 #[cfg(feature = "tls")]
 use crate::{ClientTls, Error};
 
@@ -31,6 +32,7 @@ pub(crate) struct Pool<B> {
     idle: Mutex<VecDeque<Idle<B>>>,
     open: Arc<AtomicUsize>,
     protocol: Protocol,
+    keeper: Keeper,
     #[cfg(feature = "http2")]
     multiplexed: Multiplexed,
     #[cfg(feature = "tls")]
@@ -68,6 +70,7 @@ impl<B> Pool<B> {
             idle: Mutex::default(),
             open: Arc::default(),
             protocol,
+            keeper: Keeper::default(),
             #[cfg(feature = "http2")]
             multiplexed: Multiplexed::default(),
             #[cfg(feature = "tls")]
@@ -102,14 +105,54 @@ impl<B> Pool<B> {
         Connections { idle: self.idle().len() + unused, open: self.open.load(Ordering::Relaxed), streams }
     }
 
+    pub(crate) const fn keeper(&self) -> &Keeper {
+        &self.keeper
+    }
+
+    /// How many connections are to be ready for a request.
+    pub(crate) fn wanted_at_hand(&self) -> usize {
+        if self.options.idle_timeout.is_zero() {
+            0
+        } else {
+            self.options.preconnect.min(self.options.max_idle)
+        }
+    }
+
+    /// How many connections would take a request at once. Those that have died leave.
+    pub(crate) fn at_hand(&self) -> usize {
+        let now = self.options.clock.now();
+        let mut gone = Vec::new();
+        let mut idle = self.idle();
+        let (live, dead) = idle.drain(..).partition(|one| one.until > now && !one.connection.is_closed());
+        *idle = live;
+        gone.extend::<VecDeque<_>>(dead);
+        let count = idle.len();
+        drop(idle);
+        drop(gone);
+        #[cfg(feature = "http2")]
+        let count = count + self.multiplexed.at_hand(now);
+        count
+    }
+
+    /// A connection was taken, or has ended.
+    pub(crate) fn one_less(&self) {
+        if self.options.preconnect > 0 {
+            self.keeper.look();
+        }
+    }
+
+    /// A place for a new connection that can wait.
+    pub(crate) fn spare(&self) -> Option<Permit> {
+        Permit::take(&self.open, self.options.max_connections)
+    }
+
     /// A place for a new connection, unless there are as many as allowed.
     pub(crate) fn permit(&self) -> Option<Permit> {
-        let permit = || Permit::take(&self.open, self.options.max_connections);
-        permit().or_else(|| {
+        self.spare().or_else(|| {
             // One that is idle but still busy, or has not been seen to be dead, must not keep a request out.
             let oldest = self.idle().pop_front();
             drop(oldest);
-            permit()
+            self.spare()
         })
     }
 
@@ -133,6 +176,7 @@ impl<B> Pool<B> {
         }
         drop(idle);
         drop(gone);
+        self.one_less();
         found.map(|idle| idle.connection)
     }
 
@@ -153,6 +197,7 @@ impl<B> Pool<B> {
         drop(gone);
         #[cfg(feature = "http2")]
         self.multiplexed.close_old(now, self.options.idle_timeout);
+        self.one_less();
     }
 
     fn remove_old(&self, idle: &mut VecDeque<Idle<B>>, now: Timestamp, gone: &mut Vec<Idle<B>>) {
@@ -169,7 +214,6 @@ impl<B> Pool<B> {
     }
 
     /// Keeps a connection that no request has been on, for the one who waits for it.
-    #[cfg(feature = "http2")]
     pub(crate) fn put_new(&self, connection: Checkout<B>) {
         self.keep(connection, true);
     }
@@ -221,6 +265,7 @@ where
         if protocol != Protocol::Http1
             && let Some(place) = self.multiplexed.place(self.options.clock.now())
         {
+            self.one_less();
             return Some(Exchange::checkout(place, Arc::downgrade(self)));
         }
         let _ = protocol;

@@ -17,6 +17,7 @@ use crate::future::State;
 use crate::options::{Options, Protocol};
 use crate::policy::forward_request;
 use crate::pool::Pool;
+use crate::preconnect::fill;
 use crate::upgrade::Asked;
 use crate::{Address, AddressError, Body, Connections, Error, ResponseFuture};
 
@@ -188,6 +189,19 @@ impl<B> Proxy<B> {
         self.with(|options| options.max_idle = connections)
     }
 
+    /// Keeps `connections` open and unused, so that a request need not wait for the round trips of opening one. Default:
+    /// 0, they are opened when they are needed.
+    ///
+    /// A task begins with the first request, or with [`warm_up`](Self::warm_up): it opens a connection for each that is
+    /// taken or has ended, at most ten times a second, and after a failure in 1 s, 2 s, up to 30 s. What is not used
+    /// is opened anew each [`idle_timeout`](Self::idle_timeout), since an old connection may be dead. There are never more
+    /// than [`max_idle`](Self::max_idle), nor any with an idle timeout of zero. Of HTTP/2 connections those count
+    /// that have room for one request more.
+    #[must_use]
+    pub fn preconnect(self, connections: usize) -> Self {
+        self.with(|options| options.preconnect = connections)
+    }
+
     /// Opens at most `connections` at a time. Default: 10 000.
     ///
     /// A request that would need one more is refused at once with
@@ -260,6 +274,34 @@ impl<B> Proxy<B> {
     }
 }
 
+impl<B> Proxy<B>
+where
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    /// Opens the connections that [`preconnect`](Self::preconnect) wants, and sees to it from now on that they are
+    /// there. Without it that begins with the first request.
+    ///
+    /// It is for the time before the first listener is opened. Where `preconnect` wants none it does nothing.
+    ///
+    /// # Errors
+    ///
+    /// What a call would fail with that has to open a connection. It is tried again all the same, later.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up the connection that is being opened; those that are open stay.
+    pub async fn warm_up(&self) -> Result<(), Error> {
+        if self.pool.options().preconnect == 0 {
+            return Ok(());
+        }
+        let filled = fill(&self.pool).await;
+        self.pool.keeper().begin(&self.pool);
+        filled
+    }
+}
+
 impl<B> Service<Request<B>> for Proxy<B>
 where
     B: http_body::Body + Send + 'static,
@@ -276,6 +318,9 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> ResponseFuture<B> {
         let pool = self.pool.clone();
+        if pool.options().preconnect > 0 {
+            pool.keeper().begin(&pool);
+        }
         let options = pool.options();
         let mut asked = None;
         let state = match forward_request(&mut request, &options.fields, options.upgrade.allowed, pool.host())

@@ -295,6 +295,147 @@ async fn a_connection_on_which_the_upstream_spoke_unasked_is_not_used() {
     assert_eq!(upstream.accepted(), 3);
 }
 
+#[tokio::test]
+async fn what_follows_an_answer_ends_its_connection() {
+    for more in ["garbage", "\r\n", "\0"] {
+        let upstream = Upstream::answering(format!("{OK}{more}")).await;
+        let proxy = upstream.proxy();
+
+        for number in 1..4 {
+            ok(&proxy).await;
+            settle().await;
+            assert_eq!(upstream.accepted(), number, "{more:?}");
+            // A request that would take it for the begin of its answer gets another connection.
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_is_too_old_serves_no_request_more() {
+    let time = ManualClock::new();
+    let (upstream, mut closed) = keeping().await;
+    let proxy =
+        upstream.proxy().clock(time.clock()).max_age(Duration::from_secs(100)).idle_timeout(Duration::MAX);
+    let held = send(&proxy, get("/")).await.unwrap();
+    ok(&proxy).await;
+    settle().await;
+    time.advance(Duration::from_secs(89));
+    settle().await;
+    assert_eq!((proxy.connections().open, proxy.connections().idle), (2, 1), "none ends before nine tenths");
+
+    // The idle one ends by itself, the other when its answer has been read.
+    time.advance(Duration::from_secs(11));
+    closed.recv().await.unwrap();
+    assert_eq!((proxy.connections().open, proxy.connections().idle), (1, 0));
+    assert_eq!(text(held).await, "ok");
+    closed.recv().await.unwrap();
+
+    assert_eq!((proxy.connections().open, upstream.accepted()), (0, 2));
+    ok(&proxy).await;
+    assert_eq!(upstream.accepted(), 3);
+}
+
+#[tokio::test]
+async fn connections_that_were_opened_together_do_not_end_together() {
+    let time = ManualClock::new();
+    let upstream = Upstream::answering(OK).await;
+    let proxy =
+        upstream.proxy().clock(time.clock()).max_age(Duration::from_secs(100)).idle_timeout(Duration::MAX);
+    let mut answers = Vec::new();
+    for _ in 0..16 {
+        answers.push(send(&proxy, get("/")).await.unwrap());
+    }
+    for answer in answers {
+        assert_eq!(text(answer).await, "ok");
+    }
+    settle().await;
+
+    let mut open = Vec::new();
+    for _ in 0..10 {
+        time.advance(Duration::from_secs(if open.is_empty() { 91 } else { 1 }));
+        settle().await;
+        open.push(proxy.connections().open);
+    }
+
+    assert_eq!(open.last(), Some(&0));
+    assert!(open.iter().any(|open| (1..16).contains(open)), "{open:?}");
+}
+
+#[tokio::test]
+async fn connections_are_opened_ahead_and_each_that_is_taken_or_ends_is_made_good() {
+    let time = ManualClock::new();
+    let upstream = Upstream::answering(OK).await;
+    let proxy = upstream.proxy().clock(time.clock()).preconnect(3).idle_timeout(Duration::from_secs(10));
+    settle().await;
+    assert_eq!(upstream.accepted(), 0, "nothing is opened before it is used or told to");
+
+    proxy.warm_up().await.unwrap();
+    assert_eq!((proxy.connections().open, proxy.connections().idle), (3, 3));
+
+    let held = send(&proxy, get("/")).await.unwrap();
+    settle().await;
+    time.advance(Duration::from_millis(100));
+    settle().await;
+    assert_eq!((proxy.connections().open, proxy.connections().idle), (4, 3));
+    assert_eq!(text(held).await, "ok");
+    settle().await;
+
+    // Too old, all of them: others take their place.
+    time.advance(Duration::from_secs(10));
+    settle().await;
+    time.advance(Duration::from_millis(100));
+    settle().await;
+    assert_eq!((proxy.connections().open, proxy.connections().idle), (3, 3));
+    assert_eq!(upstream.accepted(), 7);
+    ok(&proxy).await;
+    assert_eq!(upstream.accepted(), 7, "it went over one that was there");
+}
+
+#[tokio::test]
+async fn the_first_request_begins_the_opening_ahead_and_the_last_clone_ends_it() {
+    let (upstream, mut closed) = keeping().await;
+    let proxy = upstream.proxy().preconnect(2);
+
+    ok(&proxy).await;
+    settle().await;
+    while proxy.connections().idle < 3 {
+        settle().await;
+    }
+    drop(proxy);
+
+    for _ in 0..3 {
+        closed.recv().await.unwrap();
+    }
+    assert_eq!(upstream.accepted(), 3);
+}
+
+#[tokio::test]
+async fn opening_ahead_goes_on_when_an_upstream_is_back_and_takes_no_place_that_a_request_needs() {
+    let time = ManualClock::new();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    let proxy = Proxy::<TestBody>::to(address).unwrap().clock(time.clock()).preconnect(5).max_connections(2);
+
+    let error = proxy.warm_up().await.unwrap_err();
+    assert_eq!((error.kind(), error.upstream()), (ErrorKind::Connect, Some(proxy.upstream())));
+    settle().await;
+
+    let _listener = socket.listen(10).unwrap();
+    for _ in 0..4 {
+        settle().await;
+        time.advance(Duration::from_secs(1));
+    }
+    settle().await;
+    assert_eq!(
+        (proxy.connections().open, proxy.connections().idle),
+        (2, 2),
+        "there may be two, so five are too many"
+    );
+    let error = proxy.warm_up().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Rejected);
+}
+
 /// An upstream on a thread of its own: it answers one request on each connection, and then waits to be told to close it.
 fn thread_upstream() -> (std::net::SocketAddr, mpsc::Sender<()>, mpsc::Receiver<()>, JoinHandle<Vec<Vec<u8>>>)
 {

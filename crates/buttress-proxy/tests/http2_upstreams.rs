@@ -911,6 +911,26 @@ async fn an_answer_that_breaks_the_protocol_is_no_answer_and_its_connection_is_l
 }
 
 #[tokio::test]
+async fn a_connection_opened_ahead_is_there_for_the_first_request_and_counts_while_it_has_room() {
+    let upstream = Upstream::ok().await;
+    let time = ManualClock::new();
+    let proxy = upstream.proxy().clock(time.clock()).preconnect(1).idle_timeout(Duration::from_secs(10));
+
+    proxy.warm_up().await.unwrap();
+    assert_eq!((upstream.accepted(), proxy.connections().idle), (1, 1));
+    is_ok(&proxy).await;
+    settle().await;
+    time.advance(Duration::from_millis(100));
+    settle().await;
+    assert_eq!(upstream.accepted(), 1);
+
+    time.advance(Duration::from_secs(10));
+    settle().await;
+    time.advance(Duration::from_millis(100));
+    until(|| upstream.accepted() == 2).await;
+}
+
+#[tokio::test]
 async fn an_idle_connection_is_closed_at_its_time_and_one_in_use_is_not() {
     let time = ManualClock::new();
     let (upstream, _told) = silent().await;

@@ -166,6 +166,29 @@ async fn sessions_are_resumed() {
     assert_eq!(handshakes.load(Ordering::SeqCst), 1);
 }
 
+#[tokio::test]
+async fn a_connection_that_the_upstream_closed_while_idle_is_not_used() {
+    let authority = Authority::new();
+    for goodbye in [true, false] {
+        let address = accepting(authority.leaf("localhost").server(), move |mut stream| async move {
+            let mut request = [0; 1024];
+            let _ = stream.read(&mut request).await.unwrap();
+            stream.write_all(OK.as_bytes()).await.unwrap();
+            stream.flush().await.unwrap();
+            if goodbye {
+                stream.shutdown().await.unwrap();
+            }
+        })
+        .await;
+        let proxy = to(address.port(), trusting(&authority));
+
+        for _ in 0..3 {
+            assert_eq!(text(send(&proxy, get("/")).await.unwrap()).await, "ok");
+            settle().await;
+        }
+    }
+}
+
 /// The certificate error in the source chain of `error`, which has to be one of TLS with nothing sent.
 fn certificate_error(error: &Error) -> CertificateError {
     assert_eq!(error.kind(), ErrorKind::Tls, "{error:?}");

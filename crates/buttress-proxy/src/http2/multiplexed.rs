@@ -59,6 +59,11 @@ impl Multiplexed {
         drop(gone);
     }
 
+    /// How many would take a call at once.
+    pub(crate) fn at_hand(&self, now: Timestamp) -> usize {
+        self.connections().iter().filter(|connection| connection.has_room(now)).count()
+    }
+
     /// How many calls are under way, and how many connections have none.
     pub(crate) fn count(&self) -> (usize, usize) {
         self.connections().iter().fold((0, 0), |(streams, idle), connection| match connection.streams() {

@@ -122,20 +122,9 @@ impl Multiplexer {
         })
     }
 
+    /// Takes a place.
     pub(super) fn room(self: &Arc<Self>, now: Timestamp) -> Room {
-        let mut sender = self.sender();
-        let dead = sender.silent_for(&self.link, now) >= self.patience;
-        if dead || self.until <= now {
-            return Room::Leaving;
-        }
-        let mut cx = Context::from_waker(Waker::noop());
-        match sender.requests.poll_ready(&mut cx) {
-            Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(_)) => return Room::Leaving,
-            Poll::Pending => return Room::Full,
-        }
-        let max = sender.requests.current_max_send_streams().min(self.max_streams);
-        drop(sender);
+        let Some(max) = self.allowed(now) else { return Room::Leaving };
         let taken = self.streams.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |streams| {
             (streams < max).then_some(streams + 1)
         });
@@ -144,6 +133,25 @@ impl Multiplexer {
         }
         self.link.set_in_use();
         Room::Place(Place(self.clone()))
+    }
+
+    /// Whether a call would get a place.
+    pub(super) fn has_room(&self, now: Timestamp) -> bool {
+        self.allowed(now).is_some_and(|max| self.streams() < max)
+    }
+
+    /// How many calls may be on it; `None` when it takes no more at all.
+    fn allowed(&self, now: Timestamp) -> Option<usize> {
+        let mut sender = self.sender();
+        let dead = sender.silent_for(&self.link, now) >= self.patience;
+        if dead || self.until <= now {
+            return None;
+        }
+        match sender.requests.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => Some(sender.requests.current_max_send_streams().min(self.max_streams)),
+            Poll::Ready(Err(_)) => None,
+            Poll::Pending => Some(0),
+        }
     }
 
     pub(super) fn streams(&self) -> usize {
