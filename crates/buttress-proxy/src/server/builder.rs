@@ -2,23 +2,17 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use buttress_core::Clock;
 use tokio::net::ToSocketAddrs;
-use tokio::sync::mpsc;
 
-use super::accept::Door;
-use super::caps::Caps;
-use super::connection::Common;
 use super::options::Options;
-use super::race::race;
-use super::rate::Rate;
-use super::stage::{House, Stage};
-use super::{Event, Handler, Listener, Workers, workers};
+use super::serve::Ended;
+use super::{Event, Handler, Listener, Workers};
 
-type Told = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(super) type Told = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Accepts connections and serves HTTP/1.1 and HTTP/2 on them.
 ///
@@ -66,11 +60,13 @@ type Told = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// Dropping the future of [`serve`](Self::serve) cuts all connections off. [`shutdown`](Self::shutdown) ends in order.
 #[must_use = "a server does nothing unless it serves"]
 pub struct Server {
-    listeners: Vec<Listener>,
-    options: Options,
-    workers: Workers,
-    shutdown: Option<Told>,
-    abort: Option<Told>,
+    pub(super) listeners: Vec<Listener>,
+    pub(super) options: Options,
+    pub(super) workers: Workers,
+    pub(super) shutdown: Option<Told>,
+    pub(super) abort: Option<Told>,
+    #[cfg(target_os = "linux")]
+    pub(super) takeover: Option<super::Takeover>,
 }
 
 impl Server {
@@ -91,6 +87,8 @@ impl Server {
             workers: Workers::default(),
             shutdown: None,
             abort: None,
+            #[cfg(target_os = "linux")]
+            takeover: None,
         }
     }
 
@@ -126,6 +124,17 @@ impl Server {
     /// The `aborting()` of `buttress-health`'s `Shutdown` is such a future.
     pub fn abort(mut self, aborted: impl Future<Output = ()> + Send + 'static) -> Self {
         self.abort = Some(Box::pin(aborted));
+        self
+    }
+
+    /// Tells the process before this one to drain once this one serves, and drains itself once a process after it does.
+    ///
+    /// Where the drain is begun by [`shutdown`](Self::shutdown), the socket at the path is left as it is, and the next
+    /// process finds nobody there.
+    #[cfg(target_os = "linux")]
+    #[cfg_attr(docsrs, doc(cfg(target_os = "linux")))]
+    pub fn takeover(mut self, takeover: super::Takeover) -> Self {
+        self.takeover = Some(takeover);
         self
     }
 
@@ -314,53 +323,14 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// When a worker cannot be started. What goes wrong later concerns one connection, and is told to the
+    /// When a worker cannot be started, or the [takeover](Self::takeover)'s socket not be opened. What goes wrong later concerns one connection, and is told to the
     /// [observer](Self::observe).
     ///
     /// # Cancel safety
     ///
     /// Dropping the future cuts all connections off.
     pub async fn serve<S: Handler>(self, service: S) -> io::Result<Ended> {
-        let Self { mut listeners, options, workers, shutdown, abort } = self;
-        let options = Arc::new(options);
-        let house = House::new();
-        let end = CutOnDrop(Arc::clone(&house));
-        let door = Arc::new(Door {
-            caps: Caps::new(options.max_connections, options.max_per_client),
-            rate: options.accept_rate.map(|(per_second, burst)| Mutex::new(Rate::new(per_second, burst))),
-            common: Arc::new(Common::new(Arc::clone(&options), Arc::clone(&house))),
-        });
-        let (open, mut closed) = mpsc::channel(1);
-        workers::start(workers, &door, &mut listeners, &service, &open)?;
-        // From here on each loop has the sockets to itself: where the last one ends, the port is free.
-        drop((listeners, service, door, open));
-
-        let shutdown = async {
-            match shutdown {
-                Some(begun) => begun.await,
-                None => std::future::pending().await,
-            }
-        };
-        let drained = async {
-            shutdown.await;
-            options.tell(&Event::DrainBegins { connections: house.taken() });
-            house.enter(Stage::Draining);
-            let emptied = async {
-                let _ = closed.recv().await;
-                house.emptied().await;
-            };
-            let _ = race(emptied, options.clock.sleep(options.drain)).await;
-        };
-        match abort {
-            Some(aborted) => drop(race(drained, aborted).await),
-            None => drained.await,
-        }
-        let cut = house.taken();
-        if cut > 0 {
-            options.tell(&Event::Cut { connections: cut });
-        }
-        drop(end);
-        Ok(Ended { cut })
+        super::serve::serve(self, service).await
     }
 }
 
@@ -370,21 +340,5 @@ impl fmt::Debug for Server {
             .field("listeners", &self.listeners)
             .field("workers", &self.workers)
             .finish_non_exhaustive()
-    }
-}
-
-/// How a server ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Ended {
-    /// How many connections were cut off, since the drain took too long or was aborted.
-    pub cut: usize,
-}
-
-struct CutOnDrop(Arc<House>);
-
-impl Drop for CutOnDrop {
-    fn drop(&mut self) {
-        self.0.enter(Stage::Cut);
     }
 }

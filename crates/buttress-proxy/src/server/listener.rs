@@ -100,6 +100,23 @@ impl Listener {
         self.address
     }
 
+    /// Sockets that listen already, all at one address; `None` where there are none.
+    #[cfg(target_os = "linux")]
+    pub(super) fn of(sockets: Vec<std::net::TcpListener>) -> io::Result<Option<Self>> {
+        let Some(first) = sockets.first() else { return Ok(None) };
+        for socket in &sockets {
+            socket.set_nonblocking(true)?;
+        }
+        let reuse_port = socket2::SockRef::from(first).reuse_port()?;
+        Ok(Some(Self { address: first.local_addr()?, sockets, reuse_port, transport: Transport::default() }))
+    }
+
+    /// All its sockets once more.
+    #[cfg(target_os = "linux")]
+    pub(super) fn copies(&self) -> io::Result<Vec<std::net::TcpListener>> {
+        self.sockets.iter().map(std::net::TcpListener::try_clone).collect()
+    }
+
     /// The sockets of one worker of `workers`. Without a queue for each, all accept from the same.
     pub(super) fn share(&self, worker: usize, workers: usize) -> io::Result<Vec<Queue>> {
         let (skip, step) = if self.sockets.len() < 2 { (0, 1) } else { (worker, workers) };

@@ -21,12 +21,15 @@ mod options;
 mod race;
 mod rate;
 mod reply;
+mod serve;
 mod shared;
 mod sniff;
 mod socket;
 mod stage;
 #[cfg(feature = "http2")]
 mod streams;
+#[cfg(target_os = "linux")]
+mod takeover;
 mod timer;
 #[cfg(feature = "tls")]
 mod tls;
@@ -34,10 +37,13 @@ pub mod wire;
 mod workers;
 
 pub use body::{Body, BodyError};
-pub use builder::{Ended, Server};
+pub use builder::Server;
 pub use event::{Event, Refusal};
 pub use handler::Handler;
 pub use listener::Listener;
+pub use serve::Ended;
+#[cfg(target_os = "linux")]
+pub use takeover::Takeover;
 #[cfg(feature = "tls")]
 pub use tls::{ServerTls, TlsHandle, TlsSession};
 pub use workers::Workers;
