@@ -9,6 +9,7 @@ mod limit;
 mod problem;
 mod retry;
 mod route;
+mod server;
 mod traffic;
 mod value;
 
@@ -28,6 +29,8 @@ pub(crate) use limit::RateLimit;
 pub(crate) use problem::Problem;
 pub(crate) use retry::Retry;
 pub(crate) use route::{Route, Target};
+use server::Bounds;
+pub(crate) use server::{Port, Serving};
 pub(crate) use traffic::{Mirror, Side, Sticky};
 pub(crate) use value::{BalanceKey, Key, Rate};
 use value::{Text, Url};
@@ -38,10 +41,14 @@ use crate::access_log;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
-    listen: Option<Text<SocketAddr>>,
+    listen: Option<Spanned<Text<SocketAddr>>>,
+    #[serde(default, rename = "listener")]
+    listeners: Vec<Port>,
+    server: Option<Spanned<Bounds>>,
     header_timeout: Option<Spanned<Text<Duration>>>,
     send_timeout: Option<Spanned<Text<Duration>>>,
     drain: Option<Spanned<Text<Duration>>>,
+    pre_drain: Option<Spanned<Text<Duration>>>,
     #[serde(default)]
     trusted_proxies: Vec<Text<Net>>,
     admin: Option<Spanned<Admin>>,
@@ -127,8 +134,18 @@ impl Config {
         Ok(config)
     }
 
-    pub(crate) fn listen(&self) -> Option<SocketAddr> {
-        self.listen.map(|listen| listen.0)
+    /// Where clients connect: at the `default` where nothing is said.
+    pub(crate) fn ports(&self, default: SocketAddr) -> Vec<Port> {
+        if self.listeners.is_empty() {
+            vec![Port::plain(self.listen.as_ref().map_or(default, |listen| listen.get_ref().0))]
+        } else {
+            self.listeners.clone()
+        }
+    }
+
+    /// What clients get at each port.
+    pub(crate) fn serving(&self) -> Serving {
+        Serving::of(self)
     }
 
     /// 30 s: ample for a phone on a train, and an end for a client that never means to finish.
@@ -145,6 +162,11 @@ impl Config {
     /// 30 s: as long as an answer's head may take, and what process managers grant before they kill.
     pub(crate) fn drain(&self) -> Duration {
         said(self.drain.as_ref()).unwrap_or(Duration::from_secs(30))
+    }
+
+    /// None: a balancer in front that has to hear of the drain first is told to the file.
+    pub(crate) fn pre_drain(&self) -> Duration {
+        said(self.pre_drain.as_ref()).unwrap_or_default()
     }
 
     pub(crate) fn trusted_proxies(&self) -> impl Iterator<Item = Net> + '_ {

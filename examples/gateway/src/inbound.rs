@@ -6,10 +6,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use buttress::route::PeekBody;
+use buttress::{proxy::server, route::PeekBody};
 use bytes::Bytes;
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use tower::BoxError;
 
 use crate::access_log::Call;
@@ -17,10 +17,10 @@ use crate::access_log::Call;
 /// One type for all routes: as it came, or in a box where something had to be put around it.
 #[derive(Debug)]
 pub(crate) enum Inbound {
-    AsItCame(Incoming),
+    AsItCame(server::Body),
     Boxed(UnsyncBoxBody<Bytes, BoxError>),
     /// As it came, and the access log is told how much.
-    Counted(Incoming, Arc<Call>),
+    Counted(server::Body, Arc<Call>),
 }
 
 impl Inbound {
@@ -46,8 +46,8 @@ impl Inbound {
     }
 }
 
-impl From<Incoming> for Inbound {
-    fn from(body: Incoming) -> Self {
+impl From<server::Body> for Inbound {
+    fn from(body: server::Body) -> Self {
         Self::AsItCame(body)
     }
 }

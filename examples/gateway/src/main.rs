@@ -1,7 +1,7 @@
 //! cargo run --release -p gateway
 //!
 //! A reverse proxy from Buttress layers: `stack.rs` is what stands between a request and its upstream,
-//! `server.rs` what stands around it. The README draws the picture.
+//! `listeners.rs` what stands around it. The README draws the picture.
 
 mod access_log;
 mod admin;
@@ -11,14 +11,12 @@ mod demo;
 mod faults;
 mod inbound;
 mod kept;
-mod listen;
+mod listeners;
 mod live;
 mod metrics;
 mod print;
 mod reload;
 mod routing;
-mod sending;
-mod server;
 mod signals;
 mod stack;
 mod upstream;
@@ -27,11 +25,17 @@ mod watch;
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use args::Command;
+use buttress::{health::Shutdown, proxy::server};
 use config::Config;
 use demo::Demo;
-use print::{complain, say};
+use http::Request;
+use humantime::format_duration;
+use inbound::Inbound;
+use listeners::Listeners;
+use print::{complain, note, say};
 use reload::Followed;
 use signals::{HangUps, Signals};
+use tower::util::MapRequest;
 use watch::Watch;
 
 fn main() -> ExitCode {
@@ -83,7 +87,7 @@ async fn run(
 ) -> std::io::Result<ExitCode> {
     // From the first line it prints, the program drains when it is asked to stop.
     let mut signals = Signals::new()?;
-    let reloads = file.map(|file| HangUps::new().map(|hang_ups| (file, hang_ups))).transpose()?;
+    let hang_ups = file.as_ref().map(|_| HangUps::new()).transpose()?;
     let (config, demo) = match config {
         Some(config) => (config, None),
         None => {
@@ -91,21 +95,52 @@ async fn run(
             (demo.config()?, Some(demo))
         }
     };
-    let taken = match listen {
-        Some(address) => listen::exactly(address).await?,
-        None if demo.is_some() => listen::or_next_free(config.listen()).await?,
-        None => listen::exactly(config.listen().unwrap_or(listen::DEFAULT)).await?,
-    };
     let watch = Watch::new(&config)?;
+    let shutdown = Shutdown::new(watch.readiness()).pre_drain(config.pre_drain()).grace(config.drain());
+    let open = listeners::open(&config, listen, demo.is_some())?;
     let admin = admin::start(&config, &watch).await?;
-    print::welcome(&taken, &config, admin, demo.is_some());
-    let (live, apply) = live::live(&config, watch.clone());
-    let service = watch.around(live);
-    if let Some((file, hang_ups)) = reloads {
-        tokio::spawn(reload::follow(file, hang_ups, watch.clone(), apply));
+    print::welcome(&open, &config, admin, demo.is_some());
+    let (live, mut take) = live::live(&config, watch.clone());
+    let received = |request: Request<server::Body>| request.map(Inbound::from);
+    let service = MapRequest::new(watch.around(live), received);
+    let mut listeners = Listeners::new(service, &config, listen, open, shutdown.clone());
+
+    watch.readiness().started();
+
+    let reloads = async {
+        let (Some(mut file), Some(mut hang_ups)) = (file, hang_ups) else {
+            return std::future::pending().await;
+        };
+        loop {
+            let config = file.next(&mut hang_ups, &watch).await;
+            // What may fail comes first.
+            match listeners.change(&config).and_then(|change| watch.take(&config).map(|()| change)) {
+                Ok(change) => {
+                    take(&config);
+                    listeners.apply(change);
+                    file.is_in_force(&watch);
+                }
+                Err(error) => reload::stays(&watch, error),
+            }
+        }
+    };
+    tokio::select! {
+        () = signals.stop() => {}
+        () = reloads => {}
     }
-    signals.tell(watch.readiness());
-    let code = server::serve(taken.listener, &config, service, &mut signals).await;
+
+    shutdown.begin();
+    let drain = format_duration(config.drain());
+    note(format_args!("draining for at most {drain}; the same signal again ends at once"));
+    let code = tokio::select! {
+        cut = listeners.ended() => {
+            if cut > 0 {
+                note("the drain took too long: what was still in flight is cut off");
+            }
+            ExitCode::SUCCESS
+        }
+        () = signals.stop() => ExitCode::from(130),
+    };
     watch.flush_log();
     // Until here the demo's services live, and the port behind "/legacy" stays free of others.
     drop(demo);

@@ -9,7 +9,7 @@ use std::{
 use crate::{
     config::{Config, Target, Upstream},
     demo,
-    listen::Listening,
+    listeners::Listening,
 };
 
 /// To standard output, as it is.
@@ -29,12 +29,15 @@ pub(crate) fn note(what: impl Display) {
 }
 
 /// The address, the routes, and in the demo the lines to try.
-pub(crate) fn welcome(listening: &Listening, config: &Config, admin: Option<SocketAddr>, demo: bool) {
+pub(crate) fn welcome(ports: &[Listening], config: &Config, admin: Option<SocketAddr>, demo: bool) {
     let mut text = String::new();
-    if let Some(wanted) = listening.instead_of {
-        text += &format!("{wanted} is taken by another program, so this is the next free port:\n");
+    for listening in ports {
+        if let Some(wanted) = listening.instead_of {
+            text += &format!("{wanted} is taken by another program, so this is the next free port:\n");
+        }
+        let address = listening.address;
+        let _ = writeln!(text, "gateway {} listening on http://{address}", env!("CARGO_PKG_VERSION"));
     }
-    let _ = writeln!(text, "gateway {} listening on http://{}", env!("CARGO_PKG_VERSION"), listening.address);
     if let Some(admin) = admin {
         let _ = writeln!(text, "  for operators: http://{admin}/metrics /livez /readyz /startupz");
     }
@@ -51,7 +54,7 @@ pub(crate) fn welcome(listening: &Listening, config: &Config, admin: Option<Sock
         };
         let _ = writeln!(text, "  {:<16} -> {to}", route.name());
     }
-    if demo {
+    if let (true, [listening, ..]) = (demo, ports) {
         text += &demo::tour(listening.address);
     }
     text += "\nCtrl-C finishes what is in flight and stops; a second one stops at once.\n";

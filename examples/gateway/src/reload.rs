@@ -5,6 +5,7 @@
 //! is not read while it is written.
 
 use std::{
+    fmt::Display,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -21,62 +22,57 @@ pub(crate) struct Followed {
     path: PathBuf,
     /// As it was when it was last read, or a little before.
     taken: Stamp,
+    /// As it was when it was last looked at.
+    seen: Stamp,
 }
 
 impl Followed {
     /// To be made before the file is read: what is written into it from here on is a change.
     pub(crate) fn new(path: PathBuf) -> Self {
         let taken = stamp(&path);
-        Self { path, taken }
+        Self { path, taken, seen: taken }
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
-}
 
-/// Follows a file, for as long as the future lives, and hands each configuration that is right to `apply`. One that is wrong
-/// changes nothing, and the log says why.
-pub(crate) async fn follow(
-    file: Followed,
-    mut hang_ups: HangUps,
-    watch: Watch,
-    mut apply: impl FnMut(&Config),
-) {
-    let Followed { path, mut taken } = file;
-    let clock = Clock::default();
-    let mut seen = taken;
-    loop {
-        let asked = tokio::select! {
-            () = hang_ups.next() => true,
-            () = clock.sleep(EVERY) => false,
-        };
-        let now = aside(&path, stamp).await;
-        let settled = now == seen;
-        seen = now;
-        if !asked && (now == taken || !settled) {
-            continue;
-        }
-        if asked {
-            // The log that has been moved away, perhaps.
-            watch.reopen_log();
-        }
-        taken = now;
-        let config = aside(&path, Config::load).await.map_err(|problem| problem.to_string());
-        // The file of its log may be one that cannot be written.
-        let config = config.and_then(|config| match watch.take(&config) {
-            Ok(()) => Ok(config),
-            Err(error) => Err(error.to_string()),
-        });
-        watch.reloaded(config.is_ok());
-        match config {
-            Ok(config) => {
-                apply(&config);
-                note(format_args!("{}: in force", path.display()));
+    /// Waits for the next configuration that is right. Of one that is wrong the log says why.
+    pub(crate) async fn next(&mut self, hang_ups: &mut HangUps, watch: &Watch) -> Config {
+        let clock = Clock::default();
+        loop {
+            let asked = tokio::select! {
+                () = hang_ups.next() => true,
+                () = clock.sleep(EVERY) => false,
+            };
+            let now = aside(&self.path, stamp).await;
+            let settled = now == self.seen;
+            self.seen = now;
+            if asked || (now != self.taken && settled) {
+                if asked {
+                    // The log that has been moved away, perhaps.
+                    watch.reopen_log();
+                }
+                self.taken = now;
+                match aside(&self.path, Config::load).await {
+                    Ok(config) => return config,
+                    Err(problem) => stays(watch, problem),
+                }
             }
-            Err(problem) => note(format_args!("error: {problem}; the configuration stays as it was")),
         }
     }
+
+    /// Says that the configuration is in force.
+    pub(crate) fn is_in_force(&self, watch: &Watch) {
+        watch.reloaded(true);
+        note(format_args!("{}: in force", self.path.display()));
+    }
+}
+
+/// Says why a configuration is not taken.
+pub(crate) fn stays(watch: &Watch, why: impl Display) {
+    watch.reloaded(false);
+    note(format_args!("error: {why}; the configuration stays as it was"));
 }
 
 /// Does what may block where that holds nobody up.

@@ -2,44 +2,26 @@
 
 use std::io::Result;
 
-use buttress::health::Readiness;
-
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Listens from its construction on, so that no signal ends the program unheard.
 pub(crate) struct Signals {
-    readiness: Option<Readiness>,
     #[cfg(unix)]
     interrupt: Signal,
     #[cfg(unix)]
     terminate: Signal,
 }
 
-impl Signals {
-    /// From now on the gateway serves, until the first signal.
-    pub(crate) fn tell(&mut self, readiness: &Readiness) {
-        readiness.started();
-        self.readiness = Some(readiness.clone());
-    }
-
-    /// Waits for the next request to stop. From the first one on the gateway is not ready.
-    pub(crate) async fn stop(&mut self) {
-        self.next().await;
-        if let Some(readiness) = &self.readiness {
-            readiness.stop();
-        }
-    }
-}
-
 #[cfg(unix)]
 impl Signals {
     pub(crate) fn new() -> Result<Self> {
         let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        Ok(Self { readiness: None, interrupt, terminate })
+        Ok(Self { interrupt, terminate })
     }
 
-    async fn next(&mut self) {
+    /// Waits for the next request to stop.
+    pub(crate) async fn stop(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
@@ -50,10 +32,11 @@ impl Signals {
 #[cfg(not(unix))]
 impl Signals {
     pub(crate) fn new() -> Result<Self> {
-        Ok(Self { readiness: None })
+        Ok(Self {})
     }
 
-    async fn next(&mut self) {
+    /// Waits for the next request to stop.
+    pub(crate) async fn stop(&mut self) {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }

@@ -7,8 +7,8 @@ use humantime::format_duration;
 use toml::Spanned;
 
 use super::{
-    CircuitBreaker, Config, Health, Log, Mirror, Outlier, Problem, Rate, RateLimit, Retry, Route, Side,
-    Sticky, Target, Upstream, value::Text,
+    Bounds, CircuitBreaker, Config, Health, Log, Mirror, Outlier, Problem, Rate, RateLimit, Retry, Route,
+    Side, Sticky, Target, Upstream, value::Text,
 };
 use crate::routing;
 
@@ -26,6 +26,9 @@ pub(super) fn check(config: &Config, text: &str) -> Result<(), Finding> {
     wait("send_timeout", config.send_timeout.as_ref())?;
     wait("drain", config.drain.as_ref())?;
     within(&config.access_log, Log::check)?;
+    wait("pre_drain", config.pre_drain.as_ref())?;
+    ports(config)?;
+    within(&config.server, Bounds::check)?;
     if config.routes.is_empty() {
         let message = "no [[route]]: every request would be a 404; write at least one with path and upstream";
         return Err((None, message.to_owned()));
@@ -39,6 +42,19 @@ pub(super) fn check(config: &Config, text: &str) -> Result<(), Finding> {
         within(&route.rate_limit, RateLimit::check)?;
     }
     which_route(config, text)
+}
+
+/// Each port is opened once.
+fn ports(config: &Config) -> Result<(), Finding> {
+    if let (Some(listen), [_, ..]) = (&config.listen, &config.listeners[..]) {
+        let message = "listen is short for one [[listener]]: make it one of those that are there";
+        return Err((Some(listen.span()), message.to_owned()));
+    }
+    let mut seen = HashSet::new();
+    match config.listeners.iter().find(|port| port.address().port() != 0 && !seen.insert(port.address())) {
+        Some(port) => Err((Some(port.span()), format!("{} is listened to already", port.address()))),
+        None => Ok(()),
+    }
 }
 
 /// Each request has one route at most.

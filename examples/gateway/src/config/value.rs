@@ -69,7 +69,8 @@ pub(crate) struct Url {
 }
 
 impl FromText for Url {
-    const EXPECTED: &'static str = "an origin such as \"http://127.0.0.1:9001\" (http, a host, a port unless it is 80, no path, no user)";
+    const EXPECTED: &'static str = "an origin such as \"http://127.0.0.1:9001\" or \"https://users.internal\" (a host, a port unless it is the usual one, \
+                                    no path, no user), or a socket such as \"unix:/run/users.sock\"";
 
     fn from_text(text: &str) -> Option<Self> {
         Some(Self { text: text.to_owned(), address: text.parse().ok()? })

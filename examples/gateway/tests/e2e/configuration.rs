@@ -70,13 +70,15 @@ async fn what_the_sample_shows_as_a_comment_is_accepted_too() {
         "# host = \"plain",
         "# redirect =",
     ];
-    let whole = [&commented[..], &traffic, &more, &routes]
+    let ports = ["# [[listener]]", "# address =", "# pre_drain", "# accept_rate", "# workers"];
+    let whole = [&commented[..], &traffic, &more, &routes, &ports]
         .concat()
         .into_iter()
         .fold(sample.to_owned(), |text, line| {
             assert!(text.contains(line), "{line}");
             text.replace(line, &line[2..])
         })
+        .replace("\nlisten = \"127.0.0.1:8080\"", "")
         .replace("key = \"ip\"", "key = \"header:x-api-key\"");
 
     Gateway::with("whole-sample", &whole).await;
@@ -306,10 +308,10 @@ async fn every_mistake_is_told_with_its_line_and_what_would_be_right() {
             &["max_ejection_percent", "200"],
         ),
         (
-            "url over TLS",
-            upstream("https://example.com"),
+            "url that is not HTTP",
+            upstream("ftp://example.com"),
             3,
-            &["https://example.com", "http://127.0.0.1:9001"],
+            &["ftp://example.com", "http://127.0.0.1:9001", "https://users.internal", "unix:/run/users.sock"],
         ),
         ("url with a path", upstream("http://example.com/api"), 3, &["/api", "no path"]),
         ("url with a bad port", upstream("http://example.com:99999"), 3, &["99999", "a port"]),
@@ -406,6 +408,21 @@ async fn every_mistake_is_told_with_its_line_and_what_would_be_right() {
             1,
             &["localhost", "127.0.0.1:8080"],
         ),
+        (
+            "a port twice",
+            top("listener = [{ address = '127.0.0.1:8080' }, { address = '127.0.0.1:8080' }]"),
+            1,
+            &["127.0.0.1:8080 is listened to already"],
+        ),
+        (
+            "two ways to say it",
+            top("listen = '127.0.0.1:8080'\nlistener = [{ address = '127.0.0.1:8081' }]"),
+            1,
+            &["listen is short for one [[listener]]"],
+        ),
+        ("a head of nothing", top("server = { max_head = 10 }"), 1, &["max_head is 10", "256"]),
+        ("unknown key of the server", top("server = { max_conections = 10 }"), 1, &["`max_connections`"]),
+        ("endless keep-alive", top("server = { keep_alive = '25h' }"), 1, &["keep_alive", "1day at most"]),
         (
             "bad network",
             format!("trusted_proxies = ['10.0.0.0/33']\n{UPSTREAM}{ROUTE}"),

@@ -10,6 +10,7 @@ mod forwarding;
 mod kills;
 mod limits;
 mod paths;
+mod ports;
 mod protocols;
 mod reload;
 mod resilience;
