@@ -94,7 +94,7 @@ impl Serving {
         let size = |count: Count| usize::try_from(count.0).unwrap_or(usize::MAX);
         let server =
             server.head_timeout(self.header_timeout).send_timeout(self.send_timeout).drain(self.drain);
-        let server = server.keep_alive(said(self.bounds.keep_alive.as_ref()).unwrap_or(self.header_timeout));
+        let server = over(server, said(self.bounds.keep_alive.as_ref()), Server::keep_alive);
         let server = over(server, said(self.bounds.body_timeout.as_ref()), Server::body_timeout);
         let server = over(server, max_head.as_ref().map(|bytes| size(*bytes.get_ref())), Server::max_head);
         let server = over(server, max_fields.map(size), Server::max_fields);

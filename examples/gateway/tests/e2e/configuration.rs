@@ -62,7 +62,7 @@ async fn what_the_sample_shows_as_a_comment_is_accepted_too() {
         "# host = \"*",
         "# methods =",
         "# headers =",
-        "# query =",
+        "# query = {",
         "# cookies =",
         "# json =",
         "# json_has =",
