@@ -161,7 +161,8 @@ impl<B> Proxy<B> {
         self.with(|options| options.max_age = age)
     }
 
-    /// Gives up opening a connection after `timeout`, the look-up of a name and TLS included. Default: 1 s.
+    /// Gives up opening a connection after `timeout`: the look-up of a name, TLS and the settings of HTTP/2 included, and
+    /// the time for which a request waits for a connection that another has begun to open. Default: 1 s.
     ///
     /// How long the answer may take is not its business: that is what `buttress-timeout` is for.
     ///
@@ -174,7 +175,7 @@ impl<B> Proxy<B> {
         self.with(|options| options.connect_timeout = timeout)
     }
 
-    /// Closes a connection that has been idle for `timeout`. Default: 4 s; with zero none is used again.
+    /// Closes a connection that has been idle for `timeout`. Default: 4 s; with zero none of HTTP/1.1 is used again.
     ///
     /// Make it shorter than the upstream's own: a connection that the upstream closes in the moment a request is
     /// written fails that request with [`ErrorKind::Closed`](crate::ErrorKind::Closed).
@@ -183,7 +184,8 @@ impl<B> Proxy<B> {
         self.with(|options| options.idle_timeout = timeout)
     }
 
-    /// Keeps at most `connections` idle; zero opens one for each request. Default: 1024.
+    /// Keeps at most `connections` idle; zero opens one for each request. Default: 1024. It is about HTTP/1.1: those of
+    /// HTTP/2 are few.
     #[must_use]
     pub fn max_idle(self, connections: usize) -> Self {
         self.with(|options| options.max_idle = connections)

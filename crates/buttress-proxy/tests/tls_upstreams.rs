@@ -507,3 +507,60 @@ async fn an_upstream_that_does_not_agree_to_http2_alone_is_an_error_of_tls() {
         assert_eq!(proxy.connections().open, 0);
     }
 }
+
+#[cfg(feature = "http2")]
+#[tokio::test]
+async fn a_websocket_gets_a_connection_of_http1_though_others_share_one_of_http2() {
+    const SWITCH: &[u8] =
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                            Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+    let authority = Authority::new();
+    let mut config = authority.leaf("localhost").server();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let address = accepting(config, |mut stream| async move {
+        if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+            let mut shared = h2::server::handshake(stream).await.unwrap();
+            while let Some(Ok((_, mut respond))) = shared.accept().await {
+                respond.send_response(Response::new(()), true).unwrap();
+            }
+            return;
+        }
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            stream.read_buf(&mut head).await.unwrap();
+        }
+        stream.write_all(SWITCH).await.unwrap();
+        // From here on an echo.
+        while let Ok(1..) = stream.read_buf(&mut head).await {
+            stream.write_all(&head[head.len() - 4..]).await.unwrap();
+        }
+    })
+    .await;
+    let proxy: Proxy = Proxy::to(format!("https://localhost:{}", address.port())).unwrap();
+    let proxy = proxy.tls(trusting(&authority)).connect_timeout(Duration::from_secs(30));
+    let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let front_address = front.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = front.accept().await {
+            let proxy = proxy.clone();
+            let service = hyper::service::service_fn(move |request| proxy.clone().oneshot(request));
+            let server = hyper::server::conn::http1::Builder::new();
+            let socket = hyper_util::rt::TokioIo::new(socket);
+            tokio::spawn(server.serve_connection(socket, service).with_upgrades());
+        }
+    });
+    let mut client = support::Wire::connect(front_address).await;
+
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(client.head().await.unwrap().starts_with("HTTP/1.1 200 OK"));
+    client
+        .send(
+            "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+        )
+        .await;
+
+    assert!(client.head().await.unwrap().starts_with("HTTP/1.1 101 "));
+    client.send("ping").await;
+    assert_eq!(client.bytes(4).await, b"ping");
+}
