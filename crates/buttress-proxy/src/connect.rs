@@ -4,7 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 
 use buttress_core::{BoxError, Rejection, RejectionKind};
 use http::Request;
@@ -250,16 +251,40 @@ where
 }
 
 /// The task of one connection. It is aborted when the connection is dropped.
+///
+/// Each request wakes it several times, and its timer nearly never: the timer is looked at when it has gone off.
 async fn drive(socket: impl Future<Output = ()>, watch: impl Future<Output = Infallible>) {
     let (mut socket, mut watch) = (pin!(socket), pin!(watch));
+    let mut timer = None;
     let mut open = true;
     poll_fn(|cx| {
-        if let Poll::Ready(never) = watch.as_mut().poll(cx) {
-            match never {}
+        let timer =
+            timer.get_or_insert_with(|| Arc::new(Timer { gone_off: true.into(), task: cx.waker().clone() }));
+        if timer.gone_off.load(Ordering::Relaxed) && timer.gone_off.swap(false, Ordering::Acquire) {
+            if let Poll::Ready(never) = watch.as_mut().poll(&mut Context::from_waker(&timer.clone().into())) {
+                match never {}
+            }
         }
         // A connection that the upstream has closed stays in the pool until it is looked at, or too old.
         open = open && socket.as_mut().poll(cx).is_pending();
         Poll::Pending
     })
     .await
+}
+
+/// Wakes a task and leaves word that it was the timer. A task's waker stays the same while the task lives.
+struct Timer {
+    gone_off: AtomicBool,
+    task: Waker,
+}
+
+impl Wake for Timer {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.gone_off.store(true, Ordering::Release);
+        self.task.wake_by_ref();
+    }
 }
