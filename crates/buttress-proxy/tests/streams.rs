@@ -20,6 +20,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use support::{OK, TestBody, Upstream, Wire, body, settle};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use tower::ServiceExt;
 
 /// A server of HTTP/1.1 and one of HTTP/2 with the proxy as their only service.
@@ -52,8 +53,13 @@ async fn front(proxy: Proxy, two: bool) -> SocketAddr {
     address
 }
 
-/// A client with a connection of its own.
-enum Client {
+/// A client with a connection of its own, which ends with it.
+struct Client {
+    sender: Sends,
+    connection: AbortHandle,
+}
+
+enum Sends {
     Http1(http1::SendRequest<TestBody>),
     Http2(http2::SendRequest<TestBody>),
 }
@@ -62,25 +68,31 @@ impl Client {
     async fn both(fronts: &Fronts) -> [Self; 2] {
         let socket = TokioIo::new(TcpStream::connect(fronts.http1).await.unwrap());
         let (one, connection) = http1::handshake(socket).await.unwrap();
-        tokio::spawn(connection);
+        let one = Self { sender: Sends::Http1(one), connection: tokio::spawn(connection).abort_handle() };
         let socket = TokioIo::new(TcpStream::connect(fronts.http2).await.unwrap());
         let (two, connection) = http2::handshake(TokioExecutor::new(), socket).await.unwrap();
-        tokio::spawn(connection);
-        [Self::Http1(one), Self::Http2(two)]
+        let two = Self { sender: Sends::Http2(two), connection: tokio::spawn(connection).abort_handle() };
+        [one, two]
     }
 
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Http1(_) => "HTTP/1.1",
-            Self::Http2(_) => "HTTP/2",
+    const fn name(&self) -> &'static str {
+        match self.sender {
+            Sends::Http1(_) => "HTTP/1.1",
+            Sends::Http2(_) => "HTTP/2",
         }
     }
 
     async fn send(&mut self, request: Request<TestBody>) -> Response<Incoming> {
-        match self {
-            Self::Http1(sender) => sender.send_request(request).await.unwrap(),
-            Self::Http2(sender) => sender.send_request(request).await.unwrap(),
+        match &mut self.sender {
+            Sends::Http1(sender) => sender.send_request(request).await.unwrap(),
+            Sends::Http2(sender) => sender.send_request(request).await.unwrap(),
         }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.connection.abort();
     }
 }
 
@@ -156,15 +168,17 @@ async fn a_long_poll_is_answered_when_there_is_something_to_say() {
     let proxy = Proxy::to(upstream.address).unwrap();
     for mut client in Client::both(&fronts(&proxy).await).await {
         let name = client.name();
-        let mut answer = tokio::spawn(async move { client.send(get()).await });
+        let answer = tokio::spawn(async move {
+            let response = client.send(get()).await;
+            response.into_body().collect().await.unwrap().to_bytes()
+        });
         let (_, mut wire) = told.recv().await.unwrap();
         settle().await;
         assert!(!answer.is_finished(), "{name}");
 
         wire.send(OK).await;
 
-        let response = (&mut answer).await.unwrap();
-        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "ok", "{name}");
+        assert_eq!(answer.await.unwrap(), "ok", "{name}");
     }
 }
 
@@ -187,15 +201,18 @@ async fn on_one_connection_of_http_2_a_stream_does_not_hold_up_another() {
     let (upstream, mut told) = held().await;
     let proxy = Proxy::to(upstream.address).unwrap();
     let [_, mut client] = Client::both(&fronts(&proxy).await).await;
-    let Client::Http2(sender) = &mut client else { unreachable!("the second one") };
-    let mut other = Client::Http2(sender.clone());
+    let Sends::Http2(sender) = &client.sender else { unreachable!("the second one") };
+    let mut other = sender.clone();
 
-    let stalled = tokio::spawn(async move { client.send(get()).await });
+    let stalled = tokio::spawn(async move {
+        let response = client.send(get()).await;
+        (client, response)
+    });
     let (_, mut first) = told.recv().await.unwrap();
     first.send("HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n").await;
     let stalled = stalled.await.unwrap();
     let flood = tokio::spawn(async move { while first.try_send([0; 65_536]).await.is_ok() {} });
-    let answer = tokio::spawn(async move { other.send(get()).await });
+    let answer = tokio::spawn(async move { other.send_request(get()).await.unwrap() });
     let (_, mut second) = told.recv().await.unwrap();
     second.send(OK).await;
 
@@ -285,6 +302,72 @@ async fn messages_of_grpc_pass_both_ways_one_by_one_and_trailers_end_the_call() 
         settle().await;
         // The call is over, both ways, so the connection is free for the next.
         assert_eq!(proxy.connections().idle, 1, "{name}");
+    }
+}
+
+/// An upstream of HTTP/2 that answers each message of a call with one of its own, and tells when a call is cut off.
+async fn echo_over_http2() -> (SocketAddr, mpsc::UnboundedReceiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (tell, cut) = mpsc::unbounded_channel();
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        let tell = tell.clone();
+        async move {
+            assert_eq!(request.headers()["te"], "trailers");
+            let (mut messages, body) = Channel::<Bytes, io::Error>::new(1);
+            tokio::spawn(async move {
+                while let Some(frame) = request.body_mut().frame().await {
+                    let Ok(frame) = frame else { return tell.send(()).unwrap() };
+                    // The end of a stream may come as an empty frame.
+                    if let Some(message) = frame.into_data().ok().filter(|message| !message.is_empty()) {
+                        messages.send_data([&b"re: "[..], &message].concat().into()).await.unwrap();
+                    }
+                }
+                let mut trailers = HeaderMap::new();
+                trailers.insert("grpc-status", HeaderValue::from_static("0"));
+                messages.send(Frame::trailers(trailers)).await.unwrap();
+            });
+            let response = Response::builder().header("content-type", "application/grpc");
+            Ok::<_, io::Error>(response.header("trailer", "grpc-status").body(body).unwrap())
+        }
+    });
+    tokio::spawn(async move {
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            tokio::spawn(server.serve_connection(TokioIo::new(socket), service.clone()));
+        }
+    });
+    (address, cut)
+}
+
+#[tokio::test]
+async fn to_an_upstream_of_http_2_too() {
+    let (address, mut cut) = echo_over_http2().await;
+    let proxy = Proxy::to(address).unwrap().http2();
+    for mut client in Client::both(&fronts(&proxy).await).await {
+        let name = client.name();
+        let (mut messages, request) = call();
+        let response = client.send(request).await;
+        let mut received = response.into_body();
+        for number in 0..3 {
+            messages.send_data(format!("message {number}").into()).await.unwrap();
+            assert_eq!(data(&mut received).await, format!("re: message {number}"), "{name}");
+        }
+        drop(messages);
+        let trailers = received.frame().await.unwrap().unwrap().into_trailers().unwrap();
+        assert_eq!(trailers["grpc-status"], "0", "{name}");
+    }
+    for mut client in Client::both(&fronts(&proxy).await).await {
+        let (mut messages, request) = call();
+        let response = client.send(request).await;
+        messages.send_data(Bytes::from_static(b"one")).await.unwrap();
+        messages.abort(io::ErrorKind::Other.into());
+        drop((response, client));
+
+        // The stream is reset at the upstream, and its connection goes on.
+        cut.recv().await.unwrap();
+        assert_eq!(proxy.connections().open, 1);
     }
 }
 
