@@ -1,18 +1,19 @@
-use http::Request;
+use http::Extensions;
 
-/// Whether a request came in by TLS: an extension, which whoever ends the TLS inserts.
+/// Whether a request came in by TLS: an extension, which the server that ends the TLS inserts.
 ///
 /// It tells how the connection to *us* was made. What a client or a proxy in front says of itself (the scheme of an
-/// HTTP/2 request, `X-Forwarded-Proto`) is not asked, since anybody may say it.
+/// HTTP/2 request, `X-Forwarded-Proto`) is not asked, since anybody may say it. Whoever ends the TLS elsewhere, and knows
+/// better, may insert it too.
 ///
 /// ```
 /// use buttress_http::Scheme;
 ///
 /// let mut request = http::Request::new(());
-/// assert_eq!(Scheme::of(&request), Scheme::Http);
+/// assert_eq!(Scheme::of(request.extensions()), Scheme::Http);
 ///
 /// request.extensions_mut().insert(Scheme::Https);
-/// assert_eq!(Scheme::of(&request).as_str(), "https");
+/// assert_eq!(Scheme::of(request.extensions()).as_str(), "https");
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "with TLS or without: there is no third")]
@@ -25,11 +26,11 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    /// The scheme that a request came in by.
+    /// What the extensions of a request say; [`Scheme::Http`] where they say nothing.
     #[inline]
     #[must_use]
-    pub fn of<B>(request: &Request<B>) -> Self {
-        request.extensions().get().copied().unwrap_or_default()
+    pub fn of(extensions: &Extensions) -> Self {
+        extensions.get().copied().unwrap_or_default()
     }
 
     /// `http` or `https`.

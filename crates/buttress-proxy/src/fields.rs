@@ -45,7 +45,7 @@ impl<B> Proxy<B> {
     /// [`XForwarded::Keep`].
     ///
     /// The peer is the request's [`Peer`](buttress_http::Peer); where there is none the entry is `unknown`. The scheme
-    /// is its [`Scheme`](buttress_http::Scheme): `https` where the server says that the request came in by TLS.
+    /// is its [`Scheme`](crate::Scheme): `https` where the server says that the request came in by TLS.
     #[must_use]
     pub fn x_forwarded(self, mode: XForwarded) -> Self {
         self.with(|options| options.fields.x_forwarded = Forwarding::Same(mode))

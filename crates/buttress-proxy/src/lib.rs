@@ -21,7 +21,6 @@ mod policy;
 mod pool;
 mod preconnect;
 mod received;
-mod scheme;
 #[cfg(feature = "server")]
 pub mod server;
 mod service;
@@ -36,6 +35,7 @@ mod upgrade;
 
 pub use address::{Address, AddressError};
 pub use body::Body;
+pub use buttress_http::Scheme;
 pub use certificate::ClientCertificate;
 pub use draining::{Drain, Draining};
 pub use error::{Error, ErrorKind};
@@ -44,7 +44,6 @@ pub use future::ResponseFuture;
 pub use identity::{ClientCert, Identity, IdentityLayer};
 pub use policy::{HopByHop, remove_hop_by_hop};
 pub use pool::Connections;
-pub use scheme::Scheme;
 pub use service::Proxy;
 #[cfg(feature = "tls")]
 pub use tls::{ClientTls, TlsError, TlsErrorKind};

@@ -117,7 +117,7 @@ fn forwarded<B>(request: &mut Request<B>, options: &Fields) {
         return;
     }
     let peer = Peer::of(request).map(|peer| peer.0.ip());
-    let hop = Hop { peer, scheme: Scheme::of(request), by: options.forwarded_by.as_deref() };
+    let hop = Hop { peer, scheme: Scheme::of(request.extensions()), by: options.forwarded_by.as_deref() };
     set_forwarded(options.x_forwarded.of(peer), options.forwarded_fields, hop, request.headers_mut());
 }
 
