@@ -24,6 +24,9 @@ pub(crate) struct Link {
     before_answer: AtomicU64,
     left: AtomicU64,
     request_done: AtomicBool,
+    /// TLS was ended by the upstream, since it does not take us. `h2` hands on no more than the text of an error.
+    #[cfg(feature = "tls")]
+    refused: AtomicBool,
     /// In nanoseconds; [`IN_USE`] while a request is under way.
     idle_since: AtomicU64,
 }
@@ -40,6 +43,8 @@ impl Default for Link {
             before_answer: AtomicU64::new(NO_BOUND),
             left: AtomicU64::new(NO_BOUND),
             request_done: AtomicBool::new(false),
+            #[cfg(feature = "tls")]
+            refused: AtomicBool::new(false),
             idle_since: AtomicU64::new(IN_USE),
         }
     }
@@ -102,6 +107,15 @@ impl Link {
     /// Whether a byte was handed to the socket since the present request began.
     pub(crate) fn wrote(&self) -> bool {
         self.writes() != self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Whether the upstream has refused the TLS handshake after our side was done with it.
+    #[cfg(feature = "http2")]
+    pub(crate) fn tls_refused(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.refused.load(Ordering::Relaxed);
+        #[cfg(not(feature = "tls"))]
+        false
     }
 
     /// Whether hyper has let go of the request's body: it has been read to its end, or the connection is gone.
@@ -250,7 +264,20 @@ macro_rules! io {
 
 impl AsyncRead for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        io!(self, stream => Pin::new(stream).poll_read(cx, buf))
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => {
+                let read = Pin::new(&mut *stream).poll_read(cx, buf);
+                if let Poll::Ready(Err(error)) = &read
+                    && let Some(error) = error.get_ref().and_then(|error| error.downcast_ref())
+                    && crate::tls::handshake_refused(error)
+                {
+                    stream.get_ref().0.link().refused.store(true, Ordering::Relaxed);
+                }
+                read
+            }
+        }
     }
 }
 

@@ -684,6 +684,80 @@ async fn a_connection_that_the_upstream_closed_while_idle_is_not_used() {
     }
 }
 
+/// An upstream on a thread of its own: it answers one request on each connection, and then waits to be told to close it.
+fn thread_upstream() -> (std::net::SocketAddr, std::sync::mpsc::Sender<()>, std::sync::mpsc::Receiver<()>) {
+    use std::io::{Read, Write};
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (close, closed) = std::sync::mpsc::channel();
+    let (confirm, confirmed) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        while closed.recv().is_ok() {
+            let (mut stream, _) = listener.accept().unwrap();
+            // Settings, and the acknowledgement of the client's.
+            stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0]).unwrap();
+            let mut frames = vec![0; 24];
+            stream.read_exact(&mut frames).unwrap();
+            loop {
+                let mut head = [0; 9];
+                stream.read_exact(&mut head).unwrap();
+                let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+                stream.read_exact(&mut payload).unwrap();
+                if head[3] == 1 {
+                    break;
+                }
+            }
+            // `:status: 200`, and the body, on the first stream.
+            stream
+                .write_all(&[0, 0, 1, 1, 4, 0, 0, 0, 1, 0x88, 0, 0, 2, 0, 1, 0, 0, 0, 1, b'o', b'k'])
+                .unwrap();
+            if closed.recv().is_err() {
+                break;
+            }
+            drop(stream);
+            confirm.send(()).unwrap();
+        }
+    });
+    (address, close, confirmed)
+}
+
+#[tokio::test]
+async fn a_request_that_was_not_written_when_the_connection_was_found_dead_goes_to_a_fresh_one() {
+    let (address, upstream, confirmed) = thread_upstream();
+    let proxy = Proxy::<TestBody>::to(address).unwrap().http2();
+    upstream.send(()).unwrap();
+    is_ok(&proxy).await;
+    settle().await;
+
+    // The end has arrived, and the task of the connection has not had its turn yet.
+    upstream.send(()).unwrap();
+    confirmed.recv().unwrap();
+    tokio::task::yield_now().await;
+    let answer = proxy.clone().call(get("/"));
+    assert!(format!("{answer:?}").contains("waiting"), "the dead connection was taken: {answer:?}");
+    upstream.send(()).unwrap();
+
+    assert_eq!(text(answer.await.unwrap()).await, "ok");
+}
+
+#[tokio::test]
+async fn with_a_body_it_fails_and_nothing_was_sent() {
+    let (address, upstream, confirmed) = thread_upstream();
+    let proxy = Proxy::<TestBody>::to(address).unwrap().http2();
+    upstream.send(()).unwrap();
+    is_ok(&proxy).await;
+    settle().await;
+
+    upstream.send(()).unwrap();
+    confirmed.recv().unwrap();
+    tokio::task::yield_now().await;
+    let error = send(&proxy, post("hello")).await.unwrap_err();
+
+    assert_eq!(error.kind(), ErrorKind::Closed, "{error:?}");
+    assert!(error.nothing_sent());
+}
+
 #[tokio::test]
 async fn a_connection_that_ends_under_a_request_may_have_carried_it() {
     for reset in [false, true] {

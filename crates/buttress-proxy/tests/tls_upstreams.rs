@@ -564,3 +564,19 @@ async fn a_websocket_gets_a_connection_of_http1_though_others_share_one_of_http2
     client.send("ping").await;
     assert_eq!(client.bytes(4).await, b"ping");
 }
+
+#[cfg(feature = "http2")]
+#[tokio::test]
+async fn over_http2_a_client_certificate_that_is_missing_is_found_before_anything_is_sent() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let mut config = asking(&authority.leaf("localhost"), &clients);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let address = accepting(config, |_| async { unreachable!("nobody is let in") }).await;
+    let proxy = to(address.port(), trusting(&authority));
+
+    let error = send(&proxy, post("secret")).await.unwrap_err();
+
+    assert_eq!(error.kind(), ErrorKind::Tls, "{error:?}");
+    assert!(error.nothing_sent());
+    assert_eq!(proxy.connections().open, 0);
+}

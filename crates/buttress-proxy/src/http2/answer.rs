@@ -100,13 +100,7 @@ pub(super) fn kind_of(error: &h2::Error) -> ErrorKind {
     }
 }
 
-pub(super) fn kind_of_io(error: &io::Error) -> ErrorKind {
-    #[cfg(feature = "tls")]
-    if let Some(error) = error.get_ref().and_then(|error| error.downcast_ref())
-        && crate::tls::handshake_refused(error)
-    {
-        return ErrorKind::Tls;
-    }
+fn kind_of_io(error: &io::Error) -> ErrorKind {
     match error.kind() {
         // What `h2` says of an end of the connection.
         io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => ErrorKind::Closed,

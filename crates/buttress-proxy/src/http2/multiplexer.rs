@@ -12,11 +12,9 @@ use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
 use h2::{Ping, PingPong, SendStream};
 use http::Request;
 use http::uri::Scheme;
-use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::answer::kind_of_io;
 use crate::connection::{Driver, Held, Permit};
-use crate::io::Link;
+use crate::io::{Io, Link};
 use crate::options::Options;
 use crate::{Error, ErrorKind};
 
@@ -58,14 +56,15 @@ pub(crate) struct Ready {
 
 /// Makes an HTTP/2 connection of `io`, and waits for the settings of the upstream: only then it is sure to speak
 /// HTTP/2, and how many streams it takes. Nothing of a request has been written so far.
-pub(crate) async fn handshake<T>(io: T, options: &Options) -> Result<(Ready, Connection<T, Bytes>), Error>
-where
-    T: AsyncRead + AsyncWrite + Unpin,
-{
-    let failed = |error: h2::Error| match error.get_io().map(kind_of_io) {
-        Some(ErrorKind::Tls) => Error::unsent(ErrorKind::Tls, error),
-        Some(_) => Error::unsent(ErrorKind::Connect, error),
-        None => Error::unsent(ErrorKind::BadResponse, error),
+pub(crate) async fn handshake(io: Io, options: &Options) -> Result<(Ready, Connection<Io, Bytes>), Error> {
+    let link = io.link().clone();
+    let failed = |error: h2::Error| {
+        let kind = match error.is_io() {
+            true if link.tls_refused() => ErrorKind::Tls,
+            true => ErrorKind::Connect,
+            false => ErrorKind::BadResponse,
+        };
+        Error::unsent(kind, error)
     };
     let max_header = u32::try_from(options.max_buffer).unwrap_or(u32::MAX);
     let streams = u32::try_from(options.max_streams).unwrap_or(u32::MAX);
