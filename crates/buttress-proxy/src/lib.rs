@@ -7,10 +7,15 @@ mod body;
 mod certificate;
 mod connect;
 mod connection;
+#[cfg(any(feature = "forward", feature = "tcp"))]
+mod dial;
 mod draining;
 mod error;
 mod expect;
 mod fields;
+#[cfg(feature = "forward")]
+#[cfg_attr(docsrs, doc(cfg(feature = "forward")))]
+pub mod forward;
 mod future;
 #[cfg(feature = "http2")]
 mod http2;

@@ -117,9 +117,9 @@ async fn the_least_connections_are_those_that_are_open() {
 #[tokio::test]
 async fn where_one_endpoint_cannot_be_reached_the_next_one_gets_the_connection() {
     let endpoints = endpoints(&[nobody().await, nobody().await, named("c").await]);
-    let balancer = Balancer::new(members(&endpoints)).policy(Static::round_robin());
+    let balancer = Balancer::new(members(&endpoints)).policy(LeastLoad::connections());
     // Nothing says that what the clients will send may be sent twice: only that nothing was sent allows it.
-    let retry = RetryLayer::cloning(|_: &Connection| false).attempts(3);
+    let retry = RetryLayer::cloning(|_: &Connection| false).elsewhere();
     let front = serve(ServiceBuilder::new().layer(retry).service(balancer)).await;
 
     for _ in 0..6 {

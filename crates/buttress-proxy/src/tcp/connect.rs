@@ -1,6 +1,5 @@
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,6 +14,7 @@ use tower_service::Service;
 use super::proxy_protocol::{self, Version};
 use super::{Connection, Upstream};
 use crate::address::Place;
+use crate::dial::dial;
 use crate::{Address, AddressError, Error, ErrorKind};
 
 /// Opens connections to one upstream: the last service of a stack for TCP.
@@ -117,22 +117,6 @@ impl Options {
         }
         Ok(stream)
     }
-}
-
-/// The first of these that takes a connection.
-pub(crate) async fn dial(addresses: impl IntoIterator<Item = SocketAddr>) -> io::Result<TcpStream> {
-    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
-                // What is forwarded was held back by its sender already, if it wanted that.
-                stream.set_nodelay(true)?;
-                return Ok(stream);
-            }
-            Err(error) => failure = error,
-        }
-    }
-    Err(failure)
 }
 
 impl Service<Connection> for Connect {
