@@ -65,6 +65,8 @@ pub(crate) struct Config {
 pub(crate) struct Upstream {
     name: Spanned<String>,
     url: Option<Text<Url>>,
+    #[serde(default)]
+    http2: bool,
     #[serde(default, rename = "endpoint")]
     endpoints: Vec<Spanned<EndpointOf>>,
     #[serde(default)]
@@ -212,6 +214,11 @@ impl Upstream {
     /// The same as a balancer has them.
     pub(crate) fn list(&self) -> Vec<Endpoint> {
         self.endpoints().iter().map(EndpointOf::endpoint).collect()
+    }
+
+    /// Whether it is spoken to in HTTP/2 alone.
+    pub(crate) fn http2(&self) -> bool {
+        self.http2
     }
 
     pub(crate) fn balance(&self) -> Balance {

@@ -10,7 +10,7 @@ use std::{
 
 use buttress::{
     health::Shutdown,
-    proxy::server::{Ended, Event, Handler, Listener, Server},
+    proxy::server::{Ended, Handler, Listener, Server},
 };
 use tokio::{
     net::{TcpListener, TcpSocket},
@@ -21,6 +21,7 @@ use tokio::{
 use crate::{
     config::{Config, Port, Serving},
     print::note,
+    watch::Watch,
 };
 
 /// Where the gateway listens when nobody says otherwise: this machine only.
@@ -93,6 +94,7 @@ fn or_next_free(wanted: Port) -> Result<Listening> {
 /// The servers.
 pub(crate) struct Listeners<S> {
     service: S,
+    watch: Watch,
     shutdown: Shutdown,
     /// The command line's, which goes before the file.
     only: Option<SocketAddr>,
@@ -119,12 +121,14 @@ impl<S: Handler> Listeners<S> {
     /// Serves at `listening`, until the shutdown.
     pub(crate) fn new(
         service: S,
+        watch: Watch,
         config: &Config,
         only: Option<SocketAddr>,
         listening: Vec<Listening>,
         shutdown: Shutdown,
     ) -> Self {
-        let mut listeners = Self { service, shutdown, only, open: Vec::new(), servers: JoinSet::new() };
+        let mut listeners =
+            Self { service, watch, shutdown, only, open: Vec::new(), servers: JoinSet::new() };
         for one in listening {
             listeners.start(one, config.serving());
         }
@@ -176,14 +180,10 @@ impl<S: Handler> Listeners<S> {
         };
         let server = listening.socket.try_clone().and_then(Listener::try_from).map(Server::on);
         let aborting = self.shutdown.aborting();
-        let (serve, service) = (serving.clone(), self.service.clone());
+        let (serve, service, watch) = (serving.clone(), self.service.clone(), self.watch.clone());
         self.servers.spawn(async move {
-            let server = serve.apply(server?).shutdown(begun).abort(aborting).observe(|event| {
-                if let Event::AcceptFailed { error, .. } = event {
-                    note(format_args!("cannot accept a connection: {error}"));
-                }
-            });
-            server.serve(service).await
+            let server = serve.apply(server?).shutdown(begun).abort(aborting);
+            server.observe(move |event| watch.saw_at_the_door(event)).serve(service).await
         });
         self.open.push(Open { listening, serving, leave });
     }

@@ -103,7 +103,7 @@ async fn run(
     let (live, mut take) = live::live(&config, watch.clone());
     let received = |request: Request<server::Body>| request.map(Inbound::from);
     let service = MapRequest::new(watch.around(live), received);
-    let mut listeners = Listeners::new(service, &config, listen, open, shutdown.clone());
+    let mut listeners = Listeners::new(service, watch.clone(), &config, listen, open, shutdown.clone());
 
     watch.readiness().started();
 

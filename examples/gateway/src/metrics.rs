@@ -7,6 +7,7 @@
 mod histogram;
 mod page;
 mod route;
+mod server;
 
 use std::{
     collections::BTreeMap,
@@ -21,6 +22,7 @@ use buttress::{Clock, balance, circuit_breaker, rate_limit, retry};
 
 use crate::access_log::AccessLog;
 pub(crate) use route::{InFlight, RouteCounts, failure, rejection};
+use server::ServerCounts;
 
 /// All counts of the program. A clone is the same.
 #[derive(Clone, Debug)]
@@ -31,6 +33,7 @@ struct Counts {
     clock: Clock,
     /// What the router answers: no route takes it, or one that leads nowhere.
     unrouted: Arc<RouteCounts>,
+    server: ServerCounts,
     views: Mutex<Views>,
     reloads: AtomicU64,
     reloads_refused: AtomicU64,
@@ -69,6 +72,7 @@ impl Metrics {
     pub(crate) fn new(clock: Clock) -> Self {
         Self(Arc::new(Counts {
             unrouted: Arc::new(RouteCounts::new(clock.clone())),
+            server: ServerCounts::new(),
             clock,
             views: Mutex::default(),
             reloads: AtomicU64::new(0),
@@ -82,6 +86,11 @@ impl Metrics {
         let mut views = self.0.views();
         let counts = views.routes.entry(Arc::clone(route));
         Arc::clone(counts.or_insert_with(|| Arc::new(RouteCounts::new(self.0.clock.clone()))))
+    }
+
+    /// The counts of connections, and of what is refused at the door.
+    pub(crate) fn server(&self) -> &ServerCounts {
+        &self.0.server
     }
 
     /// The counts of what no route takes, and of what the router answers itself.

@@ -165,6 +165,7 @@ fn balanced<B: Upload>(
         layer.observe(move |event| watching.saw(Event::Sticky(event)))
     });
     let behind: Vec<_> = config.trusted_proxies().collect();
+    let http2 = upstream.http2();
     let times = RouteTimes::new(&Timeout::default(), &watching);
     let breaker = breaker(upstream, watching.clone());
     let (whole, at_endpoints) = (watching.clone(), watching.clone());
@@ -176,6 +177,7 @@ fn balanced<B: Upload>(
         let proxy = proxy
             .expect("checked when the configuration was read")
             .x_forwarded_behind(behind.iter().copied());
+        let proxy = if http2 { proxy.http2() } else { proxy };
         let breaker = breaker.as_ref().map(|breaker| breaker(endpoint));
         if let Some(breaker) = &breaker {
             at_endpoints.breaker(endpoint, || breaker.handle());

@@ -23,17 +23,19 @@ use buttress::{
     balance::{self, BalanceEvent, MirrorEvent, SplitEvent, StickyEvent},
     circuit_breaker::{self, CircuitBreakerEvent},
     health::{HealthEvent, Readiness},
-    key, proxy,
+    key,
+    proxy::{self, server},
     rate_limit::{self, RateLimitEvent},
     retry::{self, RetryEvent},
     timeout::TimeoutEvent,
 };
 
 use crate::{
-    access_log::AccessLog,
+    access_log::{AccessLog, Call},
     config::Config,
     faults,
     metrics::{self, Metrics, RouteCounts},
+    print::note,
     stack::Stack,
 };
 use attempt::AttemptLayer;
@@ -174,6 +176,26 @@ impl Watch {
     pub(crate) fn upstream(&self, name: &str) -> Watching {
         let place = Arc::new(Place::Upstream(name.into()));
         Watching { place, metrics: self.metrics.clone(), counts: None, copies: self.copies }
+    }
+
+    /// Is told what happens at the door.
+    pub(crate) fn saw_at_the_door(&self, event: &server::Event<'_>) {
+        if let Some(metrics) = &self.metrics {
+            metrics.server().saw(event);
+        }
+        match event {
+            server::Event::AcceptFailed { error, .. } => {
+                note(format_args!("cannot accept a connection: {error}"));
+            }
+            server::Event::BadRequest(bad) => {
+                if let Some(logging) = &*self.logging.load() {
+                    let client = bad.peer.map(|peer| peer.ip());
+                    let now = (self.clock.wall(), self.clock.now());
+                    logging.log.write(Arc::new(Call::refused(client, bad.violation, now)));
+                }
+            }
+            _ => {}
+        }
     }
 
     /// Stands around the whole service: it sees what no route takes, too.

@@ -9,7 +9,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use buttress::Timestamp;
+use buttress::{
+    Timestamp,
+    proxy::server::{TlsSession, wire::Violation},
+};
 use http::{HeaderMap, Method, Request, Version, header::HOST};
 
 /// The most of a path, and of a host, that is kept. What is longer ends in `…`.
@@ -20,7 +23,7 @@ const LONGEST: usize = 4096;
 pub(crate) struct Call {
     pub(crate) begun: SystemTime,
     pub(crate) client: Option<IpAddr>,
-    pub(crate) method: Method,
+    pub(crate) method: Option<Method>,
     version: Version,
     /// The path, and behind it the host.
     text: Box<str>,
@@ -47,7 +50,8 @@ pub(crate) struct Known {
     /// Why the gateway answered in the place of the upstream.
     pub(crate) refused: Option<Arc<str>>,
     pub(crate) request_id: Option<Arc<str>>,
-    pub(crate) tls: Option<Arc<str>>,
+    /// The version of TLS.
+    pub(crate) tls: Option<&'static str>,
 }
 
 /// How the answer ended.
@@ -89,7 +93,7 @@ impl Call {
         Self {
             begun,
             client,
-            method: request.method().clone(),
+            method: Some(request.method().clone()),
             version: request.version(),
             text: text.into(),
             path,
@@ -100,7 +104,31 @@ impl Call {
             end: AtomicU8::new(Ended::Aborted as u8),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
-            known: Mutex::default(),
+            known: Mutex::new(Known { tls: tls_of(request), ..Known::default() }),
+        }
+    }
+
+    /// A request that is refused before it is one: what it asked for is not known.
+    pub(crate) fn refused(
+        client: Option<IpAddr>,
+        violation: Violation,
+        (begun, started): (SystemTime, Timestamp),
+    ) -> Self {
+        Self {
+            begun,
+            client,
+            method: None,
+            version: Version::HTTP_11,
+            text: "".into(),
+            path: 0,
+            started,
+            status: AtomicU16::new(violation.status().as_u16()),
+            head: AtomicU64::new(0),
+            total: AtomicU64::new(0),
+            end: AtomicU8::new(Ended::Complete as u8),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            known: Mutex::new(Known { refused: Some(violation.name().into()), ..Known::default() }),
         }
     }
 
@@ -141,8 +169,8 @@ impl Call {
         self.lock().clone()
     }
 
-    pub(super) fn path(&self) -> &str {
-        &self.text[..self.path]
+    pub(super) fn path(&self) -> Option<&str> {
+        Some(&self.text[..self.path]).filter(|path| !path.is_empty())
     }
 
     pub(super) fn host(&self) -> Option<&str> {
@@ -189,6 +217,10 @@ impl Call {
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn tls_of<B>(request: &Request<B>) -> Option<&'static str> {
+    request.extensions().get().map(TlsSession::version)
 }
 
 /// The request's id, where its fields have one: a text that a log line can hold.

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use http::Method;
 use humantime::format_rfc3339_millis;
 use serde::Serialize;
 use serde_json::ser::Formatter;
@@ -30,9 +31,9 @@ impl Format {
         let known = call.known();
         line.text("time", &format_rfc3339_millis(call.begun).to_string());
         line.maybe("client", call.client.map(|client| client.to_string()).as_deref());
-        line.text("method", call.method.as_str());
+        line.maybe("method", call.method.as_ref().map(Method::as_str));
         line.maybe("host", call.host());
-        line.text("path", call.path());
+        line.maybe("path", call.path());
         line.text("protocol", call.protocol());
         line.maybe("route", known.route.as_deref());
         if let Some(status) = call.status() {
@@ -56,7 +57,7 @@ impl Format {
         line.number("attempts", u64::from(known.attempts));
         line.maybe("refused", known.refused.as_deref());
         line.maybe("request_id", known.request_id.as_deref());
-        line.maybe("tls", known.tls.as_deref());
+        line.maybe("tls", known.tls);
         line.end();
     }
 }

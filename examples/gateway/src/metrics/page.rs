@@ -17,6 +17,7 @@ use super::{
     Counts, Upstream, Views,
     histogram::Histogram,
     route::{CLASSES, REASONS, RouteCounts},
+    server::ServerCounts,
 };
 
 pub(super) fn page(counts: &Arc<Counts>) -> String {
@@ -37,6 +38,7 @@ impl Collector for Read {
         let counts = &self.0;
         let views = &*counts.views();
         // A route has no name without a path, so this is none.
+        server(&mut page, &counts.server)?;
         let of_router = [("", &counts.unrouted)];
         let routes: Vec<_> =
             of_router.into_iter().chain(views.routes.iter().map(|(name, of)| (&**name, of))).collect();
@@ -61,6 +63,29 @@ impl Collector for Read {
         }
         Ok(())
     }
+}
+
+fn server(page: &mut Page<'_>, server: &ServerCounts) -> Result {
+    page.gauge("connections", "Connections of clients that are open.", server.open())?;
+    page.counters("connections_opened", "Connections of clients.", |add| {
+        add(&[], server.opened.load(Relaxed))
+    })?;
+    page.counters(
+        "connections_refused",
+        "Connections that were closed at once, or could not be had.",
+        |add| {
+            add(&[("reason", "client_connections")], server.refused.load(Relaxed))?;
+            add(&[("reason", "system")], server.not_accepted.load(Relaxed))
+        },
+    )?;
+    page.counters("connections_failed", "Connections that ended with an error.", |add| {
+        add(&[], server.failed.load(Relaxed))
+    })?;
+    page.counters(
+        "bad_requests",
+        "Requests that were refused before a route was looked for, by the rule.",
+        |add| server.violations().try_for_each(|(rule, count)| add(&[("rule", rule)], count)),
+    )
 }
 
 fn requests(page: &mut Page<'_>, routes: &[(&str, &Arc<RouteCounts>)]) -> Result {

@@ -182,6 +182,19 @@ async fn what_a_client_sends_stays_in_its_field() {
 }
 
 #[tokio::test]
+async fn what_is_refused_before_it_is_a_request_has_a_line_without_a_path() {
+    let file = log_file("log-door");
+    let gateway = logging(&file, upstream(Router::new()).await, "", "").await;
+
+    let answer = raw(&gateway, b"GET /it HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+
+    let line = &json(&file, 1).await[0];
+    assert_eq!((&line["status"], &line["client"]), (&400.into(), &"127.0.0.1".into()), "{line}");
+    assert!(line["refused"].is_string() && line.get("path").is_none(), "{line}");
+}
+
+#[tokio::test]
 async fn a_client_that_goes_away_has_a_line_too() {
     let endless = || async {
         Body::from_stream(futures_util::stream::repeat(Ok::<_, Infallible>(Bytes::from_static(&[0; 1024]))))

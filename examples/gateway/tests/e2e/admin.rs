@@ -10,7 +10,11 @@ use std::{
 };
 
 use axum::{Router, http::StatusCode, routing::get};
-use tokio::sync::{Notify, mpsc};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::{Notify, mpsc},
+};
 
 use crate::support::{Gateway, soon, until, upstream};
 
@@ -163,6 +167,26 @@ async fn a_request_under_way_is_in_flight_and_the_drain_makes_it_not_ready() {
     release.notify_one();
     assert_eq!(soon("the answer", request).await.unwrap().unwrap().text().await.unwrap(), "finished");
     assert_eq!(gateway.ended().await.0.code(), Some(0));
+}
+
+#[tokio::test]
+async fn connections_and_what_is_refused_at_the_door_are_counted() {
+    let gateway = with_admin("metrics-door", upstream(Router::new()).await, "", "").await;
+    let one = TcpStream::connect(gateway.address).await.unwrap();
+    let mut other = TcpStream::connect(gateway.address).await.unwrap();
+    until("two open", async || series(&gateway).await["gateway_connections"] == 2.0).await;
+
+    other.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    soon("the refusal", other.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    drop((one, other));
+
+    until("none open", async || series(&gateway).await["gateway_connections"] == 0.0).await;
+    let series = series(&gateway).await;
+    assert_eq!(series["gateway_connections_opened_total"], 2.0);
+    let refused = series.iter().filter(|(name, _)| name.starts_with("gateway_bad_requests_total{rule="));
+    assert_eq!(refused.map(|(_, count)| count).sum::<f64>(), 1.0, "{series:#?}");
 }
 
 #[tokio::test]
