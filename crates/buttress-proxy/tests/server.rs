@@ -262,6 +262,24 @@ async fn an_http2_request_without_a_clear_host_is_refused() {
     assert_eq!(whole(client.send_request(http2_get("/")).await.unwrap()).await.0, 200);
 }
 
+#[tokio::test]
+async fn paths_are_as_they_came_and_have_one_spelling_by_option() {
+    let echo = || answering(|request| text(request.uri().to_string()));
+    let plain = start(local().await, echo());
+    let normal = start(local().await.normalize_paths(), echo());
+
+    let mut client = Client::connect(plain.address()).await;
+    assert!(client.get("/a/../%7eb//?%7e").await.unwrap().ends_with("\r\n/a/../%7eb//?%7e"));
+    let mut client = Client::connect(normal.address()).await;
+    assert!(client.get("/a/../%7eb/?%7e").await.unwrap().ends_with("\r\n/~b/?%7e"));
+    let refused = client.get("/a/%2fb").await.unwrap();
+    assert!(
+        refused.starts_with("HTTP/1.1 400") && refused.contains("the path has an escaped slash"),
+        "{refused}"
+    );
+    assert!(client.get("/").await.unwrap().ends_with("\r\n/"));
+}
+
 /// Ready only at the second time of asking, and called only when it has said so.
 #[derive(Clone, Default)]
 struct SlowToBeReady {

@@ -56,10 +56,10 @@ fn authority() -> Authority {
 
 impl Authority {
     fn pair(&self, hosts: &[&str]) -> Pair {
-        self.sign(CertificateParams::new(hosts.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap())
+        self.sign(&CertificateParams::new(hosts.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap())
     }
 
-    fn sign(&self, params: CertificateParams) -> Pair {
+    fn sign(&self, params: &CertificateParams) -> Pair {
         let key = KeyPair::generate().unwrap();
         Pair { chain: params.signed_by(&key, &self.issuer).unwrap().pem(), key: key.serialize_pem() }
     }
@@ -73,7 +73,7 @@ impl Authority {
             SanType::Rfc822Name("billing@example".try_into().unwrap()),
         ];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        self.sign(params)
+        self.sign(&params)
     }
 
     fn trusted(&self) -> ClientConfig {
@@ -199,7 +199,7 @@ async fn of_two_certificates_for_a_host_a_client_gets_one_whose_key_it_takes() {
         chain: params().signed_by(&edwards_key, &authority.issuer).unwrap().pem(),
         key: edwards_key.serialize_pem(),
     };
-    let ecdsa = authority.sign(params());
+    let ecdsa = authority.sign(&params());
     let server = serving(edwards.tls().certificate(&ecdsa.chain, &ecdsa.key).unwrap(), hello()).await;
 
     let both = Arc::new(authority.trusted());
@@ -354,7 +354,7 @@ fn what_cannot_be_shown_is_refused_with_its_field_and_rule() {
         let mut params = CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
         params.not_before = rcgen::date_time_ymd(before.0, before.1, 1);
         params.not_after = rcgen::date_time_ymd(after.0, after.1, 1);
-        authority.sign(params)
+        authority.sign(&params)
     };
     let refused = |chain: &str, key: &str| {
         let error = ServerTls::new(chain, key).unwrap_err();
@@ -382,7 +382,7 @@ fn what_cannot_be_shown_is_refused_with_its_field_and_rule() {
     let (field, kind, said) = refused(&pair.chain, &pair.chain);
     assert_eq!((field, kind), ("private key", Kind::Missing), "{said}");
 
-    let nameless = authority.sign(CertificateParams::default());
+    let nameless = authority.sign(&CertificateParams::default());
     let error = pair.tls().certificate(&nameless.chain, &nameless.key).unwrap_err();
     assert_eq!((error.field(), error.kind()), ("certificate", Kind::Missing), "{error}");
     assert!(ServerTls::new(&nameless.chain, &nameless.key).is_ok());

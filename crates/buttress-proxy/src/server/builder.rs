@@ -48,6 +48,7 @@ pub(super) type Told = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// | [`max_head`](Self::max_head) | 16 KiB | twice what browsers and proxies keep to |
 /// | [`max_fields`](Self::max_fields) | 100 | hyper's and Apache's |
 /// | [`max_buffer`](Self::max_buffer) | 64 KiB | large reads for large bodies, small memory for many connections |
+/// | [`normalize_paths`](Self::normalize_paths) | no | an upstream may tell `%7E` from `~`, and signatures cover the path as sent |
 /// | [`max_connections`](Self::max_connections) | 10 000 | some 10 KiB each, so 100 MB |
 /// | [`max_per_client`](Self::max_per_client) | 1 000 | a tenth of all: enough for an office behind one address |
 /// | [`accept_rate`](Self::accept_rate) | none | how many a machine bears only its operator knows |
@@ -228,6 +229,16 @@ impl Server {
     pub fn max_buffer(self, bytes: usize) -> Self {
         assert!(bytes >= 8192, "max_buffer must be at least 8 KiB");
         self.with(|options| options.max_buffer = bytes)
+    }
+
+    /// Gives the service each path in one spelling (RFC 3986 §6.2.2): `/a/./b/../%7eme` is `/a/~me`. Default: as it came.
+    ///
+    /// Whoever limits or routes by path here needs to read it as the upstream does. So a path that servers read
+    /// differently is refused with 400: one with an escaped slash, a backslash, an empty segment, an escaped NUL, `..;x`,
+    /// or with `..` beyond its root. The query stays as it came. `buttress-route` refuses such paths by itself, and then
+    /// this is not needed.
+    pub fn normalize_paths(self) -> Self {
+        self.with(|options| options.normalize_paths = true)
     }
 
     /// The most connections that are served at a time, tunnels included. Default: 10 000. More wait, most of them in the

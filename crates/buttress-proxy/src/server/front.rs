@@ -1,5 +1,6 @@
 //! Between hyper and the service.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -28,6 +29,25 @@ impl<S> Front<S> {
     pub(super) fn new(service: S, shared: Arc<Shared>) -> Self {
         Self { service: RefCell::new(service), shared }
     }
+
+    /// An error says in words why the request cannot be served.
+    fn admit(&self, request: &mut Request<Incoming>) -> Result<(), Cow<'static, str>> {
+        if self.shared.is_http2
+            && let Some(what) = super::head::unclear(request)
+        {
+            return Err(what.into());
+        }
+        if self.shared.options.normalize_paths {
+            match super::path::normalized(request.uri()) {
+                Ok(None) => {}
+                Ok(Some(uri)) => *request.uri_mut() = uri,
+                Err(what) => {
+                    return Err(format!("the path has {what}, which not every server reads alike").into());
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 impl<S: Handler> hyper::service::Service<Request<Incoming>> for Front<S> {
@@ -35,11 +55,9 @@ impl<S: Handler> hyper::service::Service<Request<Incoming>> for Front<S> {
     type Error = BoxError;
     type Future = Answering<S>;
 
-    fn call(&self, request: Request<Incoming>) -> Answering<S> {
+    fn call(&self, mut request: Request<Incoming>) -> Answering<S> {
         let exchange = self.shared.begin();
-        if self.shared.is_http2
-            && let Some(what) = super::head::unclear(&request)
-        {
+        if let Err(what) = self.admit(&mut request) {
             let refusal = Problem::new(StatusCode::BAD_REQUEST).with_detail(what).reply(Form::of(&request));
             return Answering {
                 exchange: Some(exchange),

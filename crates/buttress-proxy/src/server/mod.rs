@@ -1,7 +1,37 @@
 //! The front door: what stands between clients and a service.
 //!
 //! hyper speaks HTTP; [`Server`] adds what hyper leaves to whoever faces the internet: bounds on connections, time limits
-//! on clients that are slow to send or to take, and an end in order.
+//! on clients that are slow to send or to take, TLS, and an end in order. The crate's page has the bounds in a table, with
+//! the reason for each.
+//!
+//! A server with all of it (features `server` and `tls`, on Linux):
+//!
+//! ```no_run
+//! # #[cfg(all(feature = "tls", target_os = "linux"))]
+//! # async fn run(
+//! #     stack: impl buttress_proxy::server::Handler,
+//! #     (stopping, aborting): (impl Future<Output = ()> + Send + 'static, impl Future<Output = ()> + Send + 'static),
+//! # ) -> Result<(), Box<dyn std::error::Error>> {
+//! use buttress_proxy::server::{Server, ServerTls, Takeover, TlsHandle, Workers};
+//!
+//! // Exchanged later by `tls.reload(ServerTls::new(…)?)`.
+//! let tls = TlsHandle::new(ServerTls::new(std::fs::read("a.pem")?, std::fs::read("a.key")?)?);
+//! // The ports of the process before this one, where there is one.
+//! let mut takeover = Takeover::at("/run/gateway/takeover.sock").await?;
+//!
+//! let ended = Server::on(takeover.listen("[::]:8443").await?.tls(tls.clone()))
+//!     .and(takeover.listen("[::]:8080").await?)
+//!     .workers(Workers::per_core())
+//!     // `stopping()` and `aborting()` of buttress-health's `Shutdown`.
+//!     .shutdown(stopping)
+//!     .abort(aborting)
+//!     .takeover(takeover)
+//!     .serve(stack)
+//!     .await?;
+//! eprintln!("{} connections were cut off", ended.cut);
+//! # Ok(())
+//! # }
+//! ```
 
 mod accept;
 mod body;
@@ -18,6 +48,7 @@ mod head;
 mod http2;
 mod listener;
 mod options;
+mod path;
 mod race;
 mod rate;
 mod reply;
