@@ -389,6 +389,13 @@ fn what_tls_cannot_be_spoken_with_is_refused_when_it_is_given() {
     let no_x509 = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     let no_key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
     let identity = |certificate: &str, key: &str| ClientTls::new().identity(certificate, key).unwrap_err();
+    let at = |year| {
+        authority.leaf_with("gateway", |params| {
+            params.not_before = rcgen::date_time_ymd(year, 1, 1);
+            params.not_after = rcgen::date_time_ymd(year + 1, 1, 1);
+        })
+    };
+    let (old, young) = (at(2001), at(3001));
 
     for (error, field, kind) in [
         (identity(&certificate, &them.key.serialize_pem()), "private key", TlsErrorKind::KeyMismatch),
@@ -396,6 +403,12 @@ fn what_tls_cannot_be_spoken_with_is_refused_when_it_is_given() {
         (identity(no_base64, &key), "certificate", TlsErrorKind::Unreadable),
         (identity(no_x509, &key), "certificate", TlsErrorKind::Invalid),
         (identity("", &key), "certificate", TlsErrorKind::Missing),
+        (identity(&old.certificate.pem(), &old.key.serialize_pem()), "certificate", TlsErrorKind::Expired),
+        (
+            identity(&young.certificate.pem(), &young.key.serialize_pem()),
+            "certificate",
+            TlsErrorKind::NotYetValid,
+        ),
         (identity(&certificate, &certificate), "private key", TlsErrorKind::Missing),
         (identity(&certificate, no_key), "private key", TlsErrorKind::Invalid),
         (ClientTls::new().roots(&key).unwrap_err(), "roots", TlsErrorKind::Missing),

@@ -12,7 +12,7 @@ use rustls::time_provider::TimeProvider;
 use rustls::{AlertDescription, ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
-use super::{TlsError, TlsErrorKind, pem};
+use super::{TlsError, TlsErrorKind, pem, valid};
 use crate::address::{Address, Place};
 use crate::io::{Io, Socket};
 use crate::options::Protocol;
@@ -73,9 +73,14 @@ impl ClientTls {
     ///
     /// # Errors
     ///
-    /// When one of them cannot be read, or holds nothing of its kind, or the key is not the certificate's.
+    /// When one of them cannot be read, or holds nothing of its kind, the key is not the certificate's, or the certificate
+    /// has expired or is not valid yet.
     pub fn identity(mut self, chain: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<Self, TlsError> {
-        self.identity = Some(Arc::new(pem::certified_key(chain.as_ref(), key.as_ref())?));
+        let identity = pem::certified_key(chain.as_ref(), key.as_ref())?;
+        if let Some(certificate) = identity.cert.first() {
+            valid(certificate, &Clock::default())?;
+        }
+        self.identity = Some(Arc::new(identity));
         Ok(self)
     }
 

@@ -3,7 +3,13 @@
 mod client;
 mod error;
 pub(crate) mod pem;
+mod validity;
 
 pub use client::ClientTls;
-pub(crate) use client::{Wall, config, connect, handshake_refused};
+#[cfg(feature = "server")]
+pub(crate) use client::Wall;
+pub(crate) use client::{config, connect, handshake_refused};
 pub use error::{TlsError, TlsErrorKind};
+#[cfg(feature = "server")]
+pub(crate) use validity::parsed;
+pub(crate) use validity::valid;

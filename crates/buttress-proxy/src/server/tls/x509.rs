@@ -1,28 +1,17 @@
 //! What a certificate says, beyond what rustls asks it.
 
 use buttress_core::Clock;
-use std::time::UNIX_EPOCH;
-
 use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::X509Certificate;
 
+use crate::tls::{parsed, valid};
 use crate::{TlsError, TlsErrorKind};
 
 const FIELD: &str = "certificate";
 
 /// The hosts that a certificate is for, in lower case; an error when its time is not now.
 pub(super) fn hosts(der: &[u8], clock: &Clock) -> Result<Vec<String>, TlsError> {
-    let certificate = parsed(der)?;
-    let now = clock.wall().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
-    let validity = certificate.validity();
-    if now > validity.not_after.timestamp() {
-        let detail = format!("has expired at {}", validity.not_after);
-        return Err(TlsError::new(FIELD, TlsErrorKind::Expired, detail));
-    }
-    if now < validity.not_before.timestamp() {
-        let detail = format!("is not valid before {}", validity.not_before);
-        return Err(TlsError::new(FIELD, TlsErrorKind::NotYetValid, detail));
-    }
+    let certificate = valid(der, clock)?;
     let mut hosts = Vec::new();
     each_name(&certificate, |name| {
         if let GeneralName::DNSName(host) = name {
@@ -51,11 +40,6 @@ pub(super) fn names(der: &[u8]) -> Result<Names, TlsError> {
         _ => {}
     })?;
     Ok(names)
-}
-
-fn parsed(der: &[u8]) -> Result<X509Certificate<'_>, TlsError> {
-    let (_, certificate) = X509Certificate::from_der(der).map_err(|error| invalid(&error))?;
-    Ok(certificate)
 }
 
 fn each_name(
