@@ -1,31 +1,61 @@
 //! Which bytes may stand where, and the search for the end of a line.
 
+const ONES: u64 = u64::from_ne_bytes([1; 8]);
+const HIGH: u64 = ONES << 7;
+
 /// The first byte that is neither visible, nor a space, a tab or above ASCII: a line's end, or one that may not be there.
 ///
-/// Eight bytes at a time. A byte of `word` below 0x20 or equal to 0x7f has its high bit set in `hits`; so may one above
-/// it, by the borrow, but never one below, so that the lowest bit is right.
+/// Eight bytes at a time: a byte below 0x20 borrows, and 0x7f carries, into its high bit. So may others above such a
+/// byte, or above 0xff, but none below: what is found is looked at, and the search goes on behind it.
 #[inline]
 pub(super) fn control(bytes: &[u8], from: usize) -> Option<usize> {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    const HIGH: u64 = ONES << 7;
-
     let mut rest = bytes.get(from..)?;
+    // No early end, so that the compiler takes the sixteen in one step.
+    while let Some((wide, after)) = rest.split_first_chunk::<16>()
+        && !wide.iter().fold(false, |found, &byte| found | (byte < 0x20) | (byte == 0x7f))
+    {
+        rest = after;
+    }
     while let Some((word, after)) = rest.split_first_chunk::<8>() {
         let bits = u64::from_le_bytes(*word);
-        let del = bits ^ (ONES * 0x7f);
-        let hits = ((bits.wrapping_sub(ONES * 0x20) & !bits) | (del.wrapping_sub(ONES) & !del)) & HIGH;
+        let hits = (bits.wrapping_sub(ONES * 0x20) | bits.wrapping_add(ONES)) & !bits & HIGH;
         if hits == 0 {
             rest = after;
             continue;
         }
         let at = hits.trailing_zeros() as usize / 8;
-        if word[at] != b'\t' {
+        if is_control(word[at]) {
             return Some(bytes.len() - rest.len() + at);
         }
         rest = &rest[at + 1..];
     }
-    let at = rest.iter().position(|&byte| byte.is_ascii_control() && byte != b'\t')?;
+    let at = rest.iter().position(|&byte| is_control(byte))?;
     Some(bytes.len() - rest.len() + at)
+}
+
+const fn is_control(byte: u8) -> bool {
+    byte.is_ascii_control() && byte != b'\t'
+}
+
+/// How many of the first bytes may be part of a field name: [`token`], faster for the letters and dashes that names
+/// are made of.
+#[inline]
+pub(super) fn name(bytes: &[u8]) -> usize {
+    let mut rest = bytes;
+    while let Some((word, after)) = rest.split_first_chunk::<8>() {
+        let bits = u64::from_le_bytes(*word);
+        let lower = (bits | (ONES * 0x20)) & !HIGH;
+        let letters = lower.wrapping_add(ONES * 0x1f) & !lower.wrapping_add(ONES * 0x05);
+        let dashes = !((bits ^ (ONES * 0x2d)) & !HIGH).wrapping_add(ONES * 0x7f);
+        let others = (bits | !(letters | dashes)) & HIGH;
+        if others == 0 {
+            rest = after;
+            continue;
+        }
+        rest = &rest[others.trailing_zeros() as usize / 8..];
+        break;
+    }
+    bytes.len() - rest.len() + token(rest)
 }
 
 const TOKEN: u8 = 1;
@@ -84,7 +114,6 @@ const fn is(byte: u8, class: u8) -> bool {
 }
 
 /// How many of the first bytes may be part of a token.
-#[inline]
 pub(super) fn token(bytes: &[u8]) -> usize {
     bytes.iter().position(|&byte| !is(byte, TOKEN)).unwrap_or(bytes.len())
 }
@@ -95,16 +124,17 @@ pub(super) fn host(bytes: &[u8]) -> usize {
     bytes.iter().position(|&byte| !is(byte, HOST)).unwrap_or(bytes.len())
 }
 
-/// Whether this is a path with or without a query, as `http::Uri` understands it, without a fragment.
+/// How many of the first bytes may be part of a path with or without a query, as `http::Uri` understands it, without a
+/// fragment. Those above ASCII have to be UTF-8 besides.
 #[inline]
-pub(super) fn is_path_and_query(bytes: &[u8]) -> bool {
+pub(super) fn path_and_query(bytes: &[u8]) -> usize {
     let path = bytes.iter().position(|&byte| !is(byte, PATH)).unwrap_or(bytes.len());
-    let ends = match &bytes[path..] {
-        [] => true,
-        [b'?', query @ ..] => query.iter().all(|&byte| is(byte, QUERY)),
-        _ => false,
-    };
-    ends && (bytes.is_ascii() || std::str::from_utf8(bytes).is_ok())
+    match &bytes[path..] {
+        [b'?', query @ ..] => {
+            path + 1 + query.iter().position(|&byte| !is(byte, QUERY)).unwrap_or(query.len())
+        }
+        _ => path,
+    }
 }
 
 /// Without the spaces and tabs around it.

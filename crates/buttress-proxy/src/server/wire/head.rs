@@ -1,4 +1,4 @@
-use super::bytes::{token, trimmed};
+use super::bytes::{path_and_query, token, trimmed};
 use super::field::{length, split, transfer_encoding};
 use super::line::Lines;
 use super::target::{is_authority, is_target};
@@ -63,7 +63,7 @@ impl Head {
     /// `bytes` begin where the head does, at every call.
     #[inline]
     pub(super) fn look(&mut self, bytes: &[u8], limits: &Limits) -> Result<Looked, Violation> {
-        if !self.requested {
+        if !self.requested && !self.usual_request_line(bytes, limits) {
             // The request line has a bound of its own. It counts from the first byte, so that where the bytes are cut
             // makes no difference.
             let most = (limits.target_bytes + METHOD_BYTES + AROUND + 2).min(limits.head_bytes);
@@ -78,6 +78,9 @@ impl Head {
         }
         let bytes = &bytes[..bytes.len().min(limits.head_bytes)];
         loop {
+            while let Some((name, value)) = self.lines.field(bytes) {
+                self.field(name, value, limits)?;
+            }
             match self.lines.next(bytes)? {
                 None if bytes.len() < limits.head_bytes => return Ok(Looked::Part),
                 None => return Err(Violation::HeadTooLarge),
@@ -86,7 +89,10 @@ impl Head {
                     self.whole = true;
                     return Ok(Looked::Whole(self.lines.end()));
                 }
-                Some(line) => self.field(line, limits)?,
+                Some(line) => {
+                    let (name, value) = split(line)?;
+                    self.field(name, value, limits)?;
+                }
             }
         }
     }
@@ -120,7 +126,41 @@ impl Head {
         }
     }
 
+    /// Takes a request line of HTTP/1.1 that is all there at the first look, with a path in ASCII as its target: so are
+    /// nearly all. Any other is looked at by [`request_line`](Self::request_line), which would say the same of this.
     #[inline]
+    fn usual_request_line(&mut self, bytes: &[u8], limits: &Limits) -> bool {
+        if !self.lines.is_untouched() {
+            return false;
+        }
+        let method = match bytes.first_chunk() {
+            Some(b"GET ") => 3,
+            _ => token(&bytes[..bytes.len().min(METHOD_BYTES)]),
+        };
+        let Some([b' ', target @ ..]) = bytes.get(method..) else {
+            return false;
+        };
+        let end = path_and_query(target);
+        if method == 0 || target.first() != Some(&b'/') || end > limits.target_bytes {
+            return false;
+        }
+        let (target, rest) = target.split_at(end);
+        if rest.first_chunk() != Some(b" HTTP/1.1\r\n")
+            || !target.is_ascii()
+            || &bytes[..method] == b"CONNECT"
+        {
+            return false;
+        }
+        let next = bytes.len() - rest.len() + b" HTTP/1.1\r\n".len();
+        if next > limits.head_bytes {
+            return false;
+        }
+        self.requested = true;
+        self.is_head = &bytes[..method] == b"HEAD";
+        self.lines.skip_to(next);
+        true
+    }
+
     fn request_line(&mut self, line: &[u8], limits: &Limits) -> Result<(), Violation> {
         self.requested = true;
         let (method, rest) = line.split_at(token(line));
@@ -154,12 +194,16 @@ impl Head {
     }
 
     #[inline]
-    fn field(&mut self, line: &[u8], limits: &Limits) -> Result<(), Violation> {
+    fn field(&mut self, name: &[u8], value: &[u8], limits: &Limits) -> Result<(), Violation> {
         self.fields += 1;
         if self.fields > limits.fields {
             return Err(Violation::TooManyFields);
         }
-        let (name, value) = split(line)?;
+        if matches!(name.len(), 4 | 7 | 14 | 17) { self.known_field(name, value) } else { Ok(()) }
+    }
+
+    /// A field whose name is as long as one of those that are looked for.
+    fn known_field(&mut self, name: &[u8], value: &[u8]) -> Result<(), Violation> {
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => {
                 if std::mem::replace(&mut self.host, true) {

@@ -1,5 +1,5 @@
 use super::Violation;
-use super::bytes::control;
+use super::bytes::{control, name};
 
 /// How far the lines of a head or a trailer section have been read: where the present one begins, and how much of it
 /// has been looked at.
@@ -29,8 +29,7 @@ impl Lines {
         match (bytes[at], bytes.get(at + 1)) {
             (b'\r', Some(b'\n')) => {
                 let line = &bytes[self.line..at];
-                self.line = at + 2;
-                self.looked = self.line;
+                self.skip_to(at + 2);
                 Ok(Some(line))
             }
             (b'\r', None) => Ok(None),
@@ -39,6 +38,38 @@ impl Lines {
             (0, _) => Err(Violation::Nul),
             _ => Err(Violation::ControlByte),
         }
+    }
+
+    /// Whether nothing has been looked at.
+    pub(super) const fn is_untouched(&self) -> bool {
+        self.looked == 0
+    }
+
+    /// Goes on with the line that begins at `next`.
+    pub(super) const fn skip_to(&mut self, next: usize) {
+        self.last = self.line;
+        self.line = next;
+        self.looked = next;
+    }
+
+    /// The name and the value of the next line, where it is all there at the first look and nothing is wrong with it: so
+    /// are nearly all. Else [`next`](Self::next) tells what it is.
+    #[inline]
+    pub(super) fn field<'a>(&mut self, bytes: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+        if self.looked != self.line {
+            return None;
+        }
+        let line = bytes.get(self.line..)?;
+        let colon = name(line);
+        if colon == 0 || *line.get(colon)? != b':' {
+            return None;
+        }
+        let end = control(line, colon + 1)?;
+        if line[end..].first_chunk() != Some(b"\r\n") {
+            return None;
+        }
+        self.skip_to(self.line + end + 2);
+        Some((&line[..colon], &line[colon + 1..end]))
     }
 
     /// Where the next line begins: behind those that were handed out.

@@ -1,9 +1,8 @@
 use std::net::Ipv6Addr;
 
-use super::bytes::{host, is_path_and_query};
+use super::bytes::{host, path_and_query};
 
 /// Whether the target has one of the forms of RFC 9112 §3.2 for its method.
-#[inline]
 pub(super) fn is_target(method: &[u8], target: &[u8]) -> bool {
     match (method, target) {
         (b"CONNECT", _) => is_authority(target, true),
@@ -11,6 +10,10 @@ pub(super) fn is_target(method: &[u8], target: &[u8]) -> bool {
         (b"OPTIONS", b"*") => true,
         _ => is_absolute(target),
     }
+}
+
+fn is_path_and_query(bytes: &[u8]) -> bool {
+    path_and_query(bytes) == bytes.len() && std::str::from_utf8(bytes).is_ok()
 }
 
 /// Only `http` and `https` are ours to serve; userinfo is not to be taken (RFC 9110 §4.2.4).
