@@ -7,11 +7,13 @@
 //!     instructions CASE COUNT   runs one
 
 use std::hint::black_box;
+use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::time::Duration;
 
 use buttress_core::{Clock, Store};
+use buttress_proxy::server::wire::{Limits, Scanner, Step};
 use buttress_rate_limit::{Limit, RateLimitLayer};
 use governor::RateLimiter;
 use governor::clock::{Clock as _, QuantaClock};
@@ -40,7 +42,25 @@ const LOOPS: &[(&str, fn(u64))] = &[
     ("call", |n| repeat(n, || breakers::through(&mut breakers::Fails, false))),
 ];
 
+/// A request as browsers send it, 322 bytes long.
+const HEAD: &[u8] = b"GET /api/resource/12345?page=2 HTTP/1.1\r\nHost: shop.example.com:8080\r\n\
+    User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36\r\nAccept: application/json, text/plain, */*\r\n\
+    Accept-Encoding: gzip, deflate, br\r\nAccept-Language: en-GB,en;q=0.9\r\n\
+    Cookie: session=0123456789abcdef0123456789abcdef\r\nConnection: keep-alive\r\n\r\n";
+
 const CASES: &[Case] = &[
+    Case("head of 322 bytes", "buttress", "loop", Some(2_000), |n| {
+        let mut scanner = Scanner::new(Limits::new());
+        repeat(n, || scanner.scan(black_box(HEAD)) == Step::Pass(HEAD.len()));
+    }),
+    Case("head of 322 bytes", "httparse", "loop", None, |n| {
+        repeat(n, || {
+            let mut fields = [const { MaybeUninit::uninit() }; 100];
+            let mut request = httparse::Request::new(&mut []);
+            request.parse_with_uninit_headers(black_box(HEAD), &mut fields)
+                == Ok(httparse::Status::Complete(HEAD.len()))
+        });
+    }),
     Case("clock", "buttress", "loop", None, |n| {
         let clock = Clock::monotonic();
         repeat(n, || black_box(&clock).now());

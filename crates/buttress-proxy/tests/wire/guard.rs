@@ -208,6 +208,48 @@ async fn a_body_that_stops_coming_fails_at_its_time_and_is_answered_with_408() {
 }
 
 #[tokio::test]
+async fn the_time_that_a_head_took_is_not_taken_from_its_body() {
+    let mut client = Client::connect();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-").await;
+    settle().await;
+    client.time.advance(Duration::from_secs(9));
+    client.send("Length: 4\r\n\r\n").await;
+    settle().await;
+    client.time.advance(Duration::from_secs(29));
+    settle().await;
+    client.send("late").await;
+
+    assert!(client.so_far().await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn a_connection_whose_client_is_slow_to_take_an_answer_is_not_idle() {
+    let (mut client, server) = tokio::io::duplex(16);
+    let time = ManualClock::new();
+    let connection = wire(&time).connection(None);
+    let answer =
+        async |_| Ok::<_, std::convert::Infallible>(Response::new(Full::<Bytes>::from("x".repeat(1000))));
+    let service = connection.check(service_fn(answer));
+    let guard = TokioIo::new(connection.guard(server));
+    tokio::spawn(http1::Builder::new().serve_connection(guard, service));
+    client.write_all(GOOD.as_bytes()).await.unwrap();
+
+    let mut answer = Vec::new();
+    while !answer.ends_with("x".repeat(1000).as_bytes()) {
+        settle().await;
+        time.advance(Duration::from_secs(60));
+        let mut piece = [0; 16];
+        let read = client.read(&mut piece).await.unwrap();
+        assert!(read > 0, "it ended after {}", answer.len());
+        answer.extend(&piece[..read]);
+    }
+    // And from then on it is.
+    settle().await;
+    time.advance(Duration::from_secs(75));
+    assert_eq!(client.read_to_end(&mut answer).await.unwrap(), 0);
+}
+
+#[tokio::test]
 async fn a_head_over_the_limits_is_431_and_a_target_414() {
     let limits = Limits::new().head_bytes(1024).fields(5).target_bytes(100);
     for (request, status) in [

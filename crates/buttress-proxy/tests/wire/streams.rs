@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 /// Requests that are right, each whole.
-pub(crate) const RIGHT: [&str; 16] = [
+pub(crate) const RIGHT: [&str; 19] = [
     "GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n",
     "GET /a?b=c HTTP/1.1\r\nhost:shop.example:8080\r\nAccept: */*\r\nCookie: a=b; c=d\r\n\r\n",
     "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
@@ -19,6 +19,9 @@ pub(crate) const RIGHT: [&str; 16] = [
     "HEAD /e HTTP/1.1\r\nHost: a\r\nX-Empty:\r\nX-Tab:\ta\tb\t\r\n\r\n",
     "M-SEARCH /f HTTP/1.1\r\nHost: a\r\nX-Latin: \u{e9}\r\n\r\n",
     "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    "GET /{a}|\\^[]\"%zz?`{}|\\^[]/? HTTP/1.1\r\nHost: a_b.\r\n\r\n",
+    "GET //\u{e9}?\u{e9} HTTP/1.1\r\nHost: [::ffff:1.2.3.4]:80\r\n\r\n",
+    "GET http://a.example:?x HTTP/1.1\r\nHost: a:\r\n\r\n",
     "GET /old HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
     "\r\nGET /g HTTP/1.1\r\nHost: a\r\n\r\n",
 ];

@@ -148,3 +148,38 @@ pub(super) fn trimmed(mut value: &[u8]) -> &[u8] {
     }
     value
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Bytes at the edges of what the searches look for, and any others.
+    fn bytes() -> impl Strategy<Value = Vec<u8>> {
+        let edges = b"\0\t\n\r\x1f !,-./09:@AZ[`az{~\x7f\x80\xff".to_vec();
+        let byte = prop_oneof![8 => Just(b'x'), 3 => prop::sample::select(edges), 1 => any::<u8>()];
+        prop::collection::vec(byte, 0..70)
+    }
+
+    proptest! {
+        #[test]
+        fn the_wide_searches_find_what_a_look_at_each_byte_finds(bytes in bytes(), from in 0..70_usize) {
+            let first = bytes.iter().skip(from).position(|&byte| is_control(byte)).map(|at| from + at);
+            prop_assert_eq!(control(&bytes, from), first);
+            prop_assert_eq!(name(&bytes), token(&bytes));
+        }
+    }
+
+    #[test]
+    fn each_byte_is_told_wherever_it_stands() {
+        for byte in 0..=0xff {
+            for at in 0..40 {
+                let mut bytes = [b'x'; 40];
+                bytes[at] = byte;
+                assert_eq!(control(&bytes, 0), is_control(byte).then_some(at), "{byte:#x} at {at}");
+                assert_eq!(name(&bytes), token(&bytes), "{byte:#x} at {at}");
+            }
+        }
+    }
+}
