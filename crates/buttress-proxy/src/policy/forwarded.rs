@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use buttress_http::Scheme;
 use http::header::{FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue};
 
+use super::names::Names;
 use crate::fields::{ForwardedFields, XForwarded};
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -22,43 +23,56 @@ pub(crate) struct Hop<'a> {
     pub(crate) by: Option<&'a str>,
 }
 
-/// Says so. `Host` must still be the one that the client asked for.
+/// The fields that say so, each with its mark among those that a request has.
+const ALL: [(Names, HeaderName); 5] = [
+    (Names::FORWARDED, FORWARDED),
+    (Names::X_REAL_IP, REAL_IP),
+    (Names::X_FORWARDED_FOR, FOR),
+    (Names::X_FORWARDED_PROTO, PROTO),
+    (Names::X_FORWARDED_HOST, FORWARDED_HOST),
+];
+
+/// Says so. `Host` must still be the one that the client asked for; `names` are those of the fields that came.
 pub(crate) fn set_forwarded(
     mode: XForwarded,
     written: ForwardedFields,
     hop: Hop<'_>,
     fields: &mut HeaderMap,
+    names: Names,
 ) {
     if mode == XForwarded::Keep {
         return;
     }
-    let keep = mode == XForwarded::Append;
-    if !keep {
+    let mut there = names;
+    if mode != XForwarded::Append {
         // They say the same in other words, and an upstream may read them first.
-        for name in [FORWARDED, REAL_IP, FOR, PROTO, FORWARDED_HOST] {
-            fields.remove(name);
+        for (name, field) in ALL {
+            if names.any(name) {
+                fields.remove(field);
+            }
         }
+        there = Names::default();
     }
     let host = fields.get(HOST).cloned();
+    // One growth of the map in the place of several: three of ours, and `Via`.
+    fields.reserve(4);
     if written != ForwardedFields::Forwarded {
-        let peer = match hop.peer {
-            Some(peer) => value(peer.to_canonical().to_string()),
-            None => HeaderValue::from_static("unknown"),
-        };
-        put(fields, FOR, peer);
-        put(fields, PROTO, HeaderValue::from_static(hop.scheme.as_str()));
+        let peer = hop.peer.map_or(HeaderValue::from_static("unknown"), |peer| address(peer.to_canonical()));
+        put(fields, there.any(Names::X_FORWARDED_FOR), FOR, peer);
+        let scheme = HeaderValue::from_static(hop.scheme.as_str());
+        put(fields, there.any(Names::X_FORWARDED_PROTO), PROTO, scheme);
         if let Some(host) = host.clone() {
-            put(fields, FORWARDED_HOST, host);
+            put(fields, there.any(Names::X_FORWARDED_HOST), FORWARDED_HOST, host);
         }
     }
     if written != ForwardedFields::XForwarded {
-        put(fields, FORWARDED, value(element(hop, host.as_ref())));
+        put(fields, there.any(Names::FORWARDED), FORWARDED, value(element(hop, host.as_ref())));
     }
 }
 
 /// What comes is added to what is there. All entries end up on one line: many recipients read the first line alone.
-fn put(fields: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
-    let value = if fields.contains_key(&name) {
+fn put(fields: &mut HeaderMap, is_there: bool, name: HeaderName, value: HeaderValue) {
+    let value = if is_there {
         let mut list = Vec::with_capacity(64);
         for line in fields.get_all(&name) {
             list.extend_from_slice(line.as_bytes());
@@ -70,6 +84,25 @@ fn put(fields: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
         value
     };
     fields.insert(name, value);
+}
+
+/// An address in its usual form. For IPv4 `fmt` would be most of what a request costs here.
+fn address(address: IpAddr) -> HeaderValue {
+    let IpAddr::V4(address) = address else { return value(address.to_string()) };
+    let (mut text, mut length) = ([0; 15], 0);
+    for (place, octet) in address.octets().into_iter().enumerate() {
+        let digits = [octet / 100, octet / 10 % 10, octet % 10];
+        let zeros = digits.iter().take(2).take_while(|&&digit| digit == 0).count();
+        if place > 0 {
+            text[length] = b'.';
+            length += 1;
+        }
+        for digit in &digits[zeros..] {
+            text[length] = b'0' + digit;
+            length += 1;
+        }
+    }
+    HeaderValue::from_bytes(&text[..length]).expect("digits and dots")
 }
 
 fn value(text: String) -> HeaderValue {
@@ -142,6 +175,18 @@ pub(crate) fn is_node(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_are_written_as_they_display() {
+        for text in ["0.0.0.0", "127.0.0.1", "10.20.100.9", "255.255.255.255", "192.0.2.101", "2001:db8::1"] {
+            let parsed: IpAddr = text.parse().expect("an address");
+            assert_eq!(address(parsed), text);
+        }
+        for octet in 0..=u8::MAX {
+            let one = IpAddr::from([octet, 0, octet, octet]);
+            assert_eq!(address(one), one.to_string().as_str());
+        }
+    }
 
     #[test]
     fn what_is_no_token_is_quoted_and_quotes_in_it_are_escaped() {

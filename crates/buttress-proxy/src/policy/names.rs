@@ -4,7 +4,7 @@ use http::header::{self, HeaderMap, HeaderName};
 ///
 /// It is made in one pass over the names: most messages have few of them, and each that is known to be missing is a
 /// look into the map that is not needed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Names(u32);
 
 impl Names {
@@ -25,6 +25,11 @@ impl Names {
     pub(crate) const EXPECT: Self = Self(1 << 11);
     pub(crate) const VIA: Self = Self(1 << 12);
     pub(crate) const COOKIE: Self = Self(1 << 13);
+    pub(crate) const FORWARDED: Self = Self(1 << 14);
+    pub(crate) const X_FORWARDED_FOR: Self = Self(1 << 15);
+    pub(crate) const X_FORWARDED_PROTO: Self = Self(1 << 16);
+    pub(crate) const X_FORWARDED_HOST: Self = Self(1 << 17);
+    pub(crate) const X_REAL_IP: Self = Self(1 << 18);
 
     pub(crate) fn of(fields: &HeaderMap) -> Self {
         Self(fields.keys().fold(0, |seen, name| seen | Self::one(name).0))
@@ -48,11 +53,16 @@ impl Names {
             header::VIA => Self::VIA,
             header::PROXY_AUTHENTICATE => Self::PROXY_AUTHENTICATE,
             header::PROXY_AUTHORIZATION => Self::PROXY_AUTHORIZATION,
+            header::FORWARDED => Self::FORWARDED,
             // The `http` crate has no constants for these.
             _ => match name.as_str() {
                 "keep-alive" => Self::KEEP_ALIVE,
                 "proxy-connection" => Self::PROXY_CONNECTION,
                 "proxy-authentication-info" => Self::PROXY_AUTHENTICATION_INFO,
+                "x-forwarded-for" => Self::X_FORWARDED_FOR,
+                "x-forwarded-proto" => Self::X_FORWARDED_PROTO,
+                "x-forwarded-host" => Self::X_FORWARDED_HOST,
+                "x-real-ip" => Self::X_REAL_IP,
                 _ => Self(0),
             },
         }

@@ -69,7 +69,7 @@ pub(crate) fn forward_request<B: Body>(
         settle_content_length(request.headers_mut(), said.transfer_encoding)?;
     }
     frame(request);
-    forwarded(request, options);
+    forwarded(request, options, names);
 
     let go_ahead = names.any(Names::EXPECT) && expects(request, received, options);
     let fields = request.headers_mut();
@@ -112,13 +112,13 @@ fn expects<B: Body>(request: &mut Request<B>, received: Version, options: &Field
 }
 
 /// Says on whose behalf the request comes, where that is asked for.
-fn forwarded<B>(request: &mut Request<B>, options: &Fields) {
+fn forwarded<B>(request: &mut Request<B>, options: &Fields, names: Names) {
     if matches!(options.x_forwarded, Forwarding::Same(XForwarded::Keep)) {
         return;
     }
     let peer = Peer::of(request).map(|peer| peer.0.ip());
     let hop = Hop { peer, scheme: Scheme::of(request.extensions()), by: options.forwarded_by.as_deref() };
-    set_forwarded(options.x_forwarded.of(peer), options.forwarded_fields, hop, request.headers_mut());
+    set_forwarded(options.x_forwarded.of(peer), options.forwarded_fields, hop, request.headers_mut(), names);
 }
 
 /// The authority of an absolute-form target, and of every HTTP/2 request, is the host whatever `Host` says
