@@ -260,10 +260,11 @@ async fn drive(socket: impl Future<Output = ()>, watch: impl Future<Output = Inf
     poll_fn(|cx| {
         let timer =
             timer.get_or_insert_with(|| Arc::new(Timer { gone_off: true.into(), task: cx.waker().clone() }));
-        if timer.gone_off.load(Ordering::Relaxed) && timer.gone_off.swap(false, Ordering::Acquire) {
-            if let Poll::Ready(never) = watch.as_mut().poll(&mut Context::from_waker(&timer.clone().into())) {
-                match never {}
-            }
+        if timer.gone_off.load(Ordering::Relaxed)
+            && timer.gone_off.swap(false, Ordering::Acquire)
+            && let Poll::Ready(never) = watch.as_mut().poll(&mut Context::from_waker(&timer.clone().into()))
+        {
+            match never {}
         }
         // A connection that the upstream has closed stays in the pool until it is looked at, or too old.
         open = open && socket.as_mut().poll(cx).is_pending();
