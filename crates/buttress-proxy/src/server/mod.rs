@@ -61,6 +61,7 @@ mod stage;
 mod streams;
 #[cfg(target_os = "linux")]
 mod takeover;
+#[cfg(feature = "http2")]
 mod timer;
 #[cfg(feature = "tls")]
 mod tls;

@@ -1,6 +1,7 @@
 //! The raw reader in front of hyper: its rules, its agreement with hyper, and what a client sees on the socket.
 #![cfg(feature = "server")]
 
+mod allocations;
 mod differential;
 mod framing;
 mod guard;
