@@ -14,6 +14,7 @@ use buttress_proxy::{Draining, Scheme};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, StreamBody};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use server_support::{
     Client, Log, answering, hello, http2, http2_get, local, start, text, while_time_passes, whole,
 };
@@ -164,6 +165,32 @@ async fn a_client_that_stops_sending_a_body_ends_it_with_an_error() {
     let (answer, took) = while_time_passes(&time, client.answer()).await;
 
     assert!(answer.unwrap().ends_with("true the client has sent nothing of the body for too long"));
+    assert!(took >= Duration::from_secs(5), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_stream_whose_client_stops_sending_a_body_ends_it_with_an_error() {
+    let time = ManualClock::new();
+    let server = local().await.clock(time.clock()).body_timeout(Duration::from_secs(5));
+    let server = start(
+        server,
+        tower::service_fn(async |request: Request<Body>| {
+            let error = request.into_body().collect().await.unwrap_err();
+            Ok::<_, Infallible>(text(format!("{} {error}", error.is_timeout())))
+        }),
+    );
+
+    let socket = TokioIo::new(tokio::net::TcpStream::connect(server.address()).await.unwrap());
+    let (mut client, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), socket).await.unwrap();
+    tokio::spawn(connection);
+    let (mut sender, body) = http_body_util::channel::Channel::<Bytes>::new(1);
+    let request = Request::post("http://a.example/").body(body).unwrap();
+    sender.send_data(Bytes::from_static(b"12345")).await.unwrap();
+    let (answer, took) = while_time_passes(&time, client.send_request(request)).await;
+
+    let (_, said) = whole(answer.unwrap()).await;
+    assert_eq!(said, "true the client has sent nothing of the body for too long");
     assert!(took >= Duration::from_secs(5), "{took:?}");
 }
 

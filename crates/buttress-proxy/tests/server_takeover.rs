@@ -5,6 +5,7 @@ mod server_support;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -168,6 +169,8 @@ async fn who_is_first_opens_the_port_and_one_that_fails_before_it_serves_changes
 
     let mut failing = Takeover::at(folder.socket()).await.unwrap();
     assert!(failing.is_taking_over());
+    let mode = std::fs::metadata(folder.socket()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
     let listener = failing.listen(server.address()).await.unwrap();
     assert_eq!(listener.address(), server.address());
     drop((failing, listener));

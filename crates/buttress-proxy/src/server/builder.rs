@@ -37,7 +37,7 @@ pub(super) type Told = Pin<Box<dyn Future<Output = ()> + Send>>;
 ///
 /// | option | default | why |
 /// |---|---|---|
-/// | [`workers`](Self::workers) | [`Workers::Here`] | works in every program; [`Workers::per_core`] is cheaper per request |
+/// | [`workers`](Self::workers) | [`Workers::Here`] | works in every program; [`Workers::per_core`] spares what is locked and woken across threads |
 /// | [`head_timeout`](Self::head_timeout) | 10 s | several lost packets on a slow line; a slowloris holds its place no longer |
 /// | [`keep_alive`](Self::keep_alive) | 75 s | nginx's; above the 60 s of the usual load balancers, so that they close first |
 /// | `handshake_timeout` | 10 s | as for the head: a TLS handshake is two or three round trips |

@@ -317,3 +317,33 @@ impl<C: Graceful> Future for Http2<C> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+    use http_body_util::Full;
+
+    use super::*;
+    use crate::server::caps::Caps;
+
+    #[tokio::test]
+    async fn a_plain_connection_is_small() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let peer = stream.peer_addr().unwrap();
+        let (options, house) = (Arc::new(Options::default()), House::new());
+        let place = Caps::new(1, None).client(peer.ip()).unwrap();
+        let socket = Socket::new(stream, peer, Arc::clone(&options), house.seat(), place);
+        let service = tower::service_fn(async |_: http::Request<crate::server::Body>| {
+            Ok::<_, Infallible>(http::Response::new(Full::<Bytes>::default()))
+        });
+
+        let common = Arc::new(Common::new(options, house));
+        let served = common.serve(socket, Transport::default(), Peer(peer), service);
+
+        // hyper's buffers, of 8 KiB each, come on top.
+        assert!(size_of_val(&served) <= 3 * 1024, "{} bytes", size_of_val(&served));
+    }
+}

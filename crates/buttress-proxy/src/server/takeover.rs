@@ -13,10 +13,12 @@
 //! when that one is closed.
 
 use std::fmt;
+use std::fs::Permissions;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -61,8 +63,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// # }
 /// ```
 ///
-/// Whoever may write to the socket at the path can take the ports, so keep it in a directory of the program's user. Where
-/// a supervisor holds the listening sockets (systemd's `LISTEN_FDS`), give those to [`Listener::try_from`] instead. There
+/// Only the program's user may use the socket (mode 0600), since whoever does gets the ports. Where a supervisor holds the listening sockets (systemd's `LISTEN_FDS`), give those to [`Listener::try_from`] instead. There
 /// is this on Linux alone.
 pub struct Takeover {
     path: PathBuf,
@@ -168,6 +169,8 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
         _ => {}
     }
     let listener = UnixListener::bind(&beside)?;
+    // Whoever may write to it gets the ports.
+    std::fs::set_permissions(&beside, Permissions::from_mode(0o600))?;
     std::fs::rename(&beside, path)?;
     Ok(listener)
 }
