@@ -299,4 +299,9 @@ pub(crate) enum Unusable {
     Upgrade,
     #[error("101 Switching Protocols to one that was not asked for")]
     Protocol,
+    #[cfg(feature = "http2")]
+    #[error("101 Switching Protocols without the Sec-WebSocket-Accept that belongs to the key")]
+    Accept,
+    #[error("a success that is not the 101 Switching Protocols that was asked for")]
+    NotSwitched,
 }

@@ -8,6 +8,7 @@ use http::{Response, StatusCode};
 
 use crate::connect::{Connecting, connect};
 use crate::connection::{Checkout, Sent};
+use crate::error::Unusable;
 use crate::policy::{forward_response, forward_switch};
 use crate::pool::Pool;
 use crate::received::Received;
@@ -125,9 +126,12 @@ where
         let answer = match self.asked.take() {
             Some(asked) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 let protocol = forward_switch(&mut response, &options.fields, self.pool.host());
-                asked.taken(protocol).map(|protocol| {
-                    asked.open(response, protocol, connection, &options.clock, options.upgrade)
+                asked.taken(&mut response, protocol).map(|protocol| {
+                    asked.open(response, &protocol, connection, &options.clock, options.upgrade)
                 })
+            }
+            Some(asked) if asked.is_extended() && response.status().is_success() => {
+                Err(Unusable::NotSwitched)
             }
             _ => forward_response(&mut response, &options.fields, self.pool.host())
                 .map(|reusable| response.map(|incoming| Body::new(incoming, connection, reusable))),

@@ -328,7 +328,7 @@ where
         let state = match forward_request(&mut request, &options.fields, options.upgrade.allowed, pool.host())
         {
             Ok(wishes) => {
-                asked = wishes.upgrade.and_then(|offered| Asked::offer(&mut request, offered));
+                asked = wishes.upgrade.and_then(|wish| Asked::offer(&mut request, wish));
                 let timeout = options.fields.expect_timeout;
                 let gate = wishes.go_ahead.then(|| Gate::new(&mut request, &options.clock, timeout));
                 let mut request = request.map(RequestBody::new);

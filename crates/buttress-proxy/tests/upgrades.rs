@@ -456,3 +456,123 @@ async fn a_101_that_is_never_written_holds_nothing_for_longer_than_the_idle_time
 fn an_idle_timeout_of_zero_is_refused_when_it_is_set() {
     let _ = Proxy::<support::TestBody>::to("127.0.0.1:1").unwrap().tunnel_idle_timeout(Duration::ZERO);
 }
+
+mod over_http2 {
+    use http::Method;
+    use http_body_util::{BodyExt, Empty};
+    use hyper::client::conn::http2;
+    use hyper::ext::Protocol;
+    use hyper_util::rt::TokioExecutor;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// A client of a server that takes extended CONNECTs, with the proxy behind it.
+    async fn client(proxy: Proxy) -> http2::SendRequest<Empty<bytes::Bytes>> {
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let service = service_fn(move |request| proxy.clone().oneshot(request));
+        let mut server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        server.enable_connect_protocol();
+        tokio::spawn(server.serve_connection(TokioIo::new(far), service));
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(near)).await.unwrap();
+        let mut connection = Box::pin(connection);
+        // The server's settings say that it may be asked.
+        std::future::poll_fn(|cx| {
+            assert!(connection.as_mut().poll(cx).is_pending());
+            if connection.is_extended_connect_protocol_enabled() {
+                return std::task::Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            std::task::Poll::Pending
+        })
+        .await;
+        tokio::spawn(connection);
+        sender
+    }
+
+    fn chat(protocol: &'static str) -> Request<Empty<bytes::Bytes>> {
+        Request::builder()
+            .method(Method::CONNECT)
+            .uri("https://shop.example/chat?room=1")
+            .header("sec-websocket-version", "13")
+            .extension(Protocol::from_static(protocol))
+            .body(Empty::new())
+            .unwrap()
+    }
+
+    /// An upstream that proves that it speaks WebSocket, as `tungstenite` and every other does.
+    async fn chatting(prove: bool) -> Upstream {
+        Upstream::start(move |_, mut wire| async move {
+            let head = wire.head().await.unwrap();
+            assert!(head.starts_with("GET /chat?room=1 HTTP/1.1\r\n"), "{head}");
+            for line in ["host: shop.example", "upgrade: websocket", "connection: upgrade", "via: 2 buttress"]
+            {
+                assert!(head.contains(&format!("\r\n{line}\r\n")), "{head}");
+            }
+            let key = head.lines().find_map(|line| line.strip_prefix("sec-websocket-key: ")).unwrap();
+            assert_eq!(key.len(), 24, "{key}");
+            let accept = if prove { accept(key) } else { "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=".to_owned() };
+            wire.send(format!(
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+                 Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: a\r\n\r\n"
+            ))
+            .await;
+            let hello = wire.bytes(5).await;
+            wire.send(hello).await;
+        })
+        .await
+    }
+
+    fn accept(key: &str) -> String {
+        use base64::Engine;
+        use sha1::Digest;
+        let proof = sha1::Sha1::digest(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11"));
+        base64::engine::general_purpose::STANDARD.encode(proof)
+    }
+
+    #[tokio::test]
+    async fn a_websocket_is_asked_for_by_connect_and_reaches_an_upstream_of_http_1() {
+        let upstream = chatting(true).await;
+        let proxy: Proxy = Proxy::to(upstream.address).unwrap();
+        let mut client = client(proxy.clone()).await;
+
+        let mut response = client.send_request(chat("websocket")).await.unwrap();
+
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["sec-websocket-protocol"], "a");
+        assert!(!response.headers().contains_key("sec-websocket-accept"));
+        let mut tunnel = TokioIo::new(hyper::upgrade::on(&mut response).await.unwrap());
+        tunnel.write_all(b"hello").await.unwrap();
+        let mut echo = [0; 5];
+        tunnel.read_exact(&mut echo).await.unwrap();
+        assert_eq!(&echo, b"hello");
+        assert_eq!(tunnel.read(&mut echo).await.unwrap(), 0);
+        drop(tunnel);
+        given_back(&proxy).await;
+    }
+
+    async fn status_of(proxy: Proxy, protocol: &'static str) -> Result<u16, hyper::Error> {
+        let response = client(proxy).await.send_request(chat(protocol)).await?;
+        let status = response.status().as_u16();
+        response.into_body().collect().await.map(|_| status)
+    }
+
+    #[tokio::test]
+    async fn what_is_no_switch_opens_no_tunnel() {
+        // A success would tell the client that its tunnel is open; this front resets the stream of a call that fails.
+        let plain = Upstream::answering(OK).await;
+        assert!(status_of(Proxy::to(plain.address).unwrap(), "websocket").await.is_err());
+        let unproven = chatting(false).await;
+        assert!(status_of(Proxy::to(unproven.address).unwrap(), "websocket").await.is_err());
+
+        let refused = Upstream::answering("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").await;
+        assert_eq!(status_of(Proxy::to(refused.address).unwrap(), "websocket").await.unwrap(), 403);
+
+        // Nothing is sent for what is not allowed.
+        let untouched = Upstream::answering(OK).await;
+        let proxy: Proxy = Proxy::to(untouched.address).unwrap();
+        assert!(status_of(proxy.clone(), "connect-udp").await.is_err());
+        assert!(status_of(proxy.upgrades(Upgrades::None), "websocket").await.is_err());
+        assert_eq!(untouched.accepted(), 0);
+    }
+}

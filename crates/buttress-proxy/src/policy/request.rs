@@ -13,12 +13,13 @@ use crate::Upgrades;
 use crate::XForwarded;
 use crate::error::Unusable;
 use crate::fields::{Fields, Forwarding, Host};
+use crate::upgrade::{Wish, make_get};
 
 /// What a client asks for besides an answer.
 #[derive(Debug, Default)]
 pub(crate) struct Wishes {
-    /// To go on in one of these protocols.
-    pub(crate) upgrade: Option<HeaderValue>,
+    /// To go on in another protocol.
+    pub(crate) upgrade: Option<Wish>,
     /// The upstream's word before the body is sent.
     pub(crate) go_ahead: bool,
 }
@@ -30,7 +31,8 @@ pub(crate) fn forward_request<B: Body>(
     upgrades: Upgrades,
     upstream_host: &HeaderValue,
 ) -> Result<Wishes, Unusable> {
-    if request.method() == Method::CONNECT {
+    let extended = request.method() == Method::CONNECT;
+    if extended && !make_get(request, upgrades) {
         return Err(Unusable::Connect);
     }
     let received = std::mem::replace(request.version_mut(), Version::HTTP_11);
@@ -53,7 +55,9 @@ pub(crate) fn forward_request<B: Body>(
         names.any(Names::HOST)
     };
 
-    let offered = if names.any(Names::UPGRADE) && received == Version::HTTP_11 {
+    let offered = if extended {
+        Some(HeaderValue::from_static("websocket"))
+    } else if names.any(Names::UPGRADE) && received == Version::HTTP_11 {
         // With a body on its way there is no telling where the other protocol begins.
         let bare = request.body().is_end_stream();
         upgrades.offered(request.method(), request.headers()).filter(|_| bare)
@@ -88,7 +92,10 @@ pub(crate) fn forward_request<B: Body>(
     if let Some(via) = &options.via {
         via.append(fields, received);
     }
-    Ok(Wishes { upgrade: offered.filter(|_| said.upgrade), go_ahead })
+    Ok(Wishes {
+        upgrade: offered.filter(|_| said.upgrade || extended).map(|offered| Wish { offered, extended }),
+        go_ahead,
+    })
 }
 
 /// Whether the client waits for the upstream's word. Where it does not, or is not to, nothing of it is sent on.

@@ -1,5 +1,10 @@
 //! Connections that go on in another protocol (RFC 9110 §7.8): what is offered, what is taken, and the tunnel after it.
 
+#[cfg(feature = "http2")]
+mod http2;
+#[cfg(not(feature = "http2"))]
+#[path = "http1_only.rs"]
+mod http2;
 mod websocket;
 
 use std::future::poll_fn;
@@ -14,6 +19,8 @@ use http::{Method, Request, Response};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 
+pub(crate) use self::http2::make_get;
+use self::http2::{accept, make_ok};
 use crate::connection::Lease;
 use crate::error::Unusable;
 use crate::policy::split;
@@ -130,40 +137,71 @@ impl<B> Proxy<B> {
     }
 }
 
+/// What a client would go on in.
+#[derive(Debug)]
+pub(crate) struct Wish {
+    pub(crate) offered: HeaderValue,
+    /// It was asked for by an extended CONNECT.
+    pub(crate) extended: bool,
+}
+
 /// The wish of a client whose request is under way to go on in another protocol.
 #[derive(Debug)]
 pub(crate) struct Asked {
     offered: HeaderValue,
+    /// What the upstream must prove, where the client has asked by HTTP/2.
+    accept: Option<HeaderValue>,
     client: OnUpgrade,
     draining: Option<Draining>,
 }
 
 impl Asked {
     /// Writes what is offered into a request that is sent on. `None` where its server has no connection to give away.
-    pub(crate) fn offer<B>(request: &mut Request<B>, offered: HeaderValue) -> Option<Box<Self>> {
+    pub(crate) fn offer<B>(request: &mut Request<B>, wish: Wish) -> Option<Box<Self>> {
+        let Wish { offered, extended } = wish;
         let client = request.extensions_mut().remove::<OnUpgrade>()?;
+        let accept = if extended { accept(request.headers()) } else { None };
         let draining = request.extensions().get::<Draining>().cloned();
         let fields = request.headers_mut();
         let named = if fields.contains_key(CONNECTION) { "te, upgrade" } else { "upgrade" };
         fields.insert(CONNECTION, HeaderValue::from_static(named));
         fields.insert(UPGRADE, offered.clone());
-        Some(Box::new(Self { offered, client, draining }))
+        Some(Box::new(Self { offered, accept, client, draining }))
     }
 
-    /// The protocol that the upstream has taken, unless it is none that was offered.
-    pub(crate) fn taken(&self, protocol: Option<HeaderValue>) -> Result<HeaderValue, Unusable> {
+    /// Whether a 2xx would tell the client that its tunnel is open.
+    pub(crate) const fn is_extended(&self) -> bool {
+        self.accept.is_some()
+    }
+
+    /// Makes of a 101 the answer that the client gets, unless it is not one to what was asked for.
+    pub(crate) fn taken<B>(
+        &self,
+        response: &mut Response<B>,
+        protocol: Option<HeaderValue>,
+    ) -> Result<HeaderValue, Unusable> {
         let protocol = protocol.ok_or(Unusable::Protocol)?;
         let is_offered =
             |taken: &[u8]| split(&self.offered).any(|offered| offered.eq_ignore_ascii_case(taken));
-        let taken = split(&protocol).count() > 0 && split(&protocol).all(is_offered);
-        if taken { Ok(protocol) } else { Err(Unusable::Protocol) }
+        if split(&protocol).count() == 0 || !split(&protocol).all(is_offered) {
+            return Err(Unusable::Protocol);
+        }
+        match &self.accept {
+            Some(accept) => make_ok(response, accept)?,
+            None => {
+                let fields = response.headers_mut();
+                fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+                fields.insert(UPGRADE, protocol.clone());
+            }
+        }
+        Ok(protocol)
     }
 
-    /// Answers 101, and joins the two connections when the server has written it.
+    /// Answers, and joins the two connections when the server has written the answer.
     pub(crate) fn open(
         self: Box<Self>,
         mut response: Response<Received>,
-        protocol: HeaderValue,
+        protocol: &HeaderValue,
         connection: Pin<Box<dyn Lease>>,
         clock: &Clock,
         options: Options,
@@ -171,10 +209,7 @@ impl Asked {
         let upstream = hyper::upgrade::on(&mut response);
         let until = UntilUpgradeEnds::new();
         response.extensions_mut().insert(until.clone());
-        let websocket = split(&protocol).any(is_websocket);
-        let fields = response.headers_mut();
-        fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        fields.insert(UPGRADE, protocol);
+        let websocket = split(protocol).any(is_websocket);
 
         let limits =
             Limits { clock: clock.clone(), idle_timeout: options.idle_timeout, grace: options.grace };
