@@ -98,3 +98,66 @@ async fn a_client_that_waits_for_100_gets_the_upstreams_word_whatever_it_is() {
     assert!(other.head().await.unwrap().starts_with("HTTP/1.1 417 "));
     assert_eq!(wire.rest().await.0, 0);
 }
+
+#[cfg(feature = "http2")]
+#[tokio::test]
+async fn a_websocket_over_http2_is_asked_for_where_the_server_allows_it_and_drains_like_any_other() {
+    use base64::Engine;
+    use hyper::client::conn::http2;
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    use sha1::Digest;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let (upstream, mut told) = held().await;
+    for allowed in [false, true] {
+        let proxy = Proxy::<Body>::to(upstream.address).unwrap();
+        let mut server = start(local().await.extended_connect(allowed), proxy);
+        let socket = TokioIo::new(tokio::net::TcpStream::connect(server.address()).await.unwrap());
+        let (mut client, connection) = http2::handshake(TokioExecutor::new(), socket).await.unwrap();
+        let mut connection = Box::pin(connection);
+        client.ready().await.unwrap();
+        {
+            let ordinary = client.send_request(support::get("http://shop.example/"));
+            let answered = async {
+                told.recv().await.unwrap().1.send(OK).await;
+            };
+            let mut both = std::pin::pin!(async { tokio::join!(ordinary, answered).0.unwrap().status() });
+            // The settings have come when the first answer has.
+            let status = std::future::poll_fn(|cx| {
+                let _ = connection.as_mut().poll(cx);
+                both.as_mut().poll(cx)
+            });
+            assert_eq!(status.await, 200);
+        }
+        assert_eq!(connection.is_extended_connect_protocol_enabled(), allowed);
+        if !allowed {
+            continue;
+        }
+        let connection = tokio::spawn(connection);
+
+        let request = http::Request::connect("http://a/chat")
+            .extension(hyper::ext::Protocol::from_static("websocket"))
+            .body(support::body(""))
+            .unwrap();
+        let answer = tokio::spawn(client.send_request(request));
+        let (head, mut wire) = told.recv().await.unwrap();
+        let key = head.lines().find_map(|line| line.strip_prefix("sec-websocket-key: ")).unwrap();
+        let proof = sha1::Sha1::digest(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11"));
+        let proof = base64::engine::general_purpose::STANDARD.encode(proof);
+        wire.send(SWITCH.replace("\r\n\r\n", &format!("\r\nSec-WebSocket-Accept: {proof}\r\n\r\n"))).await;
+        let mut response = answer.await.unwrap().unwrap();
+        assert_eq!(response.status(), 200);
+        let mut tunnel = TokioIo::new(hyper::upgrade::on(&mut response).await.unwrap());
+        tunnel.write_all(b"\x81\x82\0\0\0\0up").await.unwrap();
+        assert_eq!(wire.bytes(8).await, b"\x81\x82\0\0\0\0up");
+
+        server.drain();
+
+        let mut close = [0; 4];
+        tunnel.read_exact(&mut close).await.unwrap();
+        assert_eq!(&close, b"\x88\x02\x03\xe9");
+        drop((wire, tunnel, client));
+        assert_eq!(server.ended().await.cut, 0);
+        let _ = connection.await;
+    }
+}

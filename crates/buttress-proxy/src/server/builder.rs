@@ -53,6 +53,7 @@ pub(super) type Told = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// | [`max_per_client`](Self::max_per_client) | 1 000 | a tenth of all: enough for an office behind one address |
 /// | [`accept_rate`](Self::accept_rate) | none | how many a machine bears only its operator knows |
 /// | `max_streams` | 128 | nginx's; RFC 9113 asks for no less than 100 |
+/// | `extended_connect` | no | a browser that is told of it asks for a WebSocket in no other way |
 /// | `reset_rate` | 33 per second, 1 000 at once | nghttp2's |
 /// | `control_rate` | 330 per second, 10 000 at once | nghttp2's |
 ///
@@ -279,6 +280,17 @@ impl Server {
     pub fn max_streams(self, streams: u32) -> Self {
         assert!(streams > 0, "max_streams must be at least one");
         self.with(|options| options.http2.max_streams = streams)
+    }
+
+    /// Whether clients of HTTP/2 may ask for a WebSocket by an extended `CONNECT` (RFC 8441). Default: no.
+    ///
+    /// Browsers that are told so ask in this way alone, so it is for services that know it: a
+    /// [`Proxy`](crate::Proxy) makes the handshake of HTTP/1.1 of it. The request is a `CONNECT` with a path and the
+    /// extension `hyper::ext::Protocol`, and so it must find its route.
+    #[cfg(feature = "http2")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "http2")))]
+    pub fn extended_connect(self, allow: bool) -> Self {
+        self.with(|options| options.http2.extended_connect = allow)
     }
 
     /// How many of its streams a client may reset on one HTTP/2 connection: `per_second` on average, `burst` at once. A

@@ -16,6 +16,7 @@ const PONG: Duration = Duration::from_secs(20);
 #[derive(Clone)]
 pub(super) struct Http2 {
     pub(super) max_streams: u32,
+    pub(super) extended_connect: bool,
     pub(super) stream_window: u32,
     pub(super) connection_window: u32,
     /// Per second, and at once.
@@ -27,6 +28,7 @@ impl Default for Http2 {
     fn default() -> Self {
         Self {
             max_streams: 128,
+            extended_connect: false,
             stream_window: 256 * 1024,
             connection_window: 1024 * 1024,
             reset_rate: (33, 1000),
@@ -47,5 +49,8 @@ pub(super) fn builder(options: &Arc<Options>) -> Builder<Streams> {
         .initial_connection_window_size(http2.connection_window)
         .max_header_list_size(options.max_head.try_into().unwrap_or(u32::MAX))
         .max_send_buf_size(options.max_buffer);
+    if http2.extended_connect {
+        builder.enable_connect_protocol();
+    }
     builder
 }
