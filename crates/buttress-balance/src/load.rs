@@ -4,10 +4,10 @@ use std::fmt;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// What a balancer knows of the load of one endpoint: how many calls it has, and what the [`LeastLoad`](crate::LeastLoad) policies note
-/// of those that ended. It begins on a cache line of its own and takes two.
+/// of those that ended.
 ///
-/// A [`Balancer`](crate::Balancer) keeps one for each endpoint, over all changes of the set.
-#[repr(align(64))]
+/// A [`Balancer`](crate::Balancer) keeps one for each endpoint, over all changes of the set, on cache lines of its own.
+#[repr(C)]
 pub struct Load {
     in_flight: AtomicU32,
     weight: AtomicU32,

@@ -137,7 +137,7 @@ where
         // From here on the place is held, since what follows may panic.
         let mut flight = Flight::new(Arc::clone(&member.station));
         if self.rules.is_timed {
-            flight.start(now.unwrap_or_else(|| self.rules.settings.clock.now()));
+            flight.start(&member.endpoint, now.unwrap_or_else(|| self.rules.settings.clock.now()));
         }
         if let Some(facts) = facts {
             facts.chose(member.endpoint.id());

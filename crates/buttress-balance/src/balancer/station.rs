@@ -35,14 +35,15 @@ pub(crate) trait Sweep: Send + Sync {
     fn sweep(&self);
 }
 
-/// What is kept of an endpoint as long as it has calls.
+/// What is kept of an endpoint as long as it has calls: what a call reads and writes of it begins on one cache line.
+#[repr(C, align(64))]
 pub(crate) struct Station<P, C> {
-    pub(crate) load: Load,
+    pub(crate) rules: Arc<Rules<P, C>>,
     /// The endpoint, whose activity is noted.
     endpoint: Swap<Endpoint>,
-    pub(crate) rules: Arc<Rules<P, C>>,
     /// It has left the list.
     pub(crate) has_left: AtomicBool,
+    pub(crate) load: Load,
 }
 
 /// An endpoint with its service.
@@ -170,11 +171,11 @@ impl<P: Policy, C> Flight<P, C> {
         self.station.endpoint.load().id()
     }
 
-    /// It is made now.
+    /// It is made now, to this endpoint.
     #[inline]
-    pub(crate) fn start(&mut self, now: Timestamp) {
+    pub(crate) fn start(&mut self, endpoint: &Endpoint, now: Timestamp) {
         self.started = now;
-        self.station.endpoint.load().note_use(now);
+        endpoint.note_use(now);
     }
 
     /// The response future has given its result.
