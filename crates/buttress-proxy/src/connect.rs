@@ -171,7 +171,7 @@ fn hold<B: Send + 'static>(
             pool.one_less();
         }
     };
-    let driver = Driver::new(tokio::spawn(drive(socket, watch)).abort_handle());
+    let driver = Driver::begin(drive(socket, watch));
     Held { link, until, pool: Arc::downgrade(pool), driver, permit }
 }
 

@@ -10,6 +10,7 @@ use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::SendRequest;
 use pin_project::pin_project;
 use sync_wrapper::SyncWrapper;
+use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use crate::body::RequestBody;
@@ -51,6 +52,9 @@ pub(crate) trait Lease: Send + Sync {
 
     /// From when on it takes no more requests.
     fn until(&self) -> Timestamp;
+
+    /// Whose calls it serves.
+    fn home(&self) -> Home;
 
     /// Tells the task that drives the socket from when on it is idle.
     fn idle_since(&self, since: Timestamp);
@@ -161,6 +165,10 @@ where
         self.until
     }
 
+    fn home(&self) -> Home {
+        self.driver.home()
+    }
+
     fn idle_since(&self, since: Timestamp) {
         self.link.set_idle(since);
     }
@@ -175,18 +183,37 @@ where
     }
 }
 
+/// The runtime that the task of a connection lives on.
+///
+/// A connection serves the calls of its own runtime: for those of another each step would wake a thread, and it ends
+/// with its runtime, whose end is nobody else's business.
+pub(crate) type Home = Option<tokio::runtime::Id>;
+
+/// The runtime that this is called on.
+pub(crate) fn home() -> Home {
+    Handle::try_current().ok().map(|runtime| runtime.id())
+}
+
 /// The task that drives one socket. It ends when the connection does, and when this handle is dropped.
-pub(crate) struct Driver(AbortHandle);
+pub(crate) struct Driver {
+    task: AbortHandle,
+    home: Home,
+}
 
 impl Driver {
-    pub(crate) const fn new(task: AbortHandle) -> Self {
-        Self(task)
+    /// Begins the task.
+    pub(crate) fn begin(connection: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self { task: tokio::spawn(connection).abort_handle(), home: home() }
+    }
+
+    pub(crate) const fn home(&self) -> Home {
+        self.home
     }
 }
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 
 use crate::Address;
 use crate::age::PACE;
-use crate::connection::{Checkout, Permit};
+use crate::connection::{Checkout, Home, Permit, home};
 #[cfg(feature = "http2")]
 use crate::http2::{Exchange, Multiplexed};
 use crate::options::{Options, Protocol};
@@ -24,7 +24,7 @@ use crate::{ClientTls, Error};
 /// The connections to one upstream.
 ///
 /// The idle ones are a stack: the one used last is used next, so those that a quiet hour does not need grow old at
-/// the bottom and leave there. Age is looked at when a connection is taken, and by the task that drives it.
+/// the bottom and leave there. Each serves the runtime that it was opened on, see [`Home`]. Age is looked at when a connection is taken, and by the task that drives it.
 pub(crate) struct Pool<B> {
     address: Address,
     host: HeaderValue,
@@ -43,6 +43,7 @@ struct Idle<B> {
     connection: Checkout<B>,
     since: Timestamp,
     until: Timestamp,
+    home: Home,
     /// Its task has not had its turn yet: it takes a request all the same.
     new: bool,
 }
@@ -156,9 +157,9 @@ impl<B> Pool<B> {
         })
     }
 
-    /// The connection that became idle last, of those that live and are young enough.
+    /// The connection of this runtime that became idle last, of those that live and are young enough.
     pub(crate) fn take_idle(&self) -> Option<Checkout<B>> {
-        let now = self.options.clock.now();
+        let (now, home) = (self.options.clock.now(), home());
         // Connections are dropped after the lock is: that wakes their tasks.
         let mut gone = Vec::new();
         let mut idle = self.idle();
@@ -170,7 +171,7 @@ impl<B> Pool<B> {
             let one = &idle[place];
             if one.until <= now || one.connection.is_closed() {
                 gone.extend(idle.remove(place));
-            } else if one.new || one.connection.is_ready() {
+            } else if one.home == home && (one.new || one.connection.is_ready()) {
                 found = idle.remove(place);
             }
         }
@@ -220,13 +221,13 @@ impl<B> Pool<B> {
 
     fn keep(&self, connection: Checkout<B>, new: bool) {
         let since = self.options.clock.now();
-        let until = connection.until();
+        let (until, home) = (connection.until(), connection.home());
         if !new && self.options.idle_timeout.is_zero() || until <= since {
             return;
         }
         connection.idle_since(since);
         let mut idle = self.idle();
-        idle.push_back(Idle { connection, since, until, new });
+        idle.push_back(Idle { connection, since, until, home, new });
         let oldest = if !new && idle.len() > self.options.max_idle { idle.pop_front() } else { None };
         drop(idle);
         drop(oldest);
@@ -263,7 +264,7 @@ where
     pub(crate) fn take(self: &Arc<Self>, protocol: Protocol) -> Option<Checkout<B>> {
         #[cfg(feature = "http2")]
         if protocol != Protocol::Http1
-            && let Some(place) = self.multiplexed.place(self.options.clock.now())
+            && let Some(place) = self.multiplexed.place(self.options.clock.now(), home())
         {
             self.one_less();
             return Some(Exchange::checkout(place, Arc::downgrade(self)));

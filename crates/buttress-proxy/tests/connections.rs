@@ -68,6 +68,34 @@ async fn on_many_threads_connections_are_used_again() {
     assert!(proxy.connections().open <= upstream.accepted());
 }
 
+#[tokio::test]
+async fn each_runtime_has_connections_of_its_own_and_none_ends_with_another() {
+    let upstream = Upstream::answering(OK).await;
+    let proxy = upstream.proxy();
+    let elsewhere =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let call = || {
+        let proxy = proxy.clone();
+        async move {
+            ok(&proxy).await;
+            // The connection has to see that it is free.
+            settle().await;
+        }
+    };
+
+    for _ in 0..2 {
+        elsewhere.spawn(call()).await.unwrap();
+        call().await;
+    }
+    assert_eq!(upstream.accepted(), 2);
+
+    elsewhere.shutdown_background();
+    for _ in 0..10 {
+        call().await;
+    }
+    assert_eq!(upstream.accepted(), 2);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_that_leave_at_any_point_disturb_no_other_and_leave_nothing_behind() {
     let upstream = Upstream::echoing_heads().await;

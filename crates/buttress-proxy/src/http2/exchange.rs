@@ -16,7 +16,7 @@ use super::head::to_http2;
 use super::multiplexer::Place;
 use super::upload::Upload;
 use crate::body::RequestBody;
-use crate::connection::{Checkout, Connection, Failure, Lease, Sent};
+use crate::connection::{Checkout, Connection, Failure, Home, Lease, Sent};
 use crate::pool::Pool;
 use crate::received::Received;
 use crate::{Address, Error, ErrorKind};
@@ -194,6 +194,10 @@ where
 
     fn until(&self) -> Timestamp {
         Timestamp::MAX
+    }
+
+    fn home(&self) -> Home {
+        self.place.home()
     }
 
     fn idle_since(&self, _: Timestamp) {}

@@ -8,6 +8,7 @@ use futures_util::future::{FutureExt, Shared, WeakShared};
 
 use super::multiplexer::{Multiplexer, Place, Room};
 use crate::Error;
+use crate::connection::{Home, home};
 
 /// Opening one connection for all who wait for it. It goes on as long as one of them does.
 type Dialing = Pin<Box<dyn Future<Output = Result<(), Arc<Error>>> + Send>>;
@@ -18,19 +19,24 @@ type Dialing = Pin<Box<dyn Future<Output = Result<(), Arc<Error>>> + Send>>;
 #[derive(Default)]
 pub(crate) struct Multiplexed {
     connections: Mutex<Vec<Arc<Multiplexer>>>,
-    dialing: Mutex<Option<WeakShared<Dialing>>>,
+    dialing: Mutex<Option<(Home, WeakShared<Dialing>)>>,
     /// The last connection was HTTP/1.1, by the choice of the upstream: nothing is shared then.
     http1: AtomicBool,
 }
 
 impl Multiplexed {
-    pub(crate) fn place(&self, now: Timestamp) -> Option<Place> {
+    /// A place on a connection of this runtime.
+    pub(crate) fn place(&self, now: Timestamp, home: Home) -> Option<Place> {
         // Connections are dropped after the lock is: that wakes their tasks.
         let mut gone = Vec::new();
         let mut connections = self.connections();
         let mut at = 0;
         let mut found = None;
         while found.is_none() && at < connections.len() {
+            if connections[at].home() != home {
+                at += 1;
+                continue;
+            }
             match connections[at].room(now) {
                 Room::Place(place) => found = Some(place),
                 Room::Full => at += 1,
@@ -74,13 +80,17 @@ impl Multiplexed {
 
     /// The opening that is under way, or the one that `begin` makes.
     pub(crate) async fn dial(&self, begin: impl FnOnce() -> Dialing) -> Result<(), Arc<Error>> {
+        let here = home();
         let dialing = {
             let mut dialing = self.dialing.lock().unwrap_or_else(PoisonError::into_inner);
-            let under_way =
-                dialing.as_ref().and_then(WeakShared::upgrade).filter(|shared| shared.peek().is_none());
+            let under_way = dialing
+                .as_ref()
+                .filter(|(home, _)| *home == here)
+                .and_then(|(_, dialing)| dialing.upgrade())
+                .filter(|shared| shared.peek().is_none());
             under_way.unwrap_or_else(|| {
                 let shared: Shared<Dialing> = begin().shared();
-                *dialing = shared.downgrade();
+                *dialing = shared.downgrade().map(|shared| (here, shared));
                 shared
             })
         };

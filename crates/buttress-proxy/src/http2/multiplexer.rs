@@ -13,7 +13,7 @@ use h2::{Ping, PingPong, SendStream};
 use http::Request;
 use http::uri::Scheme;
 
-use crate::connection::{Driver, Held, Permit};
+use crate::connection::{Driver, Held, Home, Permit};
 use crate::io::{Io, Link};
 use crate::options::Options;
 use crate::{Error, ErrorKind};
@@ -32,7 +32,7 @@ pub(crate) struct Multiplexer {
     /// From when on it takes no more calls.
     until: Timestamp,
     // Dropped in this order: the task is told to close the socket before its place is free.
-    _driver: Driver,
+    driver: Driver,
     _permit: Permit,
 }
 
@@ -103,6 +103,11 @@ pub(super) enum Room {
 }
 
 impl Multiplexer {
+    /// Whose calls it serves.
+    pub(super) const fn home(&self) -> Home {
+        self.driver.home()
+    }
+
     pub(crate) fn new<B>(ready: Ready, options: &Options, scheme: Scheme, held: Held<B>) -> Arc<Self> {
         let Held { link, until, driver, permit, .. } = held;
         let sender = Sender { requests: ready.requests, pings: ready.pings, doubt: None };
@@ -116,7 +121,7 @@ impl Multiplexer {
             link,
             scheme,
             until,
-            _driver: driver,
+            driver,
             _permit: permit,
         })
     }
@@ -186,6 +191,10 @@ impl Sender {
 pub(crate) struct Place(Arc<Multiplexer>);
 
 impl Place {
+    pub(super) fn home(&self) -> Home {
+        self.0.home()
+    }
+
     pub(super) fn link(&self) -> &Link {
         &self.0.link
     }
