@@ -108,7 +108,15 @@ impl<F> RetryLayer<Cloning<F>, ByCause> {
     /// ```
     /// use buttress_retry::RetryLayer;
     ///
-    /// # #[derive(Clone)] enum Command { Get(String), Append(String) }
+    /// #[derive(Clone)]
+    /// enum Command {
+    ///     Get(String),
+    ///     Append(String),
+    /// }
+    ///
+    /// // It carries nothing between layers.
+    /// impl buttress_core::HasFacts for Command {}
+    ///
     /// let layer = RetryLayer::cloning(|command: &Command| matches!(command, Command::Get(_)));
     /// # let _ = layer;
     /// ```

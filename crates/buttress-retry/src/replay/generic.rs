@@ -63,7 +63,7 @@ impl<F> Cloning<F> {
 impl<F, Req> Repeat<Req> for Cloning<F>
 where
     F: Fn(&Req) -> bool,
-    Req: Clone,
+    Req: Clone + HasFacts,
 {
     type Sent = Req;
 }
@@ -71,15 +71,14 @@ where
 impl<F, Req> Again<Req> for Cloning<F>
 where
     F: Fn(&Req) -> bool,
-    Req: Clone,
+    Req: Clone + HasFacts,
 {
     type Sent = Req;
     type Spare = Req;
 
-    fn begin(&self, req: Req, retries: bool, _: bool) -> (Req, Terms<Req>) {
+    fn begin(&self, req: Req, retries: bool, trail: bool) -> (Req, Terms<Req>) {
         let repeatable = (self.is_idempotent)(&req);
-        let spare = if retries { Ok(req.clone()) } else { Err(Skip::Attempts) };
-        (req, Terms { spare, repeatable, attempt: 1, deadline: Timestamp::MAX })
+        begin(req, repeatable, retries, trail, |req| Some(req.clone()))
     }
 
     fn sent(&self, _: &Req) -> Sent {
@@ -87,7 +86,7 @@ where
     }
 
     fn again(&self, spare: Req, stamp: Stamp) -> Option<(Req, Option<Req>)> {
-        Some(if stamp.last { (spare, None) } else { (spare.clone(), Some(spare)) })
+        Some(again(spare, stamp, |spare| Some(spare.clone())))
     }
 }
 
@@ -105,35 +104,54 @@ impl<Req: Replay> Again<Req> for Replaying {
     type Sent = Req;
     type Spare = Req;
 
-    fn begin(&self, mut req: Req, retries: bool, trail: bool) -> (Req, Terms<Req>) {
+    fn begin(&self, req: Req, retries: bool, trail: bool) -> (Req, Terms<Req>) {
         let repeatable = req.is_idempotent();
-        let facts = req.facts();
-        let (attempt, marked) = facts.map_or((1, false), |facts| (facts.attempt, facts.no_retry));
-        let deadline = facts.and_then(|facts| facts.deadline).unwrap_or(Timestamp::MAX);
-        let spare = if !retries {
-            Err(Skip::Attempts)
-        } else if marked {
-            Err(Skip::Marked)
-        } else {
-            if trail && let Some(facts) = req.facts_mut() {
-                facts.trail.get_or_insert_default();
-            }
-            req.replay().ok_or(Skip::BodyTooLarge)
-        };
-        (req, Terms { spare, repeatable, attempt, deadline })
+        begin(req, repeatable, retries, trail, Req::replay)
     }
 
     fn sent(&self, _: &Req) -> Sent {
         Sent::All
     }
 
-    fn again(&self, mut spare: Req, stamp: Stamp) -> Option<(Req, Option<Req>)> {
-        if let Some(facts) = spare.facts_mut() {
-            stamp.write(facts);
-        }
-        let copy = if stamp.last { None } else { spare.replay() };
-        Some((spare, copy))
+    fn again(&self, spare: Req, stamp: Stamp) -> Option<(Req, Option<Req>)> {
+        Some(again(spare, stamp, Req::replay))
     }
+}
+
+fn begin<Req: HasFacts>(
+    mut req: Req,
+    repeatable: bool,
+    retries: bool,
+    trail: bool,
+    copy: impl FnOnce(&Req) -> Option<Req>,
+) -> (Req, Terms<Req>) {
+    let facts = req.facts();
+    let (attempt, marked) = facts.map_or((1, false), |facts| (facts.attempt, facts.no_retry));
+    let deadline = facts.and_then(|facts| facts.deadline).unwrap_or(Timestamp::MAX);
+    let spare = if !retries {
+        Err(Skip::Attempts)
+    } else if marked {
+        Err(Skip::Marked)
+    } else {
+        if trail && let Some(facts) = req.facts_mut() {
+            facts.trail.get_or_insert_default();
+        }
+        copy(&req).ok_or(Skip::BodyTooLarge)
+    };
+    (req, Terms { spare, repeatable, attempt, deadline })
+}
+
+fn again<Req: HasFacts>(
+    mut spare: Req,
+    stamp: Stamp,
+    copy: impl FnOnce(&Req) -> Option<Req>,
+) -> (Req, Option<Req>) {
+    let last = stamp.last;
+    if let Some(facts) = spare.facts_mut() {
+        stamp.write(facts);
+    }
+    let copy = if last { None } else { copy(&spare) };
+    (spare, copy)
 }
 
 impl<F, Res> Reads<Res> for Cloning<F> {}
