@@ -306,6 +306,7 @@ async fn messages_of_grpc_pass_both_ways_one_by_one_and_trailers_end_the_call() 
 }
 
 /// An upstream of HTTP/2 that answers each message of a call with one of its own, and tells when a call is cut off.
+#[cfg(feature = "http2")]
 async fn echo_over_http2() -> (SocketAddr, mpsc::UnboundedReceiver<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -341,6 +342,7 @@ async fn echo_over_http2() -> (SocketAddr, mpsc::UnboundedReceiver<()>) {
     (address, cut)
 }
 
+#[cfg(feature = "http2")]
 #[tokio::test]
 async fn to_an_upstream_of_http_2_too() {
     let (address, mut cut) = echo_over_http2().await;

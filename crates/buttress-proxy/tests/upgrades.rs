@@ -457,6 +457,7 @@ fn an_idle_timeout_of_zero_is_refused_when_it_is_set() {
     let _ = Proxy::<support::TestBody>::to("127.0.0.1:1").unwrap().tunnel_idle_timeout(Duration::ZERO);
 }
 
+#[cfg(feature = "http2")]
 mod over_http2 {
     use http::Method;
     use http_body_util::{BodyExt, Empty};
