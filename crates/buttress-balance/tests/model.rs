@@ -143,11 +143,14 @@ fn of_what_is_told_while_another_primary_takes_over_nothing_of_the_former_one_st
 
 mod balancer {
     use std::future::{Ready, ready};
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
     use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
     use std::task::{Context, Poll, Waker};
 
-    use buttress_balance::{BalanceEvent, Balancer, Handle, Members, Settings, Static};
+    use buttress_balance::{BalanceEvent, Balancer, Handle, Members, ModuloRules, Settings, Static};
     use buttress_core::{BoxError, Endpoint, Endpoints, Health, ManualClock, Timestamp};
+    use bytes::Bytes;
+    use http_body_util::Full;
     use loom::thread;
     use tower::Service;
 
@@ -175,8 +178,8 @@ mod balancer {
     #[derive(Clone)]
     struct Of(u64);
 
-    impl buttress_core::Key<()> for Of {
-        fn key<K: buttress_core::KeySink>(&self, (): &(), to: &mut K) -> bool {
+    impl<Req> buttress_core::Key<Req> for Of {
+        fn key<K: buttress_core::KeySink>(&self, _: &Req, to: &mut K) -> bool {
             to.fixed(self.0.to_be_bytes());
             true
         }
@@ -191,10 +194,15 @@ mod balancer {
     /// Keys enough that each of two endpoints owns one.
     const KEYS: std::ops::Range<u64> = 0..4;
 
-    fn balancer(
+    fn balancer(names: &[&'static str], key: u64) -> (Balancer<Echo, ModuloRules, Of>, Endpoints, Drained) {
+        over(Echo, names, key)
+    }
+
+    fn over<S: Clone + Send + Sync + 'static>(
+        service: S,
         names: &[&'static str],
         key: u64,
-    ) -> (Balancer<Echo, impl Sized + buttress_balance::Policy, Of>, Endpoints, Drained) {
+    ) -> (Balancer<S, ModuloRules, Of>, Endpoints, Drained) {
         let endpoints = Endpoints::new(names.iter().copied().map(Endpoint::new)).unwrap();
         let drained = Drained::default();
         let to = drained.clone();
@@ -203,7 +211,7 @@ mod balancer {
                 *to.lock().unwrap() += 1;
             }
         });
-        let members = Members::new(endpoints.clone(), |_| Echo);
+        let members = Members::new(endpoints.clone(), move |_| service.clone());
         (Balancer::new(members).policy(Static::modulo()).settings(settings).by(Of(key)), endpoints, drained)
     }
 
@@ -247,6 +255,82 @@ mod balancer {
                 assert_eq!(rest(&handle), [("b".to_owned(), 0)]);
             });
         }
+    }
+
+    /// Panics where it is called.
+    #[derive(Clone)]
+    struct Panics;
+
+    impl Service<()> for Panics {
+        type Response = ();
+        type Error = BoxError;
+        type Future = Ready<Result<(), BoxError>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, (): ()) -> Self::Future {
+            resume_unwind(Box::new("as scripted"))
+        }
+    }
+
+    /// A call that panics while the list changes.
+    #[test]
+    fn a_call_that_panics_under_a_change_leaves_nothing_behind() {
+        let _alone = alone();
+        for key in KEYS {
+            loom::model(move || {
+                let (mut balancer, endpoints, _) = over(Panics, &["a", "b"], key);
+                let handle = balancer.handle();
+                let leaves = thread::spawn(move || drop(endpoints.remove("a", Timestamp::ZERO)));
+                assert!(catch_unwind(AssertUnwindSafe(|| balancer.call(()))).is_err());
+                leaves.join().unwrap();
+
+                assert_eq!(rest(&handle), [("b".to_owned(), 0)]);
+            });
+        }
+    }
+
+    /// Answers with a body.
+    #[derive(Clone)]
+    struct Page;
+
+    impl Service<http::Request<()>> for Page {
+        type Response = http::Response<Full<Bytes>>;
+        type Error = BoxError;
+        type Future = Ready<Result<Self::Response, BoxError>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: http::Request<()>) -> Self::Future {
+            ready(Ok(http::Response::new(Full::from("page"))))
+        }
+    }
+
+    /// A body that is dropped unread while its endpoint leaves: the call is over with it, and not before.
+    #[test]
+    fn an_endpoint_that_leaves_under_a_body_is_let_go_with_it_once() {
+        let _alone = alone();
+        loom::model(|| {
+            let (balancer, endpoints, drained) = over(Page, &["a"], 0);
+            let mut balancer = balancer.at_end();
+            let handle = balancer.handle();
+            let mut call = Box::pin(balancer.call(http::Request::new(())));
+            let answer = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            let Poll::Ready(Ok(answer)) = answer else { panic!("it answers at once") };
+            drop(call);
+            assert_eq!(rest(&handle), [("a".to_owned(), 1)]);
+
+            let leaves = thread::spawn(move || drop(endpoints.remove("a", Timestamp::ZERO)));
+            drop(answer);
+            leaves.join().unwrap();
+
+            assert_eq!(rest(&handle), []);
+            assert_eq!(*drained.lock().unwrap(), 1);
+        });
     }
 
     /// Two changes at once: the newer list stands in the end.
