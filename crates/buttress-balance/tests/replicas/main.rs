@@ -1,7 +1,4 @@
 //! Services over replicated stores.
-//!
-//! The full property runs 10^6 steps of each kind:
-//! `BUTTRESS_FULL_PROPERTIES=1 cargo test --release -p buttress-balance --test replicas`.
 
 mod behaviour;
 mod contract;
@@ -38,8 +35,4 @@ impl Random {
     fn below(&self, count: u64) -> u64 {
         self.0.draw() % count
     }
-}
-
-fn full() -> bool {
-    std::env::var_os("BUTTRESS_FULL_PROPERTIES").is_some_and(|value| value == "1")
 }

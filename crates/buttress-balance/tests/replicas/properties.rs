@@ -5,7 +5,7 @@ use std::time::Duration;
 use buttress_balance::{ReplicaPolicy, ReplicaRules, Route};
 use buttress_core::Timestamp;
 
-use super::{Random, full};
+use super::Random;
 
 const BOUND: u64 = 1000;
 const MARGIN: u64 = 50;
@@ -152,15 +152,13 @@ fn policy(rules: ReplicaRules) -> ReplicaPolicy {
     ReplicaPolicy::new(REPLICAS, rules.lag_bound(bound).margin(margin).recent(16)).unwrap()
 }
 
-fn steps() -> u64 {
-    if full() { 1_000_000 } else { 60_000 }
-}
+const STEPS: u64 = 1_000_000;
 
 #[test]
 fn with_the_token_no_own_read_is_stale_whatever_the_lag() {
     // No one reports a lag: only the token keeps reads from replicas that are far behind.
     let found =
-        World::new(1, 20 * BOUND).run(steps(), &policy(ReplicaRules::default().trusting()), true, |_, _| 0);
+        World::new(1, 20 * BOUND).run(STEPS, &policy(ReplicaRules::default().trusting()), true, |_, _| 0);
 
     assert_eq!(found.stale, 0, "{found:?}");
     assert!(found.replica_reads > found.reads / 20, "{found:?}");
@@ -169,7 +167,7 @@ fn with_the_token_no_own_read_is_stale_whatever_the_lag() {
 #[test]
 fn with_the_window_no_own_read_is_stale_while_reports_are_true() {
     let rules = ReplicaRules::default();
-    let found = World::new(2, 20 * BOUND).run(steps(), &policy(rules), false, World::lag);
+    let found = World::new(2, 20 * BOUND).run(STEPS, &policy(rules), false, World::lag);
 
     assert_eq!((found.stale, found.exceeded), (0, 0), "{found:?}");
     assert!(found.replica_reads > found.reads / 100, "{found:?}");
@@ -178,7 +176,7 @@ fn with_the_window_no_own_read_is_stale_while_reports_are_true() {
 #[test]
 fn with_the_window_no_own_read_is_stale_while_the_true_lag_stays_under_the_bound() {
     let rules = ReplicaRules::default().trusting();
-    let found = World::new(3, BOUND).run(steps(), &policy(rules), false, World::lag);
+    let found = World::new(3, BOUND).run(STEPS, &policy(rules), false, World::lag);
 
     assert_eq!((found.stale, found.exceeded), (0, 0), "{found:?}");
     assert!(found.replica_reads > found.reads / 100, "{found:?}");
@@ -187,7 +185,7 @@ fn with_the_window_no_own_read_is_stale_while_the_true_lag_stays_under_the_bound
 #[test]
 fn a_true_lag_above_the_bound_is_counted_when_it_is_reported_and_no_other_read_is_stale() {
     let rules = ReplicaRules::default().trusting();
-    let found = World::new(4, 4 * BOUND).run(steps(), &policy(rules), false, World::lag);
+    let found = World::new(4, 4 * BOUND).run(STEPS, &policy(rules), false, World::lag);
 
     assert!(found.stale > 0, "the property looks at something: {found:?}");
     assert_eq!((found.stale_within, found.uncounted), (0, 0), "{found:?}");
