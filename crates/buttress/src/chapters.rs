@@ -30,6 +30,9 @@ struct HealthChecks;
 #[doc = include_str!("../../../docs/routing.md")]
 struct Routing;
 
+#[doc = include_str!("../../../docs/proxying.md")]
+struct Proxying;
+
 #[doc = include_str!("../../../docs/order-of-layers.md")]
 struct OrderOfLayers;
 
