@@ -49,7 +49,7 @@ const HEAD: &[u8] = b"GET /api/resource/12345?page=2 HTTP/1.1\r\nHost: shop.exam
     Cookie: session=0123456789abcdef0123456789abcdef\r\nConnection: keep-alive\r\n\r\n";
 
 const CASES: &[Case] = &[
-    Case("head of 322 bytes", "buttress", "loop", Some(2_000), |n| {
+    Case("head of 322 bytes", "buttress", "loop", Some(2_500), |n| {
         let mut scanner = Scanner::new(Limits::new());
         repeat(n, || scanner.scan(black_box(HEAD)) == Step::Pass(HEAD.len()));
     }),

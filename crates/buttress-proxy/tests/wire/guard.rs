@@ -80,6 +80,15 @@ async fn a_bad_request_with_a_lot_behind_it_is_answered_while_the_client_still_s
 }
 
 #[tokio::test]
+async fn a_client_that_has_said_its_last_word_still_hears_why_it_was_refused() {
+    let mut client = Client::connect();
+    client.send(BAD).await;
+    client.io.shutdown().await.unwrap();
+
+    assert!(client.rest().await.starts_with("HTTP/1.1 400 "));
+}
+
+#[tokio::test]
 async fn the_refusal_of_a_head_request_has_no_body() {
     let mut client = Client::connect();
     client.send("HEAD / HTTP/1.1\r\n\r\n").await;
