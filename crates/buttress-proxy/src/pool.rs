@@ -119,19 +119,18 @@ impl<B> Pool<B> {
         }
     }
 
-    /// How many connections would take a request at once. Those that have died leave.
+    /// How many connections would take a request of this runtime at once. Those that have died leave.
     pub(crate) fn at_hand(&self) -> usize {
-        let now = self.options.clock.now();
-        let mut gone = Vec::new();
+        let (now, here) = (self.options.clock.now(), home());
         let mut idle = self.idle();
-        let (live, dead) = idle.drain(..).partition(|one| one.until > now && !one.connection.is_closed());
+        let (live, dead): (VecDeque<_>, VecDeque<_>) =
+            idle.drain(..).partition(|one| one.until > now && !one.connection.is_closed());
         *idle = live;
-        gone.extend::<VecDeque<_>>(dead);
-        let count = idle.len();
+        let count = idle.iter().filter(|one| one.home == here).count();
         drop(idle);
-        drop(gone);
+        drop(dead);
         #[cfg(feature = "http2")]
-        let count = count + self.multiplexed.at_hand(now);
+        let count = count + self.multiplexed.at_hand(now, here);
         count
     }
 

@@ -66,8 +66,9 @@ impl Multiplexed {
     }
 
     /// How many would take a call at once.
-    pub(crate) fn at_hand(&self, now: Timestamp) -> usize {
-        self.connections().iter().filter(|connection| connection.has_room(now)).count()
+    pub(crate) fn at_hand(&self, now: Timestamp, home: Home) -> usize {
+        let takes = |connection: &&Arc<Multiplexer>| connection.home() == home && connection.has_room(now);
+        self.connections().iter().filter(takes).count()
     }
 
     /// How many calls are under way, and how many connections have none.

@@ -15,7 +15,7 @@ use super::wire::BadRequest;
 ///
 /// # async fn run() -> std::io::Result<()> {
 /// let server = Server::bind("127.0.0.1:8080").await?.observe(|event| {
-///     if let Event::Refused { peer, why } = event {
+///     if let Event::Refused { peer, why, .. } = event {
 ///         eprintln!("{peer}: {why}");
 ///     }
 /// });
