@@ -99,13 +99,13 @@ async fn run(
     let shutdown = Shutdown::new(watch.readiness()).pre_drain(config.pre_drain()).grace(config.drain());
     let open = listeners::open(&config, listen, demo.is_some())?;
     let admin = admin::start(&config, &watch).await?;
+    // The ports are open: who connects from here on is served.
+    watch.readiness().started();
     print::welcome(&open, &config, admin, demo.is_some());
     let (live, mut take) = live::live(&config, watch.clone());
     let received = |request: Request<server::Body>| request.map(Inbound::from);
     let service = MapRequest::new(watch.around(live), received);
     let mut listeners = Listeners::new(service, watch.clone(), &config, listen, open, shutdown.clone());
-
-    watch.readiness().started();
 
     let reloads = async {
         let (Some(mut file), Some(mut hang_ups)) = (file, hang_ups) else {

@@ -130,7 +130,13 @@ impl Common {
         .await
     }
 
-    async fn http1<S, IO>(&self, io: IO, shared: Arc<Shared>, service: S) -> Result<(), BoxError>
+    /// No `async fn`, which would hold its arguments and the connection twice for as long as that lives.
+    fn http1<S, IO>(
+        &self,
+        io: IO,
+        shared: Arc<Shared>,
+        service: S,
+    ) -> impl Future<Output = Result<(), BoxError>> + Send + use<S, IO>
     where
         S: Handler,
         IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -139,11 +145,17 @@ impl Common {
         let io = TokioIo::new(connection.guard(io));
         let front = connection.check(Front::new(service, Arc::clone(&shared)));
         let conn = self.http1.serve_connection(io, front).with_upgrades();
-        Http1 { conn, shared, told: false, last_word: None }.await
+        Http1 { conn, shared, told: false, last_word: None }
     }
 
     #[cfg(feature = "http2")]
-    async fn http2<S, IO>(&self, io: IO, shared: Arc<Shared>, service: S) -> Result<(), BoxError>
+    /// Boxed, so that a connection of HTTP/1, of which there are more, does not have the size of one of HTTP/2.
+    fn http2<S, IO>(
+        &self,
+        io: IO,
+        shared: Arc<Shared>,
+        service: S,
+    ) -> Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>
     where
         S: Handler,
         IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -151,7 +163,7 @@ impl Common {
         let front = Front::new(service, Arc::clone(&shared));
         let io = super::frames::Frames::new(io, &self.options);
         let conn = self.http2.serve_connection(TokioIo::new(io), front);
-        Http2 { conn, shared, told: false, tick: None, begun: 0, quiet: 0 }.await
+        Box::pin(Http2 { conn, shared, told: false, tick: None, begun: 0, quiet: 0 })
     }
 
     fn shared(&self, peer: Peer, secured: Secured, is_http2: bool) -> Arc<Shared> {
