@@ -41,7 +41,7 @@ pub(super) type Told = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// | [`head_timeout`](Self::head_timeout) | 10 s | several lost packets on a slow line; a slowloris holds its place no longer |
 /// | [`keep_alive`](Self::keep_alive) | 75 s | nginx's; above the 60 s of the usual load balancers, so that they close first |
 /// | `handshake_timeout` | 10 s | as for the head: a TLS handshake is two or three round trips |
-/// | `max_handshakes` | 1 000 | some 50 KiB each, so 50 MB |
+/// | `max_handshakes` | 1 000 | bounds memory; as many as one client may have connections |
 /// | [`body_timeout`](Self::body_timeout) | 30 s | between two pieces of a body, and not for the whole: uploads may take hours |
 /// | [`send_timeout`](Self::send_timeout) | 30 s | a client that takes nothing for so long is gone |
 /// | [`drain`](Self::drain) | 30 s | what Kubernetes gives a process to end |
@@ -49,7 +49,7 @@ pub(super) type Told = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// | [`max_fields`](Self::max_fields) | 100 | hyper's and Apache's |
 /// | [`max_buffer`](Self::max_buffer) | 64 KiB | large reads for large bodies, small memory for many connections |
 /// | [`normalize_paths`](Self::normalize_paths) | no | an upstream may tell `%7E` from `~`, and signatures cover the path as sent |
-/// | [`max_connections`](Self::max_connections) | 10 000 | some 10 KiB each, so 100 MB |
+/// | [`max_connections`](Self::max_connections) | 10 000 | bounds memory; raise it together with the limit of open files |
 /// | [`max_per_client`](Self::max_per_client) | 1 000 | a tenth of all: enough for an office behind one address |
 /// | [`accept_rate`](Self::accept_rate) | none | how many a machine bears only its operator knows |
 /// | `max_streams` | 128 | nginx's; RFC 9113 asks for no less than 100 |
