@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock, Weak};
 
 use buttress_core::{
-    ByCause, Classify, End, Endpoint, EndpointId, Guard, LoadReport, Outcome, OutcomeKind, Timestamp, Verdict,
+    ByCause, Classify, End, Endpoint, Guard, LoadReport, Outcome, OutcomeKind, Timestamp, Verdict,
 };
 use tokio::sync::Notify;
 
@@ -167,7 +167,7 @@ impl<P: Policy, C> Flight<P, C> {
 
     /// The endpoint that has the call.
     #[cfg(feature = "http")]
-    pub(crate) fn endpoint(&self) -> EndpointId {
+    pub(crate) fn endpoint(&self) -> buttress_core::EndpointId {
         self.station.endpoint.load().id()
     }
 
