@@ -4,18 +4,30 @@ mod admin;
 mod balance;
 mod breaker;
 mod check;
+mod extras;
+mod files;
 mod health;
 mod limit;
 mod problem;
 mod retry;
 mod route;
 mod server;
+mod tls;
 mod traffic;
 mod value;
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{
+    io::Error,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use buttress::{Endpoint, key::Net, proxy::Address};
+use buttress::{
+    Endpoint,
+    key::Net,
+    proxy::{Address, ClientTls, IdentityLayer},
+};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -24,6 +36,7 @@ use admin::Log;
 pub(crate) use balance::Balance;
 pub(crate) use breaker::CircuitBreaker;
 use check::Finding;
+use files::{Files, Made};
 pub(crate) use health::{Health, Outlier};
 pub(crate) use limit::RateLimit;
 pub(crate) use problem::Problem;
@@ -31,11 +44,12 @@ pub(crate) use retry::Retry;
 pub(crate) use route::{Route, Target};
 use server::Bounds;
 pub(crate) use server::{Port, Serving};
+use tls::UpstreamTls;
 pub(crate) use traffic::{Mirror, Side, Sticky};
 pub(crate) use value::{BalanceKey, Key, Rate};
-use value::{Text, Url};
+use value::{FieldNames, Text, Url};
 
-use crate::access_log;
+use crate::{access_log, reload::Stamp};
 
 /// One whole configuration, checked: each route names an upstream that exists, no name comes twice.
 #[derive(Debug, Deserialize)]
@@ -51,12 +65,16 @@ pub(crate) struct Config {
     pre_drain: Option<Spanned<Text<Duration>>>,
     #[serde(default)]
     trusted_proxies: Vec<Text<Net>>,
+    #[serde(default)]
+    identity_fields: Vec<Text<FieldNames>>,
     admin: Option<Spanned<Admin>>,
     access_log: Option<Spanned<Log>>,
     #[serde(default, rename = "upstream")]
     pub(crate) upstreams: Vec<Upstream>,
     #[serde(default, rename = "route")]
     routes: Vec<Spanned<Route>>,
+    #[serde(skip)]
+    files: Vec<(PathBuf, Stamp)>,
 }
 
 /// A service that answers, at one address or several; or several upstreams under one name.
@@ -78,6 +96,9 @@ pub(crate) struct Upstream {
     mirror: Option<Spanned<Mirror>>,
     outlier: Option<Spanned<Outlier>>,
     circuit_breaker: Option<Spanned<CircuitBreaker>>,
+    tls: Option<Spanned<UpstreamTls>>,
+    #[serde(skip)]
+    made_tls: Option<Made<ClientTls>>,
 }
 
 /// One of the addresses of an upstream.
@@ -97,6 +118,11 @@ impl EndpointOf {
 
     pub(crate) fn address(&self) -> &Address {
         &self.url.0.address
+    }
+
+    /// As it stands in the file.
+    pub(crate) fn url(&self) -> &str {
+        &self.url.0.text
     }
 
     /// As a balancer has it: its name is its address, and its address is what stands in the file.
@@ -122,18 +148,42 @@ pub(crate) struct Timeout {
 }
 
 impl Config {
-    /// Reads and checks the file at `path`.
+    /// Reads and checks the file at `path`, and the files that it names.
     pub(crate) fn load(path: &Path) -> Result<Self, Problem> {
-        let text = std::fs::read_to_string(path).map_err(|error| Problem::unreadable(path, &error))?;
-        Self::parse(path, &text)
+        let mut files = Files::beside(path);
+        let text = files.read_at(path).and_then(|text| String::from_utf8(text).map_err(Error::other));
+        let text = text.map_err(|error| Problem::unreadable(path, &error))?;
+        let mut config = Self::parse(path, &text)?;
+        config.read(&mut files).map_err(|(span, message)| Problem::at(path, &text, span, message))?;
+        config.files = files.into_read();
+        Ok(config)
     }
 
-    /// Checks `text`; `path` is what its problems are reported under.
+    /// Checks `text`; `path` is what its problems are reported under. The files that it names are not read.
     pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, Problem> {
         let config: Self = toml::from_str(text)
             .map_err(|error| Problem::at(path, text, error.span(), error.message().to_owned()))?;
         check::check(&config, text).map_err(|(span, message)| Problem::at(path, text, span, message))?;
         Ok(config)
+    }
+
+    fn read(&mut self, files: &mut Files) -> Result<(), Finding> {
+        for port in &mut self.listeners {
+            port.load(files)?;
+        }
+        for upstream in &mut self.upstreams {
+            if let Some(tls) = &upstream.tls {
+                let made = tls.get_ref().load(files);
+                let made = made.map_err(|(at, message)| (at.or(Some(tls.span())), message))?;
+                upstream.made_tls = Some(made);
+            }
+        }
+        Ok(())
+    }
+
+    /// The files that it was read from, each as it was a little before.
+    pub(crate) fn files(&self) -> &[(PathBuf, Stamp)] {
+        &self.files
     }
 
     /// Where clients connect: at the `default` where nothing is said.
@@ -190,6 +240,18 @@ impl Config {
         self.access_log.as_ref().map(|log| log.get_ref().settings())
     }
 
+    /// What removes the fields that say who the caller is, where there are any, or certificates that say it.
+    pub(crate) fn identity(&self) -> Option<IdentityLayer> {
+        let asks_clients = self.listeners.iter().any(Port::asks_clients);
+        (asks_clients || !self.identity_fields.is_empty()).then(|| {
+            let layer = IdentityLayer::new().behind(self.trusted_proxies());
+            self.identity_fields.iter().fold(layer, |layer, field| match &field.0 {
+                FieldNames::One(name) => layer.field(name),
+                FieldNames::Beginning(prefix) => layer.prefix(prefix),
+            })
+        })
+    }
+
     /// The upstream called `name`.
     pub(crate) fn upstream(&self, name: &str) -> Option<&Upstream> {
         self.upstreams.iter().find(|upstream| upstream.name() == name)
@@ -211,6 +273,11 @@ impl Upstream {
         one.chain(self.endpoints.iter().map(|endpoint| endpoint.get_ref().clone())).collect()
     }
 
+    fn urls(&self) -> impl Iterator<Item = &Url> {
+        let endpoints = self.endpoints.iter().map(|endpoint| &endpoint.get_ref().url.0);
+        self.url.iter().map(|url| &url.0).chain(endpoints)
+    }
+
     /// The same as a balancer has them.
     pub(crate) fn list(&self) -> Vec<Endpoint> {
         self.endpoints().iter().map(EndpointOf::endpoint).collect()
@@ -223,6 +290,11 @@ impl Upstream {
 
     pub(crate) fn balance(&self) -> Balance {
         self.balance.as_ref().map(|balance| balance.get_ref().clone()).unwrap_or_default()
+    }
+
+    /// How it is spoken to over TLS, where that is said.
+    pub(crate) fn tls(&self) -> Option<&ClientTls> {
+        self.made_tls.as_ref().map(|made| &made.value)
     }
 
     /// The upstreams that it splits its traffic over; none where it has addresses of its own.

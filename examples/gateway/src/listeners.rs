@@ -10,7 +10,7 @@ use std::{
 
 use buttress::{
     health::Shutdown,
-    proxy::server::{Ended, Handler, Listener, Server},
+    proxy::server::{Ended, Handler, Listener, Server, TlsHandle},
 };
 use tokio::{
     net::{TcpListener, TcpSocket},
@@ -37,12 +37,19 @@ pub(crate) struct Listening {
     /// The address that was wanted but taken by another program.
     pub(crate) instead_of: Option<SocketAddr>,
     socket: std::net::TcpListener,
+    tls: Option<TlsHandle>,
 }
 
 impl Listening {
+    /// Where a browser would go.
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
     fn new(port: Port, socket: TcpListener) -> Result<Self> {
         let socket = socket.into_std()?;
-        Ok(Self { port, address: socket.local_addr()?, instead_of: None, socket })
+        let tls = port.tls().cloned().map(TlsHandle::new);
+        Ok(Self { port, address: socket.local_addr()?, instead_of: None, socket, tls })
     }
 }
 
@@ -148,12 +155,19 @@ impl<S: Handler> Listeners<S> {
         let Change { ports, serving, opened } = change;
         for open in std::mem::take(&mut self.open) {
             match ports.iter().find(|port| open.is_at(port)) {
-                Some(port) if *port == open.listening.port && serving == open.serving => self.open.push(open),
+                Some(port) if *port == open.listening.port && serving == open.serving => {
+                    // From the next handshake on; connections that are open stay as they are.
+                    if let (Some(handle), Some(tls)) = (&open.listening.tls, port.tls()) {
+                        handle.reload(tls.clone());
+                    }
+                    self.open.push(open);
+                }
                 Some(port) => {
                     let Open { listening, leave, .. } = open;
                     let address = listening.address;
                     note(format_args!("{address}: served anew, as its settings have changed"));
-                    self.start(Listening { port: port.clone(), ..listening }, serving.clone());
+                    let tls = port.tls().cloned().map(TlsHandle::new);
+                    self.start(Listening { port: port.clone(), tls, ..listening }, serving.clone());
                     let _ = leave.send(());
                 }
                 None => {
@@ -178,7 +192,11 @@ impl<S: Handler> Listeners<S> {
                 _ = left => {}
             }
         };
-        let server = listening.socket.try_clone().and_then(Listener::try_from).map(Server::on);
+        let listener = listening.socket.try_clone().and_then(Listener::try_from);
+        let server = listener.map(|listener| match listening.tls.clone() {
+            Some(tls) => Server::on(listener.tls(tls)),
+            None => Server::on(listener),
+        });
         let aborting = self.shutdown.aborting();
         let (serve, service, watch) = (serving.clone(), self.service.clone(), self.watch.clone());
         self.servers.spawn(async move {

@@ -11,10 +11,11 @@ use std::{
 
 use arc_swap::ArcSwap;
 use buttress::Clock;
-use tower::Service;
+use tower::{Layer, Service, util::option_layer};
 
 use crate::{
-    config::{Config, Target},
+    config::{Config, Route, Target},
+    extras,
     kept::Kept,
     routing,
     stack::{self, Stack},
@@ -69,6 +70,9 @@ pub(crate) fn live(
             })
             .collect();
         let by_name = upstream::by_name(config, &whole, &watch);
+        if config.routes().any(Route::trace) {
+            extras::start_tracing();
+        }
         let routes = routing::routes(config, |route| {
             let Some(Target::Upstream(name)) = route.target() else {
                 unreachable!("only these have a stack")
@@ -81,12 +85,14 @@ pub(crate) fn live(
             });
             let budget =
                 route.retry().map(|retry| budgets.keep(&route.name(), retry.clone(), || retry.budget()));
-            stack::stack(route, limit, budget, by_name[name.get_ref()].clone(), &watching)
+            let stack = stack::stack(route, limit, budget, by_name[name.get_ref()].clone(), &watching);
+            watching.around(extras::around(route, stack))
         });
         upstreams.turn();
         limits.turn();
         budgets.turn();
-        routes.expect("checked when the configuration was read")
+        // Before anything reads who the caller is said to be.
+        option_layer(config.identity()).layer(routes.expect("checked when the configuration was read"))
     };
     let live = Live(Arc::new(ArcSwap::from_pointee(make(config))));
     let present = live.clone();

@@ -8,12 +8,14 @@ mod admin;
 mod args;
 mod config;
 mod demo;
+mod extras;
 mod faults;
 mod inbound;
 mod kept;
 mod listeners;
 mod live;
 mod metrics;
+mod outbound;
 mod print;
 mod reload;
 mod routing;
@@ -53,8 +55,7 @@ fn main() -> ExitCode {
 
 /// A configuration that cannot work ends the program before anything is started.
 fn start(path: Option<PathBuf>, listen: Option<SocketAddr>) -> ExitCode {
-    let file = path.map(Followed::new);
-    let config = match file.as_ref().map(|file| Config::load(file.path())).transpose() {
+    let config = match path.as_deref().map(Config::load).transpose() {
         Ok(config) => config,
         Err(problem) => {
             complain(problem);
@@ -68,7 +69,7 @@ fn start(path: Option<PathBuf>, listen: Option<SocketAddr>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let code = match runtime.block_on(run(file, config, listen)) {
+    let code = match runtime.block_on(run(path, config, listen)) {
         Ok(code) => code,
         Err(error) => {
             complain(error);
@@ -81,13 +82,14 @@ fn start(path: Option<PathBuf>, listen: Option<SocketAddr>) -> ExitCode {
 }
 
 async fn run(
-    file: Option<Followed>,
+    path: Option<PathBuf>,
     config: Option<Config>,
     listen: Option<SocketAddr>,
 ) -> std::io::Result<ExitCode> {
     // From the first line it prints, the program drains when it is asked to stop.
     let mut signals = Signals::new()?;
-    let hang_ups = file.as_ref().map(|_| HangUps::new()).transpose()?;
+    let hang_ups = path.as_ref().map(|_| HangUps::new()).transpose()?;
+    let file = path.zip(config.as_ref()).map(|(path, config)| Followed::new(path, config));
     let (config, demo) = match config {
         Some(config) => (config, None),
         None => {

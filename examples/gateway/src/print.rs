@@ -35,8 +35,8 @@ pub(crate) fn welcome(ports: &[Listening], config: &Config, admin: Option<Socket
         if let Some(wanted) = listening.instead_of {
             text += &format!("{wanted} is taken by another program, so this is the next free port:\n");
         }
-        let address = listening.address;
-        let _ = writeln!(text, "gateway {} listening on http://{address}", env!("CARGO_PKG_VERSION"));
+        let (scheme, address) = (listening.scheme(), listening.address);
+        let _ = writeln!(text, "gateway {} listening on {scheme}://{address}", env!("CARGO_PKG_VERSION"));
     }
     if let Some(admin) = admin {
         let _ = writeln!(text, "  for operators: http://{admin}/metrics /livez /readyz /startupz");
@@ -63,7 +63,7 @@ pub(crate) fn welcome(ports: &[Listening], config: &Config, admin: Option<Socket
 
 /// Where the requests to an upstream go.
 fn addresses(upstream: &Upstream) -> Vec<String> {
-    let own = upstream.endpoints().into_iter().map(|one| format!("http://{}", one.address()));
+    let own = upstream.endpoints().into_iter().map(|one| one.url().to_owned());
     let sides = upstream.split().iter().map(|side| format!("{} ({})", side.upstream.get_ref(), side.weight));
     own.chain(sides).collect()
 }

@@ -17,24 +17,19 @@ use crate::{config::Config, print::note, signals::HangUps, watch::Watch};
 /// How often the files are looked at.
 const EVERY: Duration = Duration::from_millis(500);
 
-/// A file that is followed.
+/// The files of a configuration.
 pub(crate) struct Followed {
     path: PathBuf,
-    /// As it was when it was last read, or a little before.
-    taken: Stamp,
-    /// As it was when it was last looked at.
-    seen: Stamp,
+    /// All of them, each as it was when it was last read, or a little before.
+    taken: Vec<(PathBuf, Stamp)>,
+    /// As they were when they were last looked at.
+    seen: Vec<(PathBuf, Stamp)>,
 }
 
 impl Followed {
-    /// To be made before the file is read: what is written into it from here on is a change.
-    pub(crate) fn new(path: PathBuf) -> Self {
-        let taken = stamp(&path);
-        Self { path, taken, seen: taken }
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    /// Those of `config`, which was read from `path`.
+    pub(crate) fn new(path: PathBuf, config: &Config) -> Self {
+        Self { path, taken: config.files().to_vec(), seen: config.files().to_vec() }
     }
 
     /// Waits for the next configuration that is right. Of one that is wrong the log says why.
@@ -45,17 +40,25 @@ impl Followed {
                 () = hang_ups.next() => true,
                 () = clock.sleep(EVERY) => false,
             };
-            let now = aside(&self.path, stamp).await;
+            let names: Vec<_> = self.taken.iter().map(|(name, _)| name.clone()).collect();
+            let look = |name: PathBuf| (Stamp::of(&name), name);
+            let now: Vec<_> =
+                aside(move || names.into_iter().map(look).map(|(stamp, name)| (name, stamp)).collect()).await;
             let settled = now == self.seen;
-            self.seen = now;
+            self.seen.clone_from(&now);
             if asked || (now != self.taken && settled) {
                 if asked {
                     // The log that has been moved away, perhaps.
                     watch.reopen_log();
                 }
                 self.taken = now;
-                match aside(&self.path, Config::load).await {
-                    Ok(config) => return config,
+                let path = self.path.clone();
+                match aside(move || Config::load(&path)).await {
+                    Ok(config) => {
+                        self.taken = config.files().to_vec();
+                        self.seen.clone_from(&self.taken);
+                        return config;
+                    }
                     Err(problem) => stays(watch, problem),
                 }
             }
@@ -76,17 +79,20 @@ pub(crate) fn stays(watch: &Watch, why: impl Display) {
 }
 
 /// Does what may block where that holds nobody up.
-async fn aside<T: Send + 'static>(path: &Path, what: fn(&Path) -> T) -> T {
-    let path = path.to_owned();
-    tokio::task::spawn_blocking(move || what(&path)).await.expect("reading a file does not panic")
+async fn aside<T: Send + 'static>(what: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(what).await.expect("reading a file does not panic")
 }
 
-/// What tells one state of a file from another: when it was written, its length, and which file it is.
-type Stamp = Option<(SystemTime, u64, u64)>;
+/// What tells one state of a file from another: when it was written, its length, and which file it is. All the same where
+/// there is none.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Stamp(Option<(SystemTime, u64, u64)>);
 
-fn stamp(path: &Path) -> Stamp {
-    let file = std::fs::metadata(path).ok()?;
-    Some((file.modified().ok()?, file.len(), number(&file)))
+impl Stamp {
+    pub(crate) fn of(path: &Path) -> Self {
+        let stamp = |file: std::fs::Metadata| Some((file.modified().ok()?, file.len(), number(&file)));
+        Self(std::fs::metadata(path).ok().and_then(stamp))
+    }
 }
 
 #[cfg(unix)]

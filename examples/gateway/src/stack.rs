@@ -1,9 +1,9 @@
 //! Between a request and its upstream: the layers of one route, outermost first. The README draws them.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, error::Error, iter::successors, time::Duration};
 
 use buttress::{
-    Budget, Key, KeySink, RateLimitLayer, RetryLayer, TimeoutLayer,
+    Budget, Key, KeySink, Problem, RateLimitLayer, RetryLayer, TimeoutLayer,
     answer::AnswerErrorsLayer,
     body::ReplyBody,
     key::{self, ClientIp, Header},
@@ -16,7 +16,8 @@ use buttress::{
     retry::ReplayBody,
 };
 use bytes::Bytes;
-use http::{HeaderName, Request, Response};
+use http::{HeaderName, Request, Response, StatusCode};
+use http_body_util::LengthLimitError;
 use hyper::body::Body;
 use tower::{
     BoxError, Service, ServiceBuilder,
@@ -118,10 +119,10 @@ pub(crate) fn stack<U: Forwarding<ReplayBody<Inbound>>, P: PlanOf>(
     if route.retry().is_some() {
         watching.retries(|| retry.handle());
     }
-    let stack = ServiceBuilder::new()
+    ServiceBuilder::new()
         // What the layers below and the proxy give up on leaves as an answer. It names no address: that is for the
         // operator, not for the client.
-        .layer(AnswerErrorsLayer::new().describe(proxy::Error::problem).observe({
+        .layer(AnswerErrorsLayer::new().describe(problem).observe({
             let watching = watching.clone();
             move |event| watching.saw(Event::Answer(event))
         }))
@@ -137,8 +138,17 @@ pub(crate) fn stack<U: Forwarding<ReplayBody<Inbound>>, P: PlanOf>(
         }))
         // Around the balancer: each attempt goes to an endpoint that was not tried, and is counted there.
         .layer(retry.overall(timeout.total().unwrap_or(Duration::MAX)))
-        .service(upstream);
-    watching.around(stack)
+        .service(upstream)
+}
+
+/// What a client is told of an error.
+fn problem(error: &proxy::Error) -> Option<Problem> {
+    let mut causes = successors(error.source(), |&cause| cause.source());
+    if causes.any(|cause| cause.is::<LengthLimitError>()) {
+        let detail = "the body is longer than what is taken here";
+        return Some(Problem::new(StatusCode::PAYLOAD_TOO_LARGE).with_detail(detail));
+    }
+    error.problem()
 }
 
 /// Whose budget a request is charged to. A request without the field shares one budget with its like.

@@ -165,7 +165,7 @@ fn balanced<B: Upload>(
         layer.observe(move |event| watching.saw(Event::Sticky(event)))
     });
     let behind: Vec<_> = config.trusted_proxies().collect();
-    let http2 = upstream.http2();
+    let (http2, tls) = (upstream.http2(), upstream.tls().cloned());
     let times = RouteTimes::new(&Timeout::default(), &watching);
     let breaker = breaker(upstream, watching.clone());
     let (whole, at_endpoints) = (watching.clone(), watching.clone());
@@ -178,6 +178,10 @@ fn balanced<B: Upload>(
             .expect("checked when the configuration was read")
             .x_forwarded_behind(behind.iter().copied());
         let proxy = if http2 { proxy.http2() } else { proxy };
+        let proxy = match tls.clone() {
+            Some(tls) => proxy.tls(tls),
+            None => proxy,
+        };
         let breaker = breaker.as_ref().map(|breaker| breaker(endpoint));
         if let Some(breaker) = &breaker {
             at_endpoints.breaker(endpoint, || breaker.handle());

@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::{
     Bounds, CircuitBreaker, Config, Health, Log, Mirror, Outlier, Problem, Rate, RateLimit, Retry, Route,
-    Side, Sticky, Target, Upstream, value::Text,
+    Side, Sticky, Target, Upstream, extras::Cors, value::Text,
 };
 use crate::routing;
 
@@ -40,6 +40,7 @@ pub(super) fn check(config: &Config, text: &str) -> Result<(), Finding> {
         timeout(route)?;
         within(&route.retry, Retry::check)?;
         within(&route.rate_limit, RateLimit::check)?;
+        within(&route.cors, Cors::check)?;
     }
     which_route(config, text)
 }
@@ -92,6 +93,7 @@ fn upstreams(config: &Config) -> Result<(), Finding> {
             target(config, upstream, &mirror.upstream)?;
         }
         within(&upstream.health, Health::check)?;
+        reachable(upstream)?;
         within(&upstream.sticky, Sticky::check)?;
         within(&upstream.mirror, Mirror::check)?;
         within(&upstream.outlier, Outlier::check)?;
@@ -128,17 +130,38 @@ fn addresses(upstream: &Upstream) -> Result<(), Finding> {
     Ok(())
 }
 
+/// TLS knows whose certificate to expect, and who asks for health can reach the endpoints.
+fn reachable(upstream: &Upstream) -> Result<(), Finding> {
+    for url in upstream.urls() {
+        let (tls, unix) =
+            (upstream.tls.is_some() || url.text.starts_with("https:"), url.text.contains("unix:"));
+        if let Some(health) = upstream.health.as_ref().filter(|_| tls || unix) {
+            let message = format!(
+                "health is asked for over plain TCP, which {:?} does not speak: leave it out",
+                url.text
+            );
+            return Err((Some(health.span()), message));
+        }
+        if let Some(tls) = upstream.tls.as_ref().filter(|tls| unix && !tls.get_ref().names_server()) {
+            let message = format!("TLS to {:?} needs server_name: whose certificate to expect", url.text);
+            return Err((Some(tls.span()), message));
+        }
+    }
+    Ok(())
+}
+
 /// What splits its traffic has none of what an upstream with addresses has.
 fn split(config: &Config, upstream: &Upstream, sides: &[Side]) -> Result<(), Finding> {
     let name = upstream.name();
-    let Upstream { url, endpoints, balance, health, sticky, outlier, circuit_breaker, .. } = upstream;
+    let Upstream { url, endpoints, balance, health, sticky, outlier, circuit_breaker, tls, .. } = upstream;
     let has_more = url.is_some()
         || !endpoints.is_empty()
         || balance.is_some()
         || health.is_some()
         || sticky.is_some()
         || outlier.is_some()
-        || circuit_breaker.is_some();
+        || circuit_breaker.is_some()
+        || tls.is_some();
     if has_more {
         let message = format!(
             "upstream {name:?} splits its traffic, so its addresses and how they are used stand at the upstreams that it names"

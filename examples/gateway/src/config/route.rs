@@ -9,7 +9,8 @@ use toml::Spanned;
 
 use super::{
     Finding, RateLimit, Retry, Timeout,
-    value::{Prefix, Text, Wanted},
+    extras::Cors,
+    value::{Count, Prefix, Text, Wanted},
 };
 
 /// What happens to the requests that it takes; see `gateway.toml` for what each key of the file means.
@@ -36,6 +37,13 @@ pub(crate) struct Route {
     pub(super) timeout: Option<Spanned<Timeout>>,
     pub(super) retry: Option<Spanned<Retry>>,
     pub(super) rate_limit: Option<Spanned<RateLimit>>,
+    pub(super) cors: Option<Spanned<Cors>>,
+    #[serde(default)]
+    compression: bool,
+    request_id: Option<Spanned<Text<HeaderName>>>,
+    max_body: Option<Spanned<Count>>,
+    #[serde(default)]
+    trace: bool,
 }
 
 /// Where the requests of a route go.
@@ -91,6 +99,10 @@ impl Route {
             None => route::Route::any(path),
         };
         route = methods.fold(route, |route, method| route.or(method.clone()));
+        if self.cors.is_some() {
+            // Browsers ask beforehand.
+            route = route.or(Method::OPTIONS);
+        }
         if let Some(host) = &self.host {
             route = route.host(host);
         }
@@ -133,6 +145,37 @@ impl Route {
         self.rate_limit.as_ref().map(Spanned::get_ref)
     }
 
+    /// Whether anything is to be put around its layers.
+    pub(crate) fn has_extras(&self) -> bool {
+        self.cors.is_some()
+            || self.compression
+            || self.request_id.is_some()
+            || self.max_body.is_some()
+            || self.trace
+    }
+
+    pub(crate) fn cors(&self) -> Option<&Cors> {
+        self.cors.as_ref().map(Spanned::get_ref)
+    }
+
+    pub(crate) fn compression(&self) -> bool {
+        self.compression
+    }
+
+    /// The field of the id of a request.
+    pub(crate) fn request_id(&self) -> Option<&HeaderName> {
+        self.request_id.as_ref().map(|name| &name.get_ref().0)
+    }
+
+    /// The most bytes of a request's body.
+    pub(crate) fn max_body(&self) -> Option<usize> {
+        self.max_body.as_ref().map(|bytes| usize::try_from(bytes.get_ref().0).unwrap_or(usize::MAX))
+    }
+
+    pub(crate) fn trace(&self) -> bool {
+        self.trace
+    }
+
     pub(super) fn check(&self) -> Result<(), Finding> {
         match (&self.path, &self.template) {
             (Some(_), None) | (None, Some(_)) => {}
@@ -162,6 +205,9 @@ impl Route {
             ("timeout", self.timeout.as_ref().map(Spanned::span)),
             ("retry", self.retry.as_ref().map(Spanned::span)),
             ("rate_limit", self.rate_limit.as_ref().map(Spanned::span)),
+            ("cors", self.cors.as_ref().map(Spanned::span)),
+            ("request_id", self.request_id.as_ref().map(Spanned::span)),
+            ("max_body", self.max_body.as_ref().map(Spanned::span)),
         ] {
             if span.is_some() {
                 return Err((span, format!("{key} is for routes to an upstream: leave it out here")));

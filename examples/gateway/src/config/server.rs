@@ -2,12 +2,15 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use buttress::proxy::server::{Server, Workers};
+use buttress::proxy::server::{Server, ServerTls, Workers};
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
-    Config, Finding, said,
+    Config, Finding,
+    files::Files,
+    said,
+    tls::PortTls,
     value::{Count, Text},
 };
 
@@ -16,12 +19,42 @@ use super::{
 #[serde(deny_unknown_fields)]
 pub(crate) struct Port {
     address: Spanned<Text<SocketAddr>>,
+    tls: Option<Spanned<PortTls>>,
+    #[serde(skip)]
+    made_tls: MadeTls,
+}
+
+/// What the files hold, which may change while the port stays as it is.
+#[derive(Clone, Debug, Default)]
+struct MadeTls(Option<ServerTls>);
+
+impl PartialEq for MadeTls {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl Port {
     /// A port without TLS.
     pub(crate) fn plain(address: SocketAddr) -> Self {
-        Self { address: Spanned::new(0..0, Text(address)) }
+        Self { address: Spanned::new(0..0, Text(address)), tls: None, made_tls: MadeTls::default() }
+    }
+
+    pub(super) fn load(&mut self, files: &mut Files) -> Result<(), Finding> {
+        let Some(tls) = &self.tls else { return Ok(()) };
+        let made = tls.get_ref().load(files);
+        self.made_tls.0 = Some(made.map_err(|(at, message)| (at.or(Some(tls.span())), message))?);
+        Ok(())
+    }
+
+    /// Its certificates, as they were read last; none where it is plain.
+    pub(crate) fn tls(&self) -> Option<&ServerTls> {
+        self.made_tls.0.as_ref()
+    }
+
+    /// Whether clients are asked who they are.
+    pub(super) fn asks_clients(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.get_ref().asks_clients())
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -30,7 +63,7 @@ impl Port {
 
     /// The same elsewhere.
     pub(crate) fn at(self, address: SocketAddr) -> Self {
-        Self { address: Spanned::new(self.address.span(), Text(address)) }
+        Self { address: Spanned::new(self.address.span(), Text(address)), ..self }
     }
 
     pub(super) fn span(&self) -> std::ops::Range<usize> {

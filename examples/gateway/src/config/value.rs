@@ -79,7 +79,7 @@ impl FromText for Url {
 
 impl From<SocketAddr> for Url {
     fn from(address: SocketAddr) -> Self {
-        Self { text: address.to_string(), address: address.into() }
+        Self { text: format!("http://{address}"), address: address.into() }
     }
 }
 
@@ -203,6 +203,30 @@ impl FromText for BalanceKey {
             Some(("header", name)) => Some(Self::Header(name.parse().ok()?)),
             Some(("cookie", name)) if !name.is_empty() => Some(Self::Cookie(name.to_owned())),
             _ => None,
+        }
+    }
+}
+
+/// A field by its name, or all whose names begin alike.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum FieldNames {
+    One(String),
+    Beginning(String),
+}
+
+impl FromText for FieldNames {
+    const EXPECTED: &'static str =
+        "the name of a field such as \"x-user-id\", or the beginning of names such as \"x-envoy-*\"";
+
+    fn from_text(text: &str) -> Option<Self> {
+        // Without these a request is another request.
+        let essential = ["host", "content-length", "transfer-encoding"];
+        let name = text.strip_suffix('*').unwrap_or(text).to_ascii_lowercase().replace('_', "-");
+        name.parse::<HeaderName>().ok()?;
+        if text.ends_with('*') {
+            (!essential.iter().any(|other| other.starts_with(&name))).then_some(Self::Beginning(name))
+        } else {
+            (!essential.contains(&name.as_str())).then_some(Self::One(name))
         }
     }
 }

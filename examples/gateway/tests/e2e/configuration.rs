@@ -43,7 +43,8 @@ async fn what_the_sample_shows_as_a_comment_is_accepted_too() {
         "# rate =",
         "# keys",
         "# zone =",
-        "# key =",
+        "# key = \"header",
+        "# key = \"at least",
     ];
     let traffic =
         ["# [upstream.sticky]", "# cookie =", "# former_key", "# max_age", "# insecure", "# survive_drain"];
@@ -70,7 +71,19 @@ async fn what_the_sample_shows_as_a_comment_is_accepted_too() {
         "# host = \"plain",
         "# redirect =",
     ];
-    let ports = ["# [[listener]]", "# address =", "# pre_drain", "# accept_rate", "# workers"];
+    let ports = [
+        "# [[listener]]",
+        "# address =",
+        "# pre_drain",
+        "# accept_rate",
+        "# workers",
+        "# identity_fields",
+        "# cors",
+        "# compression",
+        "# request_id",
+        "# max_body",
+        "# trace",
+    ];
     let whole = [&commented[..], &traffic, &more, &routes, &ports]
         .concat()
         .into_iter()
@@ -420,6 +433,21 @@ async fn every_mistake_is_told_with_its_line_and_what_would_be_right() {
             1,
             &["listen is short for one [[listener]]"],
         ),
+        ("a field that must stay", top("identity_fields = ['Host']"), 1, &["Host", "x-envoy-*"]),
+        ("fields that must stay", top("identity_fields = ['content-*']"), 1, &["content-*", "x-user-id"]),
+        (
+            "an origin with a path",
+            after_route("cors = { origins = ['https://a.example/x'] }"),
+            7,
+            &["https://a.example/x", "no path"],
+        ),
+        (
+            "credentials for everybody",
+            after_route("cors = { origins = ['*'], credentials = true }"),
+            7,
+            &["credentials", "name the origins"],
+        ),
+        ("a body of nothing", after_route("max_body = 0"), 7, &["above zero"]),
         ("a head of nothing", top("server = { max_head = 10 }"), 1, &["max_head is 10", "256"]),
         ("unknown key of the server", top("server = { max_conections = 10 }"), 1, &["`max_connections`"]),
         ("endless keep-alive", top("server = { keep_alive = '25h' }"), 1, &["keep_alive", "1day at most"]),

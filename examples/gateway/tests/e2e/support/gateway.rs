@@ -62,7 +62,8 @@ impl Gateway {
             welcome += &line;
             welcome.push('\n');
             if line.starts_with("Ctrl-C") {
-                let url = welcome.split("listening on http://").nth(1).expect("an address");
+                let url = welcome.split("listening on ").nth(1).expect("an address");
+                let url = url.split("://").nth(1).expect("an address");
                 let address = url.split_whitespace().next().expect("an address").parse().expect("an address");
                 return Self { child, address, welcome, notes: String::new() };
             }
