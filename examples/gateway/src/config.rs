@@ -12,6 +12,7 @@ mod problem;
 mod retry;
 mod route;
 mod server;
+mod tcp;
 mod tls;
 mod traffic;
 mod value;
@@ -44,6 +45,7 @@ pub(crate) use retry::Retry;
 pub(crate) use route::{Route, Target};
 use server::Bounds;
 pub(crate) use server::{Port, Serving};
+pub(crate) use tcp::TcpPort;
 use tls::UpstreamTls;
 pub(crate) use traffic::{Mirror, Side, Sticky};
 pub(crate) use value::{BalanceKey, Key, Rate};
@@ -59,6 +61,8 @@ pub(crate) struct Config {
     #[serde(default, rename = "listener")]
     listeners: Vec<Port>,
     server: Option<Spanned<Bounds>>,
+    #[serde(default)]
+    tcp: Vec<Spanned<TcpPort>>,
     header_timeout: Option<Spanned<Text<Duration>>>,
     send_timeout: Option<Spanned<Text<Duration>>>,
     drain: Option<Spanned<Text<Duration>>>,
@@ -193,6 +197,11 @@ impl Config {
         } else {
             self.listeners.clone()
         }
+    }
+
+    /// Ports whose connections are forwarded as they are.
+    pub(crate) fn tcp(&self) -> impl Iterator<Item = &TcpPort> + Clone {
+        self.tcp.iter().map(Spanned::get_ref)
     }
 
     /// What clients get at each port.
@@ -330,8 +339,12 @@ impl Upstream {
     pub(crate) fn settings(&self, config: &Config) -> impl PartialEq + use<> {
         let copies = self.mirror().and_then(|mirror| config.upstream(mirror.upstream.get_ref())).cloned();
         let has_one = self.endpoints().len() == 1;
-        let apart = Self { url: None, endpoints: Vec::new(), ..self.clone() };
-        (apart, has_one, copies, config.trusted_proxies().collect::<Vec<_>>())
+        (self.apart(), has_one, copies, config.trusted_proxies().collect::<Vec<_>>())
+    }
+
+    /// Itself without its addresses.
+    pub(crate) fn apart(&self) -> Self {
+        Self { url: None, endpoints: Vec::new(), ..self.clone() }
     }
 
     /// Puts these addresses in the place of those it has, in order.

@@ -68,7 +68,12 @@ pub(crate) fn open(config: &Config, only: Option<SocketAddr>, demo: bool) -> Res
 }
 
 fn exactly(port: Port) -> Result<Listening> {
-    let address = port.address();
+    let socket = listen(port.address())?;
+    Listening::new(port, socket)
+}
+
+/// Listens at `address`, or says what to do where it cannot be had.
+pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener> {
     let listen = || {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         // A port whose last connections linger can be had at once. On Windows the option means another thing.
@@ -77,11 +82,10 @@ fn exactly(port: Port) -> Result<Listening> {
         socket.bind(address)?;
         socket.listen(BACKLOG)
     };
-    let socket = listen().map_err(|error| {
+    listen().map_err(|error| {
         let message = format!("cannot listen on {address}: {error}; choose another with --listen");
         Error::new(error.kind(), message)
-    })?;
-    Listening::new(port, socket)
+    })
 }
 
 /// Listens where it is wanted, or on the first free port of the hundred above it, or on any.

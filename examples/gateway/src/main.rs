@@ -21,6 +21,7 @@ mod reload;
 mod routing;
 mod signals;
 mod stack;
+mod tcp;
 mod upstream;
 mod watch;
 
@@ -30,6 +31,7 @@ use args::Command;
 use buttress::{health::Shutdown, proxy::server};
 use config::Config;
 use demo::Demo;
+use futures_util::future::join;
 use http::Request;
 use humantime::format_duration;
 use inbound::Inbound;
@@ -37,6 +39,7 @@ use listeners::Listeners;
 use print::{complain, note, say};
 use reload::Followed;
 use signals::{HangUps, Signals};
+use tcp::TcpPorts;
 use tower::util::MapRequest;
 use watch::Watch;
 
@@ -101,13 +104,17 @@ async fn run(
     let shutdown = Shutdown::new(watch.readiness()).pre_drain(config.pre_drain()).grace(config.drain());
     let open = listeners::open(&config, listen, demo.is_some())?;
     let admin = admin::start(&config, &watch).await?;
-    // The ports are open: who connects from here on is served.
-    watch.readiness().started();
-    print::welcome(&open, &config, admin, demo.is_some());
+    let welcome = print::welcome(&open, &config, admin, demo.is_some());
     let (live, mut take) = live::live(&config, watch.clone());
     let received = |request: Request<server::Body>| request.map(Inbound::from);
     let service = MapRequest::new(watch.around(live), received);
     let mut listeners = Listeners::new(service, watch.clone(), &config, listen, open, shutdown.clone());
+
+    let mut tcp = TcpPorts::new(shutdown.clone());
+    let change = tcp.change(&config)?;
+    tcp.apply(&config, change);
+    watch.readiness().started();
+    say(&welcome);
 
     let reloads = async {
         let (Some(mut file), Some(mut hang_ups)) = (file, hang_ups) else {
@@ -116,10 +123,12 @@ async fn run(
         loop {
             let config = file.next(&mut hang_ups, &watch).await;
             // What may fail comes first.
-            match listeners.change(&config).and_then(|change| watch.take(&config).map(|()| change)) {
-                Ok(change) => {
+            let change = listeners.change(&config).and_then(|ports| Ok((ports, tcp.change(&config)?)));
+            match change.and_then(|change| watch.take(&config).map(|()| change)) {
+                Ok((ports, tcp_ports)) => {
                     take(&config);
-                    listeners.apply(change);
+                    listeners.apply(ports);
+                    tcp.apply(&config, tcp_ports);
                     file.is_in_force(&watch);
                 }
                 Err(error) => reload::stays(&watch, error),
@@ -135,7 +144,7 @@ async fn run(
     let drain = format_duration(config.drain());
     note(format_args!("draining for at most {drain}; the same signal again ends at once"));
     let code = tokio::select! {
-        cut = listeners.ended() => {
+        (cut, ()) = join(listeners.ended(), tcp.ended()) => {
             if cut > 0 {
                 note("the drain took too long: what was still in flight is cut off");
             }

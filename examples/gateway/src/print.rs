@@ -29,7 +29,7 @@ pub(crate) fn note(what: impl Display) {
 }
 
 /// The address, the routes, and in the demo the lines to try.
-pub(crate) fn welcome(ports: &[Listening], config: &Config, admin: Option<SocketAddr>, demo: bool) {
+pub(crate) fn welcome(ports: &[Listening], config: &Config, admin: Option<SocketAddr>, demo: bool) -> String {
     let mut text = String::new();
     for listening in ports {
         if let Some(wanted) = listening.instead_of {
@@ -58,7 +58,7 @@ pub(crate) fn welcome(ports: &[Listening], config: &Config, admin: Option<Socket
         text += &demo::tour(listening.address);
     }
     text += "\nCtrl-C finishes what is in flight and stops; a second one stops at once.\n";
-    say(&text);
+    text
 }
 
 /// Where the requests to an upstream go.

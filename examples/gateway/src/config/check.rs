@@ -28,8 +28,11 @@ pub(super) fn check(config: &Config, text: &str) -> Result<(), Finding> {
     within(&config.access_log, Log::check)?;
     wait("pre_drain", config.pre_drain.as_ref())?;
     ports(config)?;
+    for port in &config.tcp {
+        port.get_ref().check(config).map_err(|(at, message)| (at.or(Some(port.span())), message))?;
+    }
     within(&config.server, Bounds::check)?;
-    if config.routes.is_empty() {
+    if config.routes.is_empty() && config.tcp.is_empty() {
         let message = "no [[route]]: every request would be a 404; write at least one with path and upstream";
         return Err((None, message.to_owned()));
     }
@@ -52,8 +55,10 @@ fn ports(config: &Config) -> Result<(), Finding> {
         return Err((Some(listen.span()), message.to_owned()));
     }
     let mut seen = HashSet::new();
-    match config.listeners.iter().find(|port| port.address().port() != 0 && !seen.insert(port.address())) {
-        Some(port) => Err((Some(port.span()), format!("{} is listened to already", port.address()))),
+    let all = config.listeners.iter().map(|port| (port.address(), port.span()));
+    let all = all.chain(config.tcp().map(|port| (port.address(), port.span())));
+    match all.filter(|(address, _)| address.port() != 0).find(|(address, _)| !seen.insert(*address)) {
+        Some((address, span)) => Err((Some(span), format!("{address} is listened to already"))),
         None => Ok(()),
     }
 }

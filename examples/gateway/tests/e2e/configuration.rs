@@ -74,6 +74,12 @@ async fn what_the_sample_shows_as_a_comment_is_accepted_too() {
     let ports = [
         "# [[listener]]",
         "# address =",
+        "# [[tcp]]",
+        "# server_names",
+        "# idle_timeout",
+        "# max_connections = 10000\n# proxy",
+        "# proxy_protocol_from",
+        "# send_proxy_protocol",
         "# pre_drain",
         "# accept_rate",
         "# workers",
@@ -92,6 +98,7 @@ async fn what_the_sample_shows_as_a_comment_is_accepted_too() {
             text.replace(line, &line[2..])
         })
         .replace("\nlisten = \"127.0.0.1:8080\"", "")
+        .replace("127.0.0.1:5432", "127.0.0.1:0")
         .replace("key = \"ip\"", "key = \"header:x-api-key\"");
 
     Gateway::with("whole-sample", &whole).await;
@@ -448,6 +455,28 @@ async fn every_mistake_is_told_with_its_line_and_what_would_be_right() {
             &["credentials", "name the origins"],
         ),
         ("a body of nothing", after_route("max_body = 0"), 7, &["above zero"]),
+        (
+            "a TCP port to nowhere",
+            top("tcp = [{ address = '127.0.0.1:1', upstream = 'user' }]"),
+            1,
+            &["\"user\""],
+        ),
+        (
+            "a name that is none",
+            top(
+                "tcp = [{ address = '127.0.0.1:1', upstream = 'users', server_names = { 'a b' = 'users' } }]",
+            ),
+            1,
+            &["a b"],
+        ),
+        (
+            "a port for both",
+            top(
+                "listener = [{ address = '127.0.0.1:1' }]\ntcp = [{ address = '127.0.0.1:1', upstream = 'users' }]",
+            ),
+            2,
+            &["127.0.0.1:1 is listened to already"],
+        ),
         ("a head of nothing", top("server = { max_head = 10 }"), 1, &["max_head is 10", "256"]),
         ("unknown key of the server", top("server = { max_conections = 10 }"), 1, &["`max_connections`"]),
         ("endless keep-alive", top("server = { keep_alive = '25h' }"), 1, &["keep_alive", "1day at most"]),

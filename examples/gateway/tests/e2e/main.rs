@@ -21,6 +21,7 @@ mod routes;
 mod start;
 mod streaming;
 mod support;
+mod tcp;
 mod tls;
 mod tour;
 mod traffic;

@@ -11,8 +11,11 @@ use tokio::{
 
 use crate::support::{Gateway, head_of, pause, raw_upstream, soon, upstream};
 
-/// A row of the table: status, detail and fields.
-type Row = (u16, String, Vec<String>);
+/// A row of the table: status, type, detail and fields.
+type Row = (u16, String, String, Vec<String>);
+
+/// Types of problems are known by these (RFC 9457 and its registry).
+const REGISTRY: &str = "https://iana.org/assignments/http-problem-types#";
 
 /// The rows of the table in the README, by what they are about.
 fn documented() -> BTreeMap<String, Row> {
@@ -21,10 +24,13 @@ fn documented() -> BTreeMap<String, Row> {
     let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
     rows.map(|row| {
         let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
-        let [what, status, detail, fields] = cells[..] else { panic!("four cells: {row}") };
+        let [what, status, of, detail, fields] = cells[..] else { panic!("five cells: {row}") };
         let fields = fields.split(", ").filter(|name| !name.is_empty());
         let fields = fields.map(|name| name.trim_matches('`').to_ascii_lowercase()).collect();
-        (what.to_owned(), (status.parse().expect("a status"), detail.to_owned(), fields))
+        (
+            what.to_owned(),
+            (status.parse().expect("a status"), of.trim_matches('`').to_owned(), detail.to_owned(), fields),
+        )
     })
     .collect()
 }
@@ -48,7 +54,18 @@ async fn answer(gateway: &Gateway, request: &str) -> Row {
     assert!(head.contains("application/problem+json"), "{text}");
     let body: Value = serde_json::from_str(body).unwrap_or_else(|_| panic!("a problem: {text}"));
     assert_eq!(body["status"], status, "{text}");
-    (status, body["detail"].as_str().unwrap_or_default().to_owned(), fields)
+    let of = body["type"].as_str().unwrap_or_default();
+    (
+        status,
+        of.strip_prefix(REGISTRY).unwrap_or(of).to_owned(),
+        body["detail"].as_str().unwrap_or_default().to_owned(),
+        fields,
+    )
+}
+
+fn row(what: &str, (status, of, detail, fields): &Row) -> String {
+    let fields: Vec<_> = fields.iter().map(|name| format!("`{name}`")).collect();
+    format!("| {what} | {status} | `{of}` | {detail} | {} |\n", fields.join(", "))
 }
 
 #[tokio::test]
@@ -172,17 +189,19 @@ async fn each_refusal_looks_as_the_readme_says() {
         ("`idle`: the upload stands still", post("/upload", "content-length: 5\r\n\r\n1")),
     ] {
         let is = answer(&gateway, &request).await;
-        let row = format!("| {what} | {} | {} | {} |\n", is.0, is.1, is.2.join(", "));
+        let row = row(what, &is);
         if rows.remove(what) != Some(is) {
             wrong += &row;
         }
     }
-    // One call is held, and there is room for no other.
-    let mut held = TcpStream::connect(gateway.address).await.unwrap();
-    held.write_all(get("/busy").as_bytes()).await.unwrap();
     let what = "no endpoint can take the call within `fail_fast`";
     let is = soon("room for no other", async {
+        let mut held = Vec::new();
         loop {
+            // One call is held, and there is room for no other.
+            let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+            stream.write_all(get("/busy").as_bytes()).await.unwrap();
+            held.push(stream);
             let is = answer(&gateway, &get("/silent")).await;
             if is.0 == 503 {
                 break is;
@@ -190,7 +209,7 @@ async fn each_refusal_looks_as_the_readme_says() {
         }
     })
     .await;
-    let row = format!("| {what} | {} | {} | {} |\n", is.0, is.1, is.2.join(", "));
+    let row = row(what, &is);
     if rows.remove(what) != Some(is) {
         wrong += &row;
     }

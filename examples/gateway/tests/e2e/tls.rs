@@ -7,7 +7,7 @@ use std::{
 };
 
 use axum::{Router, extract::Request, routing::any};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tokio::process::Command;
 
 use crate::support::{Gateway, gateway, have, soon, until, upstream};
@@ -27,6 +27,8 @@ impl Authority {
         std::fs::create_dir_all(&folder).unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // Else it has the name of what it signs, which then looks as if it had signed itself.
+        params.distinguished_name.push(DnType::CommonName, name);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         std::fs::write(folder.join("ca.pem"), issuer.pem()).unwrap();
         Self { folder, issuer }
@@ -193,6 +195,34 @@ async fn an_upstream_is_spoken_to_over_tls_and_by_http_2_where_it_agrees() {
         if status == 200 {
             assert_eq!(answer.text().await.unwrap(), "HTTP/1.1 https -");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_tcp_port_leads_by_the_name_that_tls_asks_for_and_opens_nothing() {
+    if !have("curl") {
+        return;
+    }
+    let authority = Authority::new("tls-passed");
+    authority.sign("a", "a.example");
+    authority.sign("b", "b.example");
+    let url = format!("url = 'http://{}'", echo().await);
+    let a = authority.gateway(&config(&port(&["a"], ""), &url)).await;
+    let b = authority.gateway(&config(&port(&["b"], ""), &url)).await;
+    let here = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let outer = format!(
+        "listen = '127.0.0.1:0'
+         upstream = [{{ name = 'a', url = 'http://{}' }}, {{ name = 'b', url = 'http://{}' }}]
+         tcp = [{{ address = '{here}', upstream = 'a', server_names = {{ 'b.example' = 'b' }} }}]",
+        a.address, b.address
+    );
+    let mut outer = authority.gateway(&outer).await;
+    outer.address = here;
+    let ca = authority.file("ca.pem");
+
+    for host in ["a.example", "b.example"] {
+        let output = curl(&outer, host, &ca, &[]).await;
+        assert!(output.status.success(), "{host}: {output:?}");
     }
 }
 
