@@ -335,11 +335,25 @@ impl Upstream {
         self.circuit_breaker.as_ref().map(Spanned::get_ref)
     }
 
-    /// All that makes it what it is, its addresses apart: these may change while it stays.
+    /// Whether it is one address, and nothing is asked of it but to send requests there.
+    pub(crate) const fn is_plain(&self) -> bool {
+        self.url.is_some()
+            && self.split.is_empty()
+            && self.balance.is_none()
+            && self.health.is_none()
+            && self.sticky.is_none()
+            && self.mirror.is_none()
+            && self.outlier.is_none()
+            && self.circuit_breaker.is_none()
+    }
+
+    /// All that makes it what it is, its addresses apart: these may change while it stays. Where there is nothing but an
+    /// address, there is nothing to keep.
     pub(crate) fn settings(&self, config: &Config) -> impl PartialEq + use<> {
         let copies = self.mirror().and_then(|mirror| config.upstream(mirror.upstream.get_ref())).cloned();
         let has_one = self.endpoints().len() == 1;
-        (self.apart(), has_one, copies, config.trusted_proxies().collect::<Vec<_>>())
+        let plain = self.url.clone().filter(|_| self.is_plain());
+        (self.apart(), has_one, plain, copies, config.trusted_proxies().collect::<Vec<_>>())
     }
 
     /// Itself without its addresses.

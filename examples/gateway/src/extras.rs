@@ -1,12 +1,12 @@
-//! What tower-http puts around the layers of a route that asks for it. Only such a route pays: it is boxed, the others are not.
+//! What tower-http puts around the layers of a route that asks for it. Only such a route pays.
 
 use std::convert::Infallible;
 
 use buttress::{Problem, reject::Form};
-use http::{HeaderName, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use tower::{
     ServiceBuilder, ServiceExt,
-    util::{BoxCloneSyncService, Either, MapRequestLayer, MapResponse, MapResponseLayer},
+    util::{MapRequestLayer, MapResponseLayer},
 };
 use tower_http::{
     compression::CompressionLayer,
@@ -16,40 +16,40 @@ use tower_http::{
 };
 use tracing::Level;
 
-use crate::{config::Route, inbound::Inbound, outbound::Outbound, stack::Stack};
+use crate::{
+    config::Route,
+    erased::{Answer, Erased},
+    inbound::Inbound,
+};
 
-type Boxed<B> = BoxCloneSyncService<Request<Inbound>, Response<Outbound<B>>, Infallible>;
-type Plain<S> = MapResponse<S, fn(Response<<S as Stack>::Body>) -> Response<Outbound<<S as Stack>::Body>>>;
+type Routed = Erased<Inbound, Infallible>;
 
 /// Said of an answer that came from below a limit of the body.
 #[derive(Clone, Copy)]
 struct FromBelow;
 
-/// `stack` with what `route` asks for around it, outermost first: trace, request id, CORS, compression, limit of the body.
-pub(crate) fn around<S: Stack>(route: &Route, stack: S) -> Either<Plain<S>, Boxed<S::Body>> {
-    let plain: Plain<S> =
-        MapResponse::new(stack, (|response: Response<S::Body>| response.map(Outbound::AsItCame)) as _);
-    if !route.has_extras() {
-        return Either::Left(plain);
-    }
-    let mut service = BoxCloneSyncService::new(plain);
+fn from_below(mut response: Response<Answer>) -> Response<Answer> {
+    response.extensions_mut().insert(FromBelow);
+    response
+}
+
+/// `service` with what `route` asks for around it, outermost first: trace, request id, CORS, compression, limit of the body.
+pub(crate) fn around(route: &Route, mut service: Routed) -> Routed {
     if let Some(bytes) = route.max_body() {
         let form = |request: &Request<_>| Form::of(request);
         let limited = ServiceBuilder::new()
             .layer(RequestBodyLimitLayer::new(bytes))
             .layer(MapRequestLayer::new(|request: Request<_>| request.map(Inbound::boxed)))
-            .layer(MapResponseLayer::new(|mut response: Response<Outbound<S::Body>>| {
-                response.extensions_mut().insert(FromBelow);
-                response
-            }))
+            .layer(MapResponseLayer::new(from_below))
             .service(service);
+        let limited = Erased::new(limited);
         // What the limit answers itself is text; here refusals are problems.
-        service = BoxCloneSyncService::new(tower::service_fn(move |request: Request<Inbound>| {
+        service = Erased::again(tower::service_fn(move |request: Request<Inbound>| {
             let (form, limited) = (form(&request), limited.clone());
             async move {
                 let mut response = limited.oneshot(request).await?;
                 if response.extensions_mut().remove::<FromBelow>().is_some() {
-                    return Ok(response.map(Outbound::boxed));
+                    return Ok(response);
                 }
                 let detail = format!("the body is longer than {bytes} bytes, the most that is taken here");
                 Ok(Problem::new(StatusCode::PAYLOAD_TOO_LARGE).with_detail(detail).reply(form))
@@ -58,14 +58,16 @@ pub(crate) fn around<S: Stack>(route: &Route, stack: S) -> Either<Plain<S>, Boxe
     }
     if route.compression() {
         let layer = CompressionLayer::new().gzip(true);
-        let compressed = ServiceBuilder::new().layer(layer).service(service);
-        service = BoxCloneSyncService::new(compressed.map_response(|response| response.map(Outbound::boxed)));
+        service = Erased::new(ServiceBuilder::new().layer(layer).service(service));
     }
     if let Some(cors) = route.cors() {
-        service = BoxCloneSyncService::new(ServiceBuilder::new().layer(cors.layer()).service(service));
+        service = Erased::again(ServiceBuilder::new().layer(cors.layer()).service(service));
     }
     if let Some(name) = route.request_id() {
-        service = BoxCloneSyncService::new(identified(name.clone(), service));
+        // A request without an id gets one, and the answer has it too.
+        let id = SetRequestIdLayer::new(name.clone(), MakeRequestUuid);
+        let identified = ServiceBuilder::new().layer(id).layer(PropagateRequestIdLayer::new(name.clone()));
+        service = Erased::again(identified.service(service));
     }
     if route.trace() {
         let layer = TraceLayer::new_for_http()
@@ -73,29 +75,9 @@ pub(crate) fn around<S: Stack>(route: &Route, stack: S) -> Either<Plain<S>, Boxe
             .on_request(DefaultOnRequest::new().level(Level::DEBUG))
             .on_response(DefaultOnResponse::new().level(Level::INFO))
             .on_failure(DefaultOnFailure::new().level(Level::WARN));
-        let traced = ServiceBuilder::new().layer(layer).service(service);
-        service = BoxCloneSyncService::new(traced.map_response(|response| response.map(Outbound::boxed)));
+        service = Erased::new(ServiceBuilder::new().layer(layer).service(service));
     }
-    Either::Right(service)
-}
-
-/// A request without an id gets one, and the answer has it too.
-fn identified<B: Send + 'static>(
-    name: HeaderName,
-    service: Boxed<B>,
-) -> impl tower::Service<
-    Request<Inbound>,
-    Response = Response<Outbound<B>>,
-    Error = Infallible,
-    Future: Send + 'static,
-> + Clone
-+ Send
-+ Sync
-+ 'static {
-    ServiceBuilder::new()
-        .layer(SetRequestIdLayer::new(name.clone(), MakeRequestUuid))
-        .layer(PropagateRequestIdLayer::new(name))
-        .service(service)
+    service
 }
 
 /// Writes what traces tell to standard error, from now on.

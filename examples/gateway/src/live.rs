@@ -62,8 +62,8 @@ pub(crate) fn live(
             .filter(|upstream| upstream.split().is_empty())
             .map(|upstream| {
                 let settings = upstream.settings(config);
-                let (service, endpoints) = upstreams
-                    .keep(upstream.name(), settings, || upstream::mirrored(config, upstream, &watch));
+                let (service, endpoints) =
+                    upstreams.keep(upstream.name(), settings, || upstream::whole(config, upstream, &watch));
                 // Those that stay keep their connections, breakers and loads; those that are gone drain.
                 endpoints.replace(upstream.list(), now).expect("checked when the configuration was read");
                 (upstream.name(), service)

@@ -20,14 +20,16 @@ use http::{HeaderName, Request, Response, StatusCode};
 use http_body_util::LengthLimitError;
 use hyper::body::Body;
 use tower::{
-    BoxError, Service, ServiceBuilder,
+    BoxError, Service, ServiceBuilder, ServiceExt,
     util::{MapRequestLayer, option_layer},
 };
 
 use crate::{
     config::{self, Config, RateLimit, Route},
+    erased::{Answer, Erased},
     inbound::Inbound,
-    upstream::{Forwarding, RouteTimes},
+    sent::Sent,
+    upstream::{Forwarding, RouteTimes, Upstreamed},
     watch::{Event, Watching},
 };
 
@@ -84,61 +86,77 @@ pub(crate) fn limit(
 }
 
 /// The layers of `route` on top of `upstream`, with its limit and the budget of its retries, if it has them.
-pub(crate) fn stack<U: Forwarding<ReplayBody<Inbound>>, P: PlanOf>(
+pub(crate) fn stack<P: PlanOf>(
     route: &Route,
     limit: Option<Limit<P>>,
     budget: Option<Budget>,
-    upstream: U,
+    upstream: Upstreamed,
     watching: &Watching,
-) -> impl Stack + use<U, P> {
-    let timeout = route.timeout();
-    let retry = match (route.retry(), budget) {
-        (Some(retry), Some(budget)) => {
-            let layer = RetryLayer::default().attempts(retry.attempts()).elsewhere().observe({
-                let watching = watching.clone();
-                move |event| watching.saw(Event::Retry(event))
-            });
-            let mut layer = layer.backoff(retry.backoff()).budget(budget);
-            if let Some(name) = retry.attempt_header() {
-                layer = layer.attempt_header(name);
-            }
-            if let Some(name) = retry.no_retry_header() {
-                layer = layer.no_retry_header(name);
-            }
-            match retry.statuses() {
-                Some(statuses) => layer.on_status(statuses),
-                None => layer,
-            }
-        }
-        _ => RetryLayer::default().attempts(1),
-    };
-    let at_endpoints = RouteTimes::new(&timeout, watching);
+) -> Erased<Inbound, Infallible> {
     if let Some(handle) = limit.as_ref().map(RateLimitLayer::handle) {
         watching.limit(move || handle.snapshot());
     }
-    if route.retry().is_some() {
-        watching.retries(|| retry.handle());
+    let (Some(retry), Some(budget)) = (route.retry(), budget) else {
+        let once = |request: Request<Inbound>| request.map(Sent::Once);
+        return over(route, limit, upstream.map_request(once), watching);
+    };
+    let layer = RetryLayer::default().attempts(retry.attempts()).elsewhere().observe({
+        let watching = watching.clone();
+        move |event| watching.saw(Event::Retry(event))
+    });
+    let mut layer = layer.backoff(retry.backoff()).budget(budget);
+    if let Some(name) = retry.attempt_header() {
+        layer = layer.attempt_header(name);
     }
-    ServiceBuilder::new()
-        // What the layers below and the proxy give up on leaves as an answer. It names no address: that is for the
-        // operator, not for the client.
-        .layer(AnswerErrorsLayer::new().describe(problem).observe({
-            let watching = watching.clone();
-            move |event| watching.saw(Event::Answer(event))
-        }))
-        // Before the timeouts: a refused request costs no timer and no connection.
-        .layer(option_layer(limit))
-        .layer(TimeoutLayer::total(timeout.total().unwrap_or(Duration::MAX)).observe({
+    if let Some(name) = retry.no_retry_header() {
+        layer = layer.no_retry_header(name);
+    }
+    if let Some(statuses) = retry.statuses() {
+        layer = layer.on_status(statuses);
+    }
+    watching.retries(|| layer.handle());
+    let again = |request: Request<ReplayBody<Inbound>>| request.map(Sent::Again);
+    // Around the balancer: each attempt goes to an endpoint that was not tried, and is counted there.
+    let attempts = ServiceBuilder::new()
+        .layer(layer.overall(route.timeout().total().unwrap_or(Duration::MAX)))
+        .service(upstream.map_request(again));
+    over(route, limit, attempts, watching)
+}
+
+/// What stands over the attempts. A place that is not asked for is not there.
+fn over<S: Forwarding<Inbound, Answer = Answer>, P: PlanOf>(
+    route: &Route,
+    limit: Option<Limit<P>>,
+    attempts: S,
+    watching: &Watching,
+) -> Erased<Inbound, Infallible> {
+    let timeout = route.timeout();
+    let at_endpoints = RouteTimes::new(&timeout, watching);
+    let told = MapRequestLayer::new(move |mut request: Request<Inbound>| {
+        request.extensions_mut().insert(at_endpoints.clone());
+        request
+    });
+    // What the layers below and the proxy give up on leaves as an answer. It names no address: that is for the
+    // operator, not for the client.
+    let answers = AnswerErrorsLayer::new().describe(problem).observe({
+        let watching = watching.clone();
+        move |event| watching.saw(Event::Answer(event))
+    });
+    let total = |total| {
+        TimeoutLayer::total(total).observe({
             let watching = watching.clone();
             move |event| watching.saw(Event::Timeout(event))
-        }))
-        .layer(MapRequestLayer::new(move |mut request: Request<Inbound>| {
-            request.extensions_mut().insert(at_endpoints.clone());
-            request
-        }))
-        // Around the balancer: each attempt goes to an endpoint that was not tried, and is counted there.
-        .layer(retry.overall(timeout.total().unwrap_or(Duration::MAX)))
-        .service(upstream)
+        })
+    };
+    let stack = ServiceBuilder::new().layer(answers);
+    // Before the timeouts: a refused request costs no timer and no connection.
+    match (limit, timeout.total()) {
+        (None, None) => Erased::again(stack.layer(told).service(attempts)),
+        (Some(limit), None) => Erased::again(stack.layer(limit).layer(told).service(attempts)),
+        (limit, Some(time)) => {
+            Erased::new(stack.layer(option_layer(limit)).layer(total(time)).layer(told).service(attempts))
+        }
+    }
 }
 
 /// What a client is told of an error.

@@ -2,15 +2,13 @@
 
 use std::{
     collections::HashMap,
-    convert::Infallible,
-    future::ready,
     task::{Context, Poll},
 };
 
 use buttress::{
     Balancer, CircuitBreakerLayer, Endpoint, Endpoints, Fail, Global, Key, KeySink, Proxy, ServiceBuilderExt,
     TimeoutLayer,
-    balance::{Members, MirrorLayer, MirroredBody, Split, TeeBody},
+    balance::{Members, MirrorLayer, Split},
     body::ReplyBody,
     classify::{self, Status},
     health::{Finding, HealthEvent, Outliers},
@@ -21,13 +19,12 @@ use buttress::{
 use bytes::Bytes;
 use http::{Request, Response, header};
 use hyper::body::Body;
-use tower::{
-    BoxError, Layer, Service, ServiceBuilder, service_fn,
-    util::{Either, option_layer},
-};
+use tower::{BoxError, Layer, Service, ServiceBuilder, util::option_layer};
 
 use crate::{
     config::{BalanceKey, Config, Timeout, Upstream},
+    erased::Erased,
+    sent::Sent,
     watch::{Event, Watch, Watching},
 };
 
@@ -62,6 +59,9 @@ pub(crate) trait Upload: Body<Data = Bytes, Error: Into<BoxError> + Send> + Send
 
 impl<B: Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static> Upload for B {}
 
+/// An upstream, to those who send to it.
+pub(crate) type Upstreamed = Erased<Sent, proxy::Error>;
+
 /// The timeouts at the endpoints, which are the route's own: the request carries them there.
 #[derive(Clone, Debug)]
 pub(crate) struct RouteTimes(Times);
@@ -79,11 +79,11 @@ impl RouteTimes {
 
 /// All upstreams of `config` by their names, the `whole` ones and those that split their traffic over these. An upstream is made
 /// once: all routes to it share its connections, its loads, and what is known of its endpoints.
-pub(crate) fn by_name<B: Upload, U: Forwarding<B>>(
+pub(crate) fn by_name(
     config: &Config,
-    whole: &HashMap<&str, U>,
+    whole: &HashMap<&str, Upstreamed>,
     watch: &Watch,
-) -> HashMap<String, impl Forwarding<B> + use<B, U>> {
+) -> HashMap<String, Upstreamed> {
     let split = |upstream: &Upstream| {
         let sides = upstream.split().iter();
         let sides = sides.map(|side| (side.weight, whole[side.upstream.get_ref().as_str()].clone()));
@@ -95,8 +95,8 @@ pub(crate) fn by_name<B: Upload, U: Forwarding<B>>(
     };
     let upstreams = config.upstreams.iter().map(|upstream| {
         let service = match whole.get(upstream.name()) {
-            Some(whole) => Either::Left(whole.clone()),
-            None => Either::Right(split(upstream)),
+            Some(whole) => whole.clone(),
+            None => Erased::again(split(upstream)),
         };
         (upstream.name().to_owned(), service)
     });
@@ -106,28 +106,56 @@ pub(crate) fn by_name<B: Upload, U: Forwarding<B>>(
 /// An upstream with addresses of its own, and with what gets a copy of its traffic; and the list of its endpoints.
 ///
 /// Tasks look after the endpoints; they end with the upstream.
-pub(crate) fn mirrored<B: Upload>(
+pub(crate) fn whole(config: &Config, upstream: &Upstream, watch: &Watch) -> (Upstreamed, Endpoints) {
+    if upstream.is_plain() && watch.metrics().is_none() {
+        return plain(config, upstream, watch);
+    }
+    let Some(mirror) = upstream.mirror() else {
+        return balanced(config, upstream, watch);
+    };
+    let target = config.upstream(mirror.upstream.get_ref()).expect("checked when the configuration was read");
+    let watching = watch.upstream(upstream.name());
+    let layer = MirrorLayer::new(balanced(config, target, &watch.of_copies()).0)
+        .sample(mirror.share())
+        .observe(move |event| watching.saw(Event::Mirror(event)))
+        .named(upstream.name().to_owned())
+        .by(CallKey::new(config, &mirror.key()));
+    let layer = if mirror.safe_only { layer.safe_only() } else { layer };
+    let (balanced, endpoints) = balanced(config, upstream, watch);
+    (Erased::again(layer.layer(balanced)), endpoints)
+}
+
+/// One address of which nothing is asked: nothing has to be chosen, so there is no balancer.
+fn plain(config: &Config, upstream: &Upstream, watch: &Watch) -> (Upstreamed, Endpoints) {
+    let watching = watch.upstream(upstream.name());
+    let endpoints = Endpoints::new(upstream.list()).expect("checked when the configuration was read");
+    let endpoint = endpoints.list().first().cloned().expect("it has one");
+    let times = RouteTimes::new(&Timeout::default(), &watching);
+    let lifted = ServiceBuilder::new().lift_bodies().service(proxies(config, upstream)(&endpoint));
+    let service =
+        ServiceBuilder::new().layer(watching.attempts(&endpoint)).service(Timed { lifted, otherwise: times });
+    (Erased::new(service), endpoints)
+}
+
+/// What makes the proxies of an upstream.
+fn proxies<B: Upload>(
     config: &Config,
     upstream: &Upstream,
-    watch: &Watch,
-) -> (impl Forwarding<B> + use<B>, Endpoints) {
-    let mirror = upstream.mirror().map(|mirror| {
-        let target =
-            config.upstream(mirror.upstream.get_ref()).expect("checked when the configuration was read");
-        let layer = MirrorLayer::new(balanced(config, target, &watch.of_copies()).0).sample(mirror.share());
-        let watching = watch.upstream(upstream.name());
-        let layer = layer.observe(move |event| watching.saw(Event::Mirror(event)));
-        let layer = layer.named(upstream.name().to_owned()).by(CallKey::new(config, &mirror.key()));
-        if mirror.safe_only { layer.safe_only() } else { layer }
-    });
-    // One that copies nothing stands where no copy is asked for, so that bodies have one type.
-    let mirror = mirror.unwrap_or_else(|| {
-        let nowhere =
-            service_fn(|_: Request<MirroredBody>| ready(Ok::<_, Infallible>(Response::new(String::new()))));
-        MirrorLayer::new(nowhere).sample(0.0).by(CallKey::None)
-    });
-    let (balanced, endpoints) = balanced::<TeeBody<B>>(config, upstream, watch);
-    (mirror.layer(balanced), endpoints)
+) -> impl Fn(&Endpoint) -> Proxy<UploadBody<B>> + Send + Sync + use<B> {
+    let behind: Vec<_> = config.trusted_proxies().collect();
+    let (http2, tls) = (upstream.http2(), upstream.tls().cloned());
+    move |endpoint| {
+        let proxy = Proxy::to(endpoint.address().as_str());
+        // The list of a proxy of ours is continued. For everyone else we begin it: what a client made up ends here.
+        let proxy = proxy
+            .expect("checked when the configuration was read")
+            .x_forwarded_behind(behind.iter().copied());
+        let proxy = if http2 { proxy.http2() } else { proxy };
+        match tls.clone() {
+            Some(tls) => proxy.tls(tls),
+            None => proxy,
+        }
+    }
 }
 
 /// An upstream with addresses of its own: which of its endpoints gets a call.
@@ -135,7 +163,7 @@ fn balanced<B: Upload>(
     config: &Config,
     upstream: &Upstream,
     watch: &Watch,
-) -> (impl Forwarding<B> + use<B>, Endpoints) {
+) -> (Erased<B, proxy::Error>, Endpoints) {
     let watching = watch.upstream(upstream.name());
     let endpoints = Endpoints::new(upstream.list()).expect("checked when the configuration was read");
     let name = upstream.name().to_owned();
@@ -164,24 +192,14 @@ fn balanced<B: Upload>(
         let watching = watching.clone();
         layer.observe(move |event| watching.saw(Event::Sticky(event)))
     });
-    let behind: Vec<_> = config.trusted_proxies().collect();
-    let (http2, tls) = (upstream.http2(), upstream.tls().cloned());
     let times = RouteTimes::new(&Timeout::default(), &watching);
     let breaker = breaker(upstream, watching.clone());
     let (whole, at_endpoints) = (watching.clone(), watching.clone());
+    let proxy = proxies(config, upstream);
     let make = move |endpoint: &Endpoint| {
         // They go on as long as services may be made.
         let _ = &checks;
-        let proxy = Proxy::to(endpoint.address().as_str());
-        // The list of a proxy of ours is continued. For everyone else we begin it: what a client made up ends here.
-        let proxy = proxy
-            .expect("checked when the configuration was read")
-            .x_forwarded_behind(behind.iter().copied());
-        let proxy = if http2 { proxy.http2() } else { proxy };
-        let proxy = match tls.clone() {
-            Some(tls) => proxy.tls(tls),
-            None => proxy,
-        };
+        let proxy = proxy(endpoint);
         let breaker = breaker.as_ref().map(|breaker| breaker(endpoint));
         if let Some(breaker) = &breaker {
             at_endpoints.breaker(endpoint, || breaker.handle());
@@ -198,7 +216,11 @@ fn balanced<B: Upload>(
         // A call is in flight until the last byte of its answer.
         .at_end();
     whole.balancer(|| balancer.handle());
-    (ServiceBuilder::new().layer(option_layer(sticky)).service(balancer), endpoints)
+    let service = match sticky {
+        None => Erased::new(balancer),
+        Some(sticky) => Erased::new(sticky.layer(balancer)),
+    };
+    (service, endpoints)
 }
 
 /// Makes the breaker of an endpoint, where the configuration asks for one.

@@ -14,7 +14,7 @@ mod routed;
 mod said;
 mod whole;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use buttress::{
@@ -33,7 +33,9 @@ use buttress::{
 use crate::{
     access_log::{AccessLog, Call},
     config::Config,
+    erased::Erased,
     faults,
+    inbound::Inbound,
     metrics::{self, Metrics, RouteCounts},
     print::note,
     stack::Stack,
@@ -87,6 +89,8 @@ pub(crate) struct Watching {
     metrics: Option<Metrics>,
     counts: Option<Arc<RouteCounts>>,
     copies: bool,
+    /// Whether requests are counted or logged.
+    tells: bool,
 }
 
 impl Watch {
@@ -169,13 +173,14 @@ impl Watch {
         let route: Arc<str> = route.into();
         let counts = self.metrics.as_ref().map(|metrics| metrics.route(&route));
         let place = Arc::new(Place::Route { route, upstream: upstream.into() });
-        Watching { place, metrics: self.metrics.clone(), counts, copies: self.copies }
+        let tells = counts.is_some() || self.logging.load().is_some();
+        Watching { place, metrics: self.metrics.clone(), counts, copies: self.copies, tells }
     }
 
     /// What watches an upstream.
     pub(crate) fn upstream(&self, name: &str) -> Watching {
         let place = Arc::new(Place::Upstream(name.into()));
-        Watching { place, metrics: self.metrics.clone(), counts: None, copies: self.copies }
+        Watching { place, metrics: self.metrics.clone(), counts: None, copies: self.copies, tells: false }
     }
 
     /// Is told what happens at the door.
@@ -209,7 +214,7 @@ impl Watching {
     /// Is told of each event, in the midst of a call.
     pub(crate) fn saw(&self, event: Event<'_>) {
         match event {
-            Event::Answer(AnswerEvent::Failed { error, .. }) => {
+            Event::Answer(AnswerEvent::Failed { error, .. }) if self.tells => {
                 let error = error.and_then(|error| error.downcast_ref::<proxy::Error>());
                 said::failed(error.map_or("other", |error| metrics::failure(error.kind())));
             }
@@ -246,10 +251,13 @@ impl Watching {
         AttemptLayer::new((!self.copies).then_some(endpoint))
     }
 
-    /// Stands around all layers of a route.
-    pub(crate) fn around<S: Stack>(&self, stack: S) -> impl Stack + use<S> {
+    /// Stands around all layers of a route, where there is somebody to tell.
+    pub(crate) fn around(&self, stack: Erased<Inbound, Infallible>) -> Erased<Inbound, Infallible> {
+        if !self.tells {
+            return stack;
+        }
         let (Place::Route { route, .. } | Place::Upstream(route)) = &*self.place;
-        Routed::new(stack, Arc::clone(route), self.counts.clone())
+        Erased::new(Routed::new(stack, Arc::clone(route), self.counts.clone()))
     }
 
     fn at_route(&self, tell: impl FnOnce(&Metrics, &Arc<str>)) {

@@ -145,15 +145,6 @@ impl Route {
         self.rate_limit.as_ref().map(Spanned::get_ref)
     }
 
-    /// Whether anything is to be put around its layers.
-    pub(crate) fn has_extras(&self) -> bool {
-        self.cors.is_some()
-            || self.compression
-            || self.request_id.is_some()
-            || self.max_body.is_some()
-            || self.trace
-    }
-
     pub(crate) fn cors(&self) -> Option<&Cors> {
         self.cors.as_ref().map(Spanned::get_ref)
     }

@@ -138,9 +138,9 @@ impl Serving {
             // A tenth of a second's at once: clients that come together are common.
             server.accept_rate(rate, rate.div_ceil(10))
         });
-        over(server, self.bounds.workers.map(size), |server, threads| {
-            server.workers(Workers::Threads(threads))
-        })
+        server.workers(
+            self.bounds.workers.map_or(Workers::per_core(), |threads| Workers::Threads(size(threads))),
+        )
     }
 }
 
