@@ -98,7 +98,7 @@ for model in crates/*/tests/model.rs; do
     crate="$(basename "$(dirname "$(dirname "$model")")")"
     say "loom model of $crate"
     RUSTFLAGS="--cfg buttress_loom" LOOM_MAX_PREEMPTIONS=3 \
-        CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_DEBUG=none \
+        CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_DEBUG=none \
         cargo test --release -p "$crate" --test model --target-dir target/loom
 done
 

@@ -25,7 +25,7 @@ use tower::{
 };
 
 use crate::{
-    config::{self, Config, RateLimit, Route},
+    config::{self, Config, RateLimit, Route, Timeout},
     erased::{Answer, Erased},
     inbound::Inbound,
     sent::Sent,
@@ -131,9 +131,12 @@ fn over<S: Forwarding<Inbound, Answer = Answer>, P: PlanOf>(
     watching: &Watching,
 ) -> Erased<Inbound, Infallible> {
     let timeout = route.timeout();
-    let at_endpoints = RouteTimes::new(&timeout, watching);
+    // Upstreams go by the defaults unless a request says otherwise.
+    let at_endpoints = (timeout != Timeout::default()).then(|| RouteTimes::new(&timeout, watching));
     let told = MapRequestLayer::new(move |mut request: Request<Inbound>| {
-        request.extensions_mut().insert(at_endpoints.clone());
+        if let Some(times) = &at_endpoints {
+            request.extensions_mut().insert(times.clone());
+        }
         request
     });
     // What the layers below and the proxy give up on leaves as an answer. It names no address: that is for the
