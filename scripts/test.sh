@@ -9,14 +9,15 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # Debian keeps nginx where an ordinary user does not look.
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 
-have() { command -v "$1" >/dev/null 2>&1; }
+# A program, and not what bash has under that name: tests start `kill`.
+have() { type -P "$1" >/dev/null; }
 
 say() { printf '\n-- %s\n' "$*"; }
 
 # What a missing program is called in Debian.
 debian_package() {
     case "$1" in
-        redis-server) echo redis-server ;;
+        kill) echo procps ;;
         cc) echo gcc libc6-dev ;;
         *) echo "$1" ;;
     esac
@@ -39,7 +40,7 @@ allow_service_starts() {
 
 install_programs() {
     local missing=() packages=() program
-    for program in cc curl nginx redis-server; do
+    for program in cc curl kill nginx redis-server; do
         if ! have "$program"; then
             missing+=("$program")
             # shellcheck disable=SC2207 # a package name has no spaces
@@ -53,7 +54,7 @@ install_programs() {
             echo "The tests need programs that are not here: ${missing[*]}."
             echo "Install them, then start this script again:"
             echo "  Debian, Ubuntu   sudo apt-get install ${packages[*]}"
-            echo "  Fedora           sudo dnf install gcc curl nginx redis"
+            echo "  Fedora           sudo dnf install gcc curl util-linux nginx redis"
             echo "  macOS            brew install curl nginx redis (and: xcode-select --install)"
         } >&2
         exit 1
