@@ -230,7 +230,7 @@ async fn the_last_attempt_takes_the_request_itself() {
             Self(self.0.clone())
         }
     }
-    impl buttress_core::HasFacts for Counted {}
+    impl HasFacts for Counted {}
     let clones = Arc::new(Mutex::new(0));
     let (inner, upstream) = StrictService::<Counted, (), BoxError>::new(drop);
     fail(&upstream, 3);
