@@ -300,6 +300,8 @@ async fn hosts_and_ports_are_refused_before_anything_is_looked_up() {
     ] {
         assert_eq!(status(target).await, "403", "{target}");
     }
+    // A resolver would find it by the name with one dot less.
+    assert_eq!(status("bad.good.example..:443").await, "400");
     assert!(asked.lock().unwrap().is_empty());
     // Nobody listens there, but it was dialled.
     for target in ["good.example:443", "Good.Example.:443", "a.good.example:443"] {

@@ -270,6 +270,32 @@ async fn a_drain_lets_connections_go_on_for_the_grace_and_takes_no_new_ones() {
 }
 
 #[tokio::test]
+async fn clients_that_wait_in_the_backlog_when_it_is_told_to_stop_are_served_all_the_same() {
+    let back = Back::start().await;
+    let server = Server::bind("127.0.0.1:0").await.unwrap();
+    let address = server.local_addr().unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        clients.push(TcpStream::connect(address).await.unwrap());
+    }
+
+    // A future that must not be polled once it has completed, as most.
+    let mut serving = tokio::spawn(server.serve_until(back.connect(), async {}));
+
+    for _ in &clients {
+        let mut upstream = tokio::select! {
+            upstream = back.accept() => upstream,
+            ended = &mut serving => panic!("it ended before all were served: {ended:?}"),
+        };
+        upstream.write_all(b"served").await.unwrap();
+    }
+    for mut client in clients {
+        assert_eq!(rest(&mut client).await, "served");
+    }
+    serving.await.unwrap();
+}
+
+#[tokio::test]
 async fn those_beyond_the_cap_wait_in_the_backlog_until_one_ends() {
     let back = Back::start().await;
     let mut front = Front::start(|server| server.max_connections(1), back.connect()).await;

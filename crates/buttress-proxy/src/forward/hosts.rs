@@ -1,6 +1,7 @@
 //! Lists of host names.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 
 /// Host names, exact or with all that is below them.
 #[derive(Clone, Debug, Default)]
@@ -19,9 +20,10 @@ impl Hosts {
             let name = name.as_ref();
             let below = name.strip_prefix("*.");
             let host = normal(below.unwrap_or(name));
-            let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':');
-            let sound = !host.split('.').any(str::is_empty) && host.bytes().all(plain);
-            assert!(sound, "{option}: `{name}` must be a host name, `*.` and a host name, or an address");
+            assert!(
+                is_sound(&host),
+                "{option}: `{name}` must be a host name, `*.` and a host name, or an address"
+            );
             if below.is_some() {
                 self.below.insert(host.into())
             } else {
@@ -37,8 +39,21 @@ impl Hosts {
     }
 }
 
-/// A host in one spelling: lower case, without the dot of the root, an address without its brackets.
+/// A host in one spelling: lower case, without the dot of the root, an address as it is written shortest and without its
+/// brackets.
 pub(super) fn normal(host: &str) -> String {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    bare.strip_suffix('.').unwrap_or(bare).to_ascii_lowercase()
+    let bare = bare.strip_suffix('.').unwrap_or(bare);
+    match bare.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().to_string(),
+        Err(_) => bare.to_ascii_lowercase(),
+    }
+}
+
+/// Whether `host`, as [`normal`] writes it, is a name or an address. What is neither may be looked up as another name: a
+/// resolver takes `name.` for `name`, and so would a second dot lead past a list.
+pub(super) fn is_sound(host: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let name = || !host.split('.').any(str::is_empty) && host.bytes().all(plain);
+    host.parse::<IpAddr>().is_ok() || name()
 }

@@ -3,7 +3,7 @@
 use http::uri::Scheme;
 use http::{Method, Uri};
 
-use super::hosts::normal;
+use super::hosts::{is_sound, normal};
 
 /// The server that a client names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,9 @@ impl Target {
         if host.is_empty() || port == 0 {
             return Err("the target must have a host, and a port from 1 to 65535");
         }
+        if !is_sound(&host) {
+            return Err("the target's host must be a name or an address");
+        }
         Ok(Self { host, port })
     }
 }
@@ -58,6 +61,8 @@ mod tests {
         assert_eq!(of(&Method::GET, "http://[2001:db8::1]/"), found("2001:db8::1", 80));
         assert_eq!(of(&Method::CONNECT, "shop.example:443"), found("shop.example", 443));
         assert_eq!(of(&Method::CONNECT, "[::1]:443"), found("::1", 443));
+        assert_eq!(of(&Method::CONNECT, "[0:0::FFFF:7f00:1]:443"), found("127.0.0.1", 443));
+        assert_eq!(of(&Method::CONNECT, "[2001:DB8:0::0001]:443"), found("2001:db8::1", 443));
     }
 
     #[test]
@@ -81,6 +86,9 @@ mod tests {
                 "http://shop.example:0/",
                 "the target must have a host, and a port from 1 to 65535",
             ),
+            (Method::GET, "http://shop.example../", "the target's host must be a name or an address"),
+            (Method::GET, "http://.shop.example/", "the target's host must be a name or an address"),
+            (Method::CONNECT, "shop!example:443", "the target's host must be a name or an address"),
             (Method::GET, "http://shop.example:70000/", "the target's port must be from 1 to 65535"),
             (Method::GET, "http://shop.example:/", "the target's port must be from 1 to 65535"),
             (Method::CONNECT, "shop.example", "the target of CONNECT must have a port"),

@@ -124,7 +124,7 @@ fn hello(body: &[u8]) -> Result<ClientHello, ClientHelloError> {
     body.list8("session id")?;
     body.list16("cipher suites")?;
     body.list8("compression methods")?;
-    let mut hello = ClientHello::default();
+    let (mut hello, mut named) = (ClientHello::default(), false);
     if body.0.is_empty() {
         // Before TLS 1.3 it may have no extensions.
         return Ok(hello);
@@ -135,6 +135,10 @@ fn hello(body: &[u8]) -> Result<ClientHello, ClientHelloError> {
         let kind = extensions.number("type of an extension")?;
         let value = Reader(extensions.list16("extension")?);
         match kind {
+            // Two could be read in two ways: by us for the route, and by the upstream.
+            SERVER_NAME if std::mem::replace(&mut named, true) => {
+                return Err(ClientHelloError::Malformed("a second list of server names"));
+            }
             SERVER_NAME => hello.server_name = server_name(value)?,
             ALPN => hello.alpn = alpn(value)?,
             _ => {}
@@ -300,7 +304,7 @@ mod tests {
         );
         // In records of one byte it is six times as long.
         let long = records(&message(Some(&extension(21, &[0; 4000]))), 1);
-        let mut outcomes = (0..long.len()).map(|cut| read(&long[..cut]));
+        let mut outcomes = (0..long.len()).step_by(101).map(|cut| read(&long[..cut]));
         assert_eq!(outcomes.find_map(Result::err), Some(ClientHelloError::TooLong));
     }
 
@@ -311,6 +315,7 @@ mod tests {
             (&[0], "type of an extension"),
             (&extension(SERVER_NAME, &[0, 9, 0]), "server names"),
             (&extension(SERVER_NAME, &[0, 2, 0, 0]), "server name"),
+            (&[named(b"a.example"), named(b"b.example")].concat(), "a second list of server names"),
             (&extension(ALPN, &[0, 3, 9, 1, 2]), "protocol name"),
             (&extension(ALPN, &[0, 1, 0]), "protocol name"),
             (&extension(ALPN, &[0, 2, 1, 1, 1]), "protocol names"),

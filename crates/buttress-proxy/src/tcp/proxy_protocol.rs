@@ -139,12 +139,12 @@ fn read_binary(bytes: &[u8]) -> Result<Option<(Header, usize)>, ProxyProtocolErr
     let whole = FIXED_V2 + usize::from(length);
     // What the addresses take, of which those of UNIX sockets say nothing here.
     let addresses = match family {
+        // Of the proxy's own connection not even the family is looked at.
+        _ if local => 0,
         0x00 | 0x01 | 0x10 | 0x20 | 0x30 => 0,
         0x11 => 12,
         0x21 => 36,
         0x31 => 216,
-        // The addresses of the proxy's own connection are not looked at.
-        _ if local => 0,
         other => return Err(ProxyProtocolError::Family(other)),
     };
     if whole > LONGEST || usize::from(length) < addresses {
@@ -336,9 +336,14 @@ mod tests {
         assert_eq!(read(&header), Ok(Some((proxied("192.0.2.7:50123", "198.51.100.1:443"), 28))));
 
         // LOCAL, UNSPEC, and the addresses of UNIX sockets: the socket's own addresses count.
-        for header in
-            [v2(0x20, 0x00, &[]), v2(0x20, 0x99, &[1, 2]), v2(0x21, 0x00, &[7; 9]), v2(0x21, 0x31, &[0; 216])]
-        {
+        for header in [
+            v2(0x20, 0x00, &[]),
+            v2(0x20, 0x11, &[]),
+            v2(0x20, 0x21, &[7; 3]),
+            v2(0x20, 0x99, &[1, 2]),
+            v2(0x21, 0x00, &[7; 9]),
+            v2(0x21, 0x31, &[0; 216]),
+        ] {
             assert_eq!(read(&header), Ok(Some((Header::Local, header.len()))));
         }
     }

@@ -233,12 +233,13 @@ impl Server {
         let options = Arc::new(options);
         let drain = Drain::new();
         let mut connections = JoinSet::new();
-        let mut stop = pin!(stop);
+        let (mut stop, mut stopped) = (pin!(stop), false);
         let mut paused: Option<Pin<Box<Sleep>>> = None;
         loop {
             let accepted = poll_fn(|cx| {
                 while let Poll::Ready(Some(_)) = connections.poll_join_next(cx) {}
-                let stopped = stop.as_mut().poll(cx).is_ready();
+                // Once it has completed it must not be asked again.
+                stopped = stopped || stop.as_mut().poll(cx).is_ready();
                 if !stopped && let Some(pause) = &mut paused {
                     if pause.as_mut().poll(cx).is_pending() {
                         return Poll::Pending;
