@@ -275,6 +275,9 @@ where
 /// A drain sends GOAWAY, which takes the requests that are on their way and no more (RFC 9113 §6.8). So does a
 /// connection without a stream for the keep-alive time: hyper has no such timeout, and a client that answers pings would
 /// keep it for ever. The time is looked at four times, so that a request costs nothing; it ends up to a quarter late.
+///
+/// h2 ends the connection when the client has answered the ping that comes with GOAWAY, and before that it waits for the
+/// client's preface. A client that does neither has the time of a pong, and is dropped.
 #[cfg(feature = "http2")]
 #[pin_project]
 struct Http2<C> {
@@ -302,30 +305,31 @@ impl<C: Graceful> Future for Http2<C> {
             if let Poll::Ready(ended) = this.conn.as_mut().poll(cx) {
                 return Poll::Ready(ended.map_err(Into::into));
             }
-            match this.shared.stage() {
+            let options = &this.shared.options;
+            let patience = match this.shared.stage() {
                 Stage::Cut => return Poll::Ready(Ok(())),
-                _ if *this.told => return Poll::Pending,
-                Stage::Draining => {}
-                Stage::Serving => {
-                    let options = &this.shared.options;
-                    ready!(after(
-                        this.tick.as_mut(),
-                        &options.clock,
-                        options.keep_alive / u32::from(TICKS),
-                        cx
-                    ));
-                    this.tick.set(None);
-                    let (begun, open) = (this.shared.begun(), this.shared.open());
-                    let busy = open > 0 || *this.begun != begun;
-                    *this.begun = begun;
-                    *this.quiet = if busy { 0 } else { *this.quiet + 1 };
-                    if *this.quiet < TICKS {
-                        continue;
-                    }
+                _ if *this.told => Some(super::http2::PONG),
+                Stage::Draining => None,
+                Stage::Serving => Some(options.keep_alive),
+            };
+            if let Some(patience) = patience {
+                ready!(after(this.tick.as_mut(), &options.clock, patience / u32::from(TICKS), cx));
+                this.tick.set(None);
+                let (begun, open) = (this.shared.begun(), this.shared.open());
+                let busy = open > 0 || *this.begun != begun;
+                *this.begun = begun;
+                *this.quiet = if busy { 0 } else { *this.quiet + 1 };
+                if *this.quiet < TICKS {
+                    continue;
+                }
+                if *this.told {
+                    return Poll::Ready(Ok(()));
                 }
             }
             this.conn.as_mut().graceful();
             *this.told = true;
+            *this.quiet = 0;
+            this.tick.set(None);
         }
     }
 }

@@ -11,7 +11,7 @@ use super::timer::ClockTimer;
 
 /// How often a client is asked whether it is still there, and how long it has to answer.
 const PING: Duration = Duration::from_secs(30);
-const PONG: Duration = Duration::from_secs(20);
+pub(super) const PONG: Duration = Duration::from_secs(20);
 
 #[derive(Clone)]
 pub(super) struct Http2 {
