@@ -5,11 +5,12 @@ mod server_support;
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use buttress_core::ManualClock;
 use buttress_proxy::Draining;
-use buttress_proxy::server::{Body, Workers};
+use buttress_proxy::server::{Body, Listener, Server, Workers};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
@@ -250,4 +251,71 @@ async fn requests_see_that_the_server_drains() {
     }
 
     assert!(client.get("/").await.unwrap().ends_with("true"));
+}
+
+#[tokio::test]
+async fn a_client_that_has_sent_more_than_is_answered_is_not_reset() {
+    let (permits, came) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let mut server = start(local().await, held(&permits, &came));
+    let mut client = Client::connect(server.address()).await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    take(&came).await;
+    server.drain();
+    while TcpStream::connect(server.address()).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+
+    // More than is read ahead: what the kernel holds at the end would make a reset of it.
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(4000)).await;
+    // The runtime asks the system for news every 61 turns.
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+    permits.add_permits(1);
+
+    let answer = client.answer().await.unwrap();
+    assert!(answer.contains("\r\nconnection: close\r\n") && answer.ends_with("held"), "{answer}");
+    assert_eq!(client.io.read(&mut [0; 1]).await.unwrap(), 0);
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+        client.send("GET").await;
+    }
+    drop(client);
+    assert_eq!(server.ended().await.cut, 0);
+}
+
+#[tokio::test]
+async fn servers_that_follow_each_other_at_one_socket_answer_every_new_connection() {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let serve = || {
+        let listener = Listener::try_from(socket.try_clone().unwrap()).unwrap();
+        start(Server::on(listener).workers(Workers::Threads(2)), hello())
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    let clients = [(); 4].map(|()| {
+        let stop = Arc::clone(&stop);
+        tokio::spawn(async move {
+            let mut answers = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let answer = Client::connect(address).await.get("/").await.expect("an answer");
+                assert!(answer.ends_with("hello"), "{answer}");
+                answers += 1;
+            }
+            answers
+        })
+    });
+
+    let mut present = serve();
+    for _ in 0..20 {
+        let next = serve();
+        present.drain();
+        assert_eq!(std::mem::replace(&mut present, next).ended().await.cut, 0);
+        Client::connect(address).await.get("/").await.expect("an answer");
+    }
+    stop.store(true, Ordering::Relaxed);
+
+    for client in clients {
+        assert!(client.await.unwrap() > 0);
+    }
 }

@@ -94,6 +94,11 @@ impl Shared {
         self.begun.fetch_add(1, AcqRel) + 1
     }
 
+    /// How many calls have begun.
+    pub(super) fn called(&self) -> u64 {
+        self.begun.load(Acquire)
+    }
+
     /// Counts a call whose answer has been handed over.
     pub(super) fn end(&self) {
         self.ended_at.store(self.wire.clock.now().as_nanos(), Relaxed);

@@ -226,6 +226,7 @@ impl<IO> Guard<IO> {
         true
     }
 
+    /// Whether the client is told of an end while it may still be sending what nobody will read.
     fn lingers(&self) -> bool {
         matches!(self.mode, Mode::Refused(_) | Mode::Broken(_)) || self.scanner.phase() == Phase::Body
     }
@@ -282,6 +283,19 @@ impl<IO: AsyncRead + Unpin> Guard<IO> {
             self.mode = Mode::Refused(if read == 0 { DISCARDED } else { discarded + read });
         }
         Poll::Pending
+    }
+
+    /// Whether the client has sent requests that will not be answered, on a connection that ends all the same.
+    fn has_sent_more(&mut self, cx: &mut Context<'_>) -> bool {
+        match self.scanner.phase() {
+            // The tunnel's bytes are its owner's, who may close one half alone.
+            Phase::Tunnel => false,
+            _ if !self.held.is_empty() || self.scanner.requests() > self.connection.0.called() => true,
+            _ => {
+                let mut space = [0; 512];
+                matches!(self.read_back(cx, &mut ReadBuf::new(&mut space), false), Poll::Ready(Ok(1..)))
+            }
+        }
     }
 
     fn poll_linger(&mut self, cx: &mut Context<'_>, until: Timestamp) -> Poll<io::Result<()>> {
@@ -403,7 +417,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<IO> {
             Some(until) => until,
             None => {
                 ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
-                if !this.lingers() {
+                if !this.lingers() && !this.has_sent_more(cx) {
                     return Poll::Ready(Ok(()));
                 }
                 *this.closing.insert(this.connection.0.wire.clock.now() + LINGER)
