@@ -40,6 +40,10 @@ impl Door {
         let mut held = None;
         let draining = self.common.house.reached(Stage::Draining);
         let _ = race(draining, self.serve(&listener, &queue.transport, service.clone(), &mut held)).await;
+        if self.common.house.stage() == Stage::Cut {
+            // Who waits in the queue may be another's to serve; here they would be cut off.
+            return;
+        }
         let waiting = waiting(listener).filter_map(|(stream, peer)| self.admit(stream, peer));
         for admitted in held.into_iter().chain(waiting) {
             self.open(admitted, &queue.transport, service.clone());
@@ -122,7 +126,13 @@ fn is_the_clients(error: &io::Error) -> bool {
 fn waiting(listener: TcpListener) -> impl Iterator<Item = (TcpStream, SocketAddr)> {
     let listener = listener.into_std().ok();
     let next = move || {
-        let (stream, peer) = listener.as_ref()?.accept().ok()?;
+        let (stream, peer) = loop {
+            match listener.as_ref()?.accept() {
+                Ok(accepted) => break accepted,
+                Err(error) if is_the_clients(&error) => {}
+                Err(_) => return None,
+            }
+        };
         stream.set_nonblocking(true).ok()?;
         Some((TcpStream::from_std(stream).ok()?, peer))
     };
