@@ -72,13 +72,11 @@ impl Link {
     /// Takes notice of bytes that have come; whether they may.
     fn read(&self, bytes: usize) -> bool {
         count(&self.reads);
-        let left = self.left.load(Ordering::Relaxed);
-        if left == NO_BOUND {
-            return true;
-        }
-        let after = left.checked_sub(bytes as u64);
-        self.left.store(after.unwrap_or(0), Ordering::Relaxed);
-        after.is_some()
+        // In one step: the call lifts the bound meanwhile, and a bound that came back would end a long body.
+        let left = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+            (left != NO_BOUND).then(|| left.saturating_sub(bytes as u64))
+        });
+        left.map_or(true, |left| left >= bytes as u64)
     }
 
     pub(crate) fn set_in_use(&self) {
@@ -308,5 +306,42 @@ impl AsyncWrite for Io {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         io!(self, stream => Pin::new(stream).poll_shutdown(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    #[test]
+    fn a_bound_that_was_lifted_while_bytes_came_stays_lifted() {
+        let link = Link::default();
+        link.bound_heads(1 << 40);
+        let barrier = Barrier::new(2);
+        let rounds = 2_000;
+
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..rounds {
+                    barrier.wait();
+                    for _ in 0..200 {
+                        assert!(link.read(1));
+                    }
+                    barrier.wait();
+                }
+            });
+            for round in 0..rounds {
+                link.begin();
+                barrier.wait();
+                for _ in 0..round % 200 {
+                    std::hint::spin_loop();
+                }
+                link.set_answered();
+                barrier.wait();
+                assert_eq!(link.left.load(Ordering::Relaxed), NO_BOUND, "round {round}");
+            }
+        });
     }
 }
