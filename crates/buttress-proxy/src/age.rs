@@ -28,7 +28,8 @@ pub(crate) fn watch_age<B>(
             let now = clock.now();
             let due = match link.idle_since() {
                 Some(since) => until.min(since + timeout),
-                // One that is too old when it comes back is closed there.
+                // One that is too old when it comes back is closed there: a tunnel may last for days.
+                None if until <= now => now + timeout.max(PACE),
                 None => until.min(now + timeout).max(now + PACE),
             };
             if now < due {
@@ -41,5 +42,43 @@ pub(crate) fn watch_age<B>(
             }
             clock.sleep(timeout.max(PACE)).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Wake, Waker};
+
+    use buttress_core::ManualClock;
+
+    use super::*;
+
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_connection_in_use_is_looked_at_once_in_an_idle_timeout_however_old_it_is() {
+        let time = ManualClock::new();
+        let options = Options { clock: time.clock(), ..Options::default() };
+        let until = options.clock.now() + Duration::from_secs(2);
+        let count = Arc::new(Count(AtomicUsize::new(0)));
+        let waker = Waker::from(count.clone());
+        let mut cx = Context::from_waker(&waker);
+        let mut watch = pin!(watch_age::<()>(Weak::new(), &options, Arc::default(), until));
+
+        for _ in 0..6_000 {
+            assert!(watch.as_mut().poll(&mut cx).is_pending());
+            time.advance(Duration::from_millis(10));
+        }
+
+        let looks = count.0.load(Ordering::Relaxed);
+        assert!((10..=20).contains(&looks), "{looks} looks in a minute");
     }
 }
