@@ -37,6 +37,13 @@ async fn the_authority_of_an_absolute_form_target_wins_over_host() {
 }
 
 #[tokio::test]
+async fn a_target_that_is_only_a_fragment_behind_the_authority_is_the_root() {
+    let head = seen(Proxy::without_via, get("http://shop.example#a")).await;
+
+    assert_eq!(head, "GET / HTTP/1.1\r\nhost: shop.example\r\n\r\n");
+}
+
+#[tokio::test]
 async fn an_http2_request_gets_its_host_from_the_authority_and_one_cookie_line() {
     let mut request = Request::get("https://shop.example/a").version(Version::HTTP_2).body(body("")).unwrap();
     request.headers_mut().append("cookie", "a=1".parse().unwrap());

@@ -140,7 +140,9 @@ fn take_authority<B>(request: &mut Request<B>) -> Result<bool, Unusable> {
             request.headers_mut().insert(HOST, host);
         }
     }
-    let path = parts.path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
+    // Of a path that is nothing but a fragment (`http://host#a`) `http` keeps an empty one, and writes nothing of it.
+    let path = parts.path_and_query.filter(|path| path != "/");
+    let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
     *request.uri_mut() = Uri::from(path);
     Ok(authority.is_some())
 }
