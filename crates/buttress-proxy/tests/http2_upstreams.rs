@@ -813,6 +813,24 @@ async fn a_body_that_breaks_off_is_an_error_of_the_body() {
 }
 
 #[tokio::test]
+async fn an_answer_of_unknown_length_that_is_reset_is_not_whole_whatever_the_reset_says() {
+    let upstream = Upstream::start(|_, socket| async move {
+        let mut wire = frames::Server::accept(socket).await;
+        let (stream, _) = wire.request().await.unwrap();
+        wire.send(1, 4, stream, &[0x88]).await;
+        wire.send(0, 0, stream, b"half").await;
+        wire.send(3, 0, stream, &[0; 4]).await;
+        wire.request().await;
+    })
+    .await;
+
+    let response = send(&upstream.proxy(), get("/")).await.unwrap();
+    let error = response.into_body().collect().await.unwrap_err();
+
+    assert_eq!(error.kind(), ErrorKind::Reset, "{error:?}");
+}
+
+#[tokio::test]
 async fn an_answer_before_the_end_of_the_request_is_whole_when_the_upstream_wants_no_more() {
     let upstream = Upstream::start(|_, socket| async move {
         let mut wire = frames::Server::accept(socket).await;

@@ -69,9 +69,10 @@ impl http_body::Body for Answer {
 
 impl Answer {
     fn end(&mut self, error: h2::Error) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        // An upstream that wants no more of the request says so after a whole answer (RFC 9113 §8.1).
+        // An upstream that wants no more of the request says so after a whole answer (RFC 9113 §8.1), and of that `h2`
+        // gives the end. What comes here was cut off, unless all that was promised is there: Envoy cuts so too.
         let wants_no_more = error.is_reset() && error.reason() == Some(Reason::NO_ERROR);
-        if wants_no_more && self.left.is_none_or(|left| left == 0) {
+        if wants_no_more && self.left == Some(0) {
             self.data_over = true;
             return Poll::Ready(None);
         }
