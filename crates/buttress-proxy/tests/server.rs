@@ -195,6 +195,50 @@ async fn a_stream_whose_client_stops_sending_a_body_ends_it_with_an_error() {
 }
 
 #[tokio::test]
+async fn half_a_body_whose_stream_is_reset_without_an_error_is_not_whole() {
+    let (say, mut said) = tokio::sync::mpsc::unbounded_channel();
+    let server = start(
+        local().await,
+        tower::service_fn(move |request: Request<Body>| {
+            let say = say.clone();
+            // Hyper drops the call with its stream; whoever else reads the body goes by what the body says.
+            tokio::spawn(async move {
+                let mut body = request.into_body();
+                while let Some(frame) = body.frame().await {
+                    let is_last = frame.is_err();
+                    say.send(Some(frame.map(|frame| frame.into_data().unwrap()))).unwrap();
+                    if is_last {
+                        return;
+                    }
+                }
+                say.send(None).unwrap();
+            });
+            std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>()
+        }),
+    );
+
+    let socket = tokio::net::TcpStream::connect(server.address()).await.unwrap();
+    let (client, connection) = h2::client::handshake(socket).await.unwrap();
+    tokio::spawn(connection);
+    for whole in [true, false] {
+        let request = Request::post("http://a.example/").body(()).unwrap();
+        let mut client = client.clone().ready().await.unwrap();
+        let (_answer, mut stream) = client.send_request(request, false).unwrap();
+        stream.send_data(Bytes::from_static(b"half"), whole).unwrap();
+        assert_eq!(said.recv().await.unwrap().unwrap().unwrap(), "half");
+        if whole {
+            assert!(said.recv().await.unwrap().is_none());
+            continue;
+        }
+
+        stream.send_reset(h2::Reason::NO_ERROR);
+
+        let error = said.recv().await.unwrap().expect("the body is not at its end").unwrap_err();
+        assert!(!error.is_timeout() && error.violation().is_none(), "{error:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_breaks_off_a_body_ends_it_with_another_error() {
     let (said, heard) = tokio::sync::oneshot::channel();
     let said = std::sync::Arc::new(std::sync::Mutex::new(Some(said)));

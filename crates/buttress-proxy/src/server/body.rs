@@ -30,6 +30,13 @@ impl Body {
         Self { incoming, shared, alarm: None }
     }
 
+    /// Whether the client has reset the stream before the body was whole. Hyper takes a reset with `NO_ERROR` for its
+    /// end, which it is for the answer that a *server* cuts short (RFC 9113 §8.1): sent on in chunks, half a body would
+    /// pass for a whole one.
+    fn is_cut(&self) -> bool {
+        self.shared.is_some() && !http_body::Body::is_end_stream(&self.incoming)
+    }
+
     /// The client has sent nothing yet, or nothing more: has it been given its time?
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Some(shared) = &self.shared else { return Poll::Pending };
@@ -52,6 +59,11 @@ impl http_body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Pending => self.wait(cx),
+            Poll::Ready(None) if self.is_cut() => {
+                self.alarm = None;
+                self.shared = None;
+                Poll::Ready(Some(Err(BodyError(Cause::Cut))))
+            }
             Poll::Ready(frame) => {
                 self.alarm = None;
                 Poll::Ready(frame.map(|frame| frame.map_err(BodyError::of)))
@@ -85,6 +97,8 @@ enum Cause {
     Idle,
     #[error("the client did not send the body to its end")]
     Broken(#[source] hyper::Error),
+    #[error("the client reset the stream before the end of the body")]
+    Cut,
 }
 
 impl BodyError {
@@ -100,6 +114,7 @@ impl BodyError {
     pub fn violation(&self) -> Option<Violation> {
         match &self.0 {
             Cause::Idle => Some(Violation::BodyTimeout),
+            Cause::Cut => None,
             Cause::Broken(error) => Violation::of(error),
         }
     }
