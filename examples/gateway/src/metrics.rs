@@ -10,7 +10,7 @@ mod route;
 mod server;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -20,7 +20,10 @@ use std::{
 
 use buttress::{Clock, balance, circuit_breaker, rate_limit, retry};
 
-use crate::access_log::AccessLog;
+use crate::{
+    access_log::AccessLog,
+    config::{self, Config, Route},
+};
 pub(crate) use route::{InFlight, RouteCounts, failure, rejection};
 use server::ServerCounts;
 
@@ -134,13 +137,21 @@ impl Metrics {
         self.0.views().log = log;
     }
 
-    /// Forgets what the configuration does not name any more.
-    pub(crate) fn retain(&self, route: impl Fn(&str) -> bool, upstream: impl Fn(&str) -> bool) {
+    /// Forgets what `config` does not have any more.
+    pub(crate) fn retain(&self, config: &Config) {
         let views = &mut *self.0.views();
-        views.routes.retain(|name, _| route(name));
-        views.limits.retain(|name, _| route(name));
-        views.retries.retain(|name, _| route(name));
-        views.upstreams.retain(|name, _| upstream(name));
+        let routes: HashMap<String, &Route> = config.routes().map(|route| (route.name(), route)).collect();
+        let route = |name: &str| routes.get(name).copied();
+        views.routes.retain(|name, _| route(name).is_some());
+        views.limits.retain(|name, _| route(name).and_then(Route::rate_limit).is_some());
+        views.retries.retain(|name, _| route(name).and_then(Route::retry).is_some());
+        views.upstreams.retain(|name, upstream| {
+            let known = config.upstream(name);
+            if known.and_then(config::Upstream::circuit_breaker).is_none() {
+                upstream.breakers.clear();
+            }
+            known.is_some()
+        });
     }
 
     /// A configuration was read while the program runs, and taken or refused.

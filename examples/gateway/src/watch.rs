@@ -123,10 +123,7 @@ impl Watch {
         });
         if let Some(metrics) = &self.metrics {
             metrics.access_log(logging.as_ref().map(|logging| logging.log.clone()));
-            metrics.retain(
-                |route| config.routes().any(|known| known.name() == route),
-                |upstream| config.upstream(upstream).is_some(),
-            );
+            metrics.retain(config);
         }
         self.logging.store(logging);
         Ok(())

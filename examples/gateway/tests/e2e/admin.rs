@@ -16,7 +16,7 @@ use tokio::{
     sync::{Notify, mpsc},
 };
 
-use crate::support::{Gateway, soon, until, upstream};
+use crate::support::{Gateway, config_file, soon, until, upstream};
 
 /// A gateway with an admin port and one route to `upstream`; `at_upstream` and `at_route` add to these tables.
 async fn with_admin(name: &str, upstream: SocketAddr, at_upstream: &str, at_route: &str) -> Gateway {
@@ -203,4 +203,28 @@ async fn clients_cannot_reach_it_and_other_pages_and_methods_are_refused() {
     let head = client.head(gateway.admin_url("/metrics")).send().await.unwrap();
     assert_eq!(head.status(), 200);
     assert_eq!(head.bytes().await.unwrap(), "");
+}
+
+#[tokio::test]
+async fn what_a_reload_takes_away_is_counted_no_more() {
+    let name = "metrics-of-what-is-gone";
+    let upstream = upstream(Router::new()).await;
+    let config = format!(
+        "admin = {{ listen = '127.0.0.1:0' }}\n[[upstream]]\nname = 'it'\nurl = 'http://{upstream}'\n\
+         [[route]]\npath = '/it'\nupstream = 'it'\n"
+    );
+    let limited = format!("{config}rate_limit = {{ rate = '100/s' }}\nretry = {{ attempts = 2 }}\n");
+    let mut gateway = Gateway::with(name, &limited).await;
+    let kinds = ["gateway_rate_limit_keys{", "gateway_retries_total{"];
+    let has = async |gateway: &Gateway| {
+        let series = series(gateway).await;
+        kinds.map(|kind| series.keys().any(|name| name.starts_with(kind)))
+    };
+    assert_eq!(has(&gateway).await, [true, true]);
+
+    config_file(name, &config);
+    gateway.signal("HUP");
+    gateway.says("in force").await;
+
+    assert_eq!(has(&gateway).await, [false, false]);
 }
