@@ -47,8 +47,20 @@ impl Keeper {
         B::Error: Into<BoxError>,
     {
         if !self.begun.load(Ordering::Relaxed) && !self.begun.swap(true, Ordering::Relaxed) {
-            let clock = pool.options().clock.clone();
-            tokio::spawn(keep(Arc::downgrade(pool), self.look.clone(), clock));
+            let (clock, look) = (pool.options().clock.clone(), self.look.clone());
+            let begun = Begun(Arc::downgrade(pool));
+            tokio::spawn(async move { keep(&begun.0, look, clock).await });
+        }
+    }
+}
+
+/// The task is there. Where its runtime ends before the pool does, the next call begins another.
+struct Begun<B>(Weak<Pool<B>>);
+
+impl<B> Drop for Begun<B> {
+    fn drop(&mut self) {
+        if let Some(pool) = self.0.upgrade() {
+            pool.keeper().begun.store(false, Ordering::Relaxed);
         }
     }
 }
@@ -75,7 +87,7 @@ where
     Ok(())
 }
 
-async fn keep<B>(pool: Weak<Pool<B>>, look: Arc<Notify>, clock: Clock)
+async fn keep<B>(pool: &Weak<Pool<B>>, look: Arc<Notify>, clock: Clock)
 where
     B: http_body::Body + Send + 'static,
     B::Data: Send,
@@ -87,10 +99,10 @@ where
         drop(there);
         if filled.is_ok() {
             pause = FIRST_PAUSE;
-            rest(&pool, &look, &clock, PACE).await;
+            rest(pool, &look, &clock, PACE).await;
             look.notified().await;
         } else {
-            rest(&pool, &look, &clock, pause).await;
+            rest(pool, &look, &clock, pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }

@@ -438,6 +438,28 @@ async fn the_first_request_begins_the_opening_ahead_and_the_last_clone_ends_it()
 }
 
 #[tokio::test]
+async fn opening_ahead_goes_on_where_the_runtime_has_ended_that_it_began_on() {
+    let (upstream, _closed) = keeping().await;
+    let proxy = upstream.proxy().preconnect(2);
+    let elsewhere =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let first = proxy.clone();
+    elsewhere.spawn(async move { ok(&first).await }).await.unwrap();
+    // Its tasks are gone when this is over.
+    std::thread::spawn(move || drop(elsewhere)).join().unwrap();
+
+    // The request's own, and two that nobody has used.
+    for _ in 0..500 {
+        ok(&proxy).await;
+        settle().await;
+        if proxy.connections().idle >= 3 {
+            return;
+        }
+    }
+    panic!("{:?}", proxy.connections());
+}
+
+#[tokio::test]
 async fn opening_ahead_goes_on_when_an_upstream_is_back_and_takes_no_place_that_a_request_needs() {
     let time = ManualClock::new();
     let socket = TcpSocket::new_v4().unwrap();
