@@ -198,7 +198,8 @@ impl<B> Proxy<B> {
     /// taken or has ended, at most ten times a second, and after a failure in 1 s, 2 s, up to 30 s. What is not used
     /// is opened anew each [`idle_timeout`](Self::idle_timeout), since an old connection may be dead. There are never more
     /// than [`max_idle`](Self::max_idle), nor any with an idle timeout of zero. Of HTTP/2 connections those count
-    /// that have room for one request more. Where there are several runtimes, it is done for the one where it began; when that has ended, for that of the next request.
+    /// that have room for one request more. Where there are several runtimes, it is done for the one where it began; when
+    /// that has ended, for that of the next request.
     #[must_use]
     pub fn preconnect(self, connections: usize) -> Self {
         self.with(|options| options.preconnect = connections)
