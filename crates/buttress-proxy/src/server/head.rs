@@ -5,6 +5,8 @@
 use http::header::HOST;
 use http::{Method, Request};
 
+use super::wire::is_authority;
+
 /// Why the request cannot be served (RFC 9113 §8.3.1), in words.
 pub(super) fn unclear<B>(request: &Request<B>) -> Option<&'static str> {
     let mut hosts = request.headers().get_all(HOST).iter();
@@ -12,7 +14,15 @@ pub(super) fn unclear<B>(request: &Request<B>) -> Option<&'static str> {
     if more.is_some() {
         return Some("there is more than one Host");
     }
-    match (request.uri().authority(), host) {
+    let uri = request.uri();
+    if uri.path() == "*" && request.method() != Method::OPTIONS {
+        return Some("only OPTIONS may ask for `*`");
+    }
+    let said = uri.authority().map(|authority| authority.as_str().as_bytes());
+    let said = said.or(host.map(|host| host.as_bytes()));
+    // A CONNECT with a scheme is one of RFC 8441: its authority is that of a request.
+    let needs_port = request.method() == Method::CONNECT && uri.scheme().is_none();
+    match (uri.authority(), host) {
         (None, None) => Some("there is neither an authority nor a Host"),
         (None, Some(_)) if request.method() == Method::CONNECT => Some("CONNECT needs an authority"),
         (Some(authority), _) if authority.as_str().contains('@') => {
@@ -22,6 +32,9 @@ pub(super) fn unclear<B>(request: &Request<B>) -> Option<&'static str> {
             if !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) =>
         {
             Some("the authority and Host differ")
+        }
+        _ if !said.is_some_and(|said| is_authority(said, needs_port)) => {
+            Some("the authority, or Host, is no host with or without a port")
         }
         _ => None,
     }
@@ -54,5 +67,16 @@ mod tests {
         assert!(said(Method::GET, "http://a.example/", &["a.example", "a.example"]).is_some());
         assert!(said(Method::GET, "http://me@a.example/", &[]).is_some());
         assert!(said(Method::CONNECT, "/", &["a.example"]).is_some());
+        assert!(said(Method::CONNECT, "a.example", &[]).is_some());
+    }
+
+    #[test]
+    fn what_http1_would_not_let_through_http2_does_not() {
+        for host in ["a_b c", "a.example:http", "a.example:99999", "a.example, b.example", "a/b"] {
+            assert!(said(Method::GET, "/", &[host]).is_some(), "{host}");
+        }
+        assert!(said(Method::GET, "*", &["a.example"]).is_some());
+        assert_eq!(said(Method::OPTIONS, "*", &["a.example"]), None);
+        assert_eq!(said(Method::GET, "/", &["[2001:db8::1]:8443"]), None);
     }
 }

@@ -28,4 +28,5 @@ pub use connection::Connection;
 pub use guard::Guard;
 pub use limits::Limits;
 pub use scanner::{Phase, Scanner, Step};
+pub(super) use target::is_authority;
 pub use violation::Violation;

@@ -33,7 +33,7 @@ fn is_absolute(target: &[u8]) -> bool {
 /// Whether this is one host with or without a port. An empty port is a port that is not said (RFC 3986 §3.2.3), but
 /// for `CONNECT`, which needs one.
 #[inline]
-pub(super) fn is_authority(bytes: &[u8], needs_port: bool) -> bool {
+pub(in crate::server) fn is_authority(bytes: &[u8], needs_port: bool) -> bool {
     let end = match bytes {
         [b'[', rest @ ..] => {
             let Some(end) = rest.iter().position(|&byte| byte == b']') else {
