@@ -19,7 +19,7 @@ pub(super) fn unclear<B>(request: &Request<B>) -> Option<&'static str> {
         return Some("only OPTIONS may ask for `*`");
     }
     let said = uri.authority().map(|authority| authority.as_str().as_bytes());
-    let said = said.or(host.map(|host| host.as_bytes()));
+    let said = said.or_else(|| host.map(|host| host.as_bytes()));
     // A CONNECT with a scheme is one of RFC 8441: its authority is that of a request.
     let needs_port = request.method() == Method::CONNECT && uri.scheme().is_none();
     match (uri.authority(), host) {
