@@ -33,7 +33,7 @@ use crate::{
     watch::{Event, Watching},
 };
 
-/// What a route's service is. Nothing in it is boxed, and a clone of it is a few counters up.
+/// What a route's service is, and what stands around all routes.
 pub(crate) trait Stack:
     Service<Request<Inbound>, Response = Response<Self::Body>, Error = Infallible, Future: Send>
     + Clone
